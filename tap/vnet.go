@@ -2,7 +2,11 @@
 
 package tap
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
 
 // VNetHdrLen is the length in bytes of the virtio-net header that precedes each
 // frame on a tap opened with IFF_VNET_HDR (struct virtio_net_hdr in
@@ -64,7 +68,8 @@ func (h *VNetHdr) Encode(b []byte) {
 }
 
 // Offload is the set of segmentation and checksum offloads that the kernel
-// granted on the tap. The zero Offload is a tap of plain frames.
+// granted on the tap: the zero Offload is a tap of plain frames. In a Config it is
+// the most to ask for.
 type Offload uint8
 
 // The offloads, each of which stands on the one before it (TUN_F_* in
@@ -76,6 +81,10 @@ const (
 	OffloadTSO6                     // … TCP over IPv6 super-frames
 	OffloadUSO                      // … UDP super-frames, both families (Linux 6.2)
 )
+
+// OffloadNone asks, in a Config, for a tap of plain frames, where the zero
+// Offload asks for everything. It is never granted: that is the zero Offload.
+const OffloadNone Offload = 1 << 7
 
 // Has reports whether all of the offloads in x were granted.
 func (o Offload) Has(x Offload) bool { return o&x == x }
@@ -96,4 +105,35 @@ func (o Offload) String() string {
 		return "none"
 	}
 	return s
+}
+
+// steps returns the sets of offloads to ask for, best first, none above o.
+func (o Offload) steps() []Offload {
+	const tso = OffloadVNet | OffloadCSum | OffloadTSO4 | OffloadTSO6
+	var out []Offload
+	for _, most := range []Offload{tso | OffloadUSO, tso, OffloadVNet | OffloadCSum, OffloadVNet} {
+		if s := o & most; len(out) == 0 || s != out[len(out)-1] {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// tunFlags returns the argument of TUNSETOFFLOAD that asks for o.
+func (o Offload) tunFlags() uintptr {
+	var f uintptr
+	for _, e := range []struct {
+		offload Offload
+		flags   uintptr
+	}{
+		{OffloadCSum, unix.TUN_F_CSUM},
+		{OffloadTSO4, unix.TUN_F_TSO4},
+		{OffloadTSO6, unix.TUN_F_TSO6},
+		{OffloadUSO, unix.TUN_F_USO4 | unix.TUN_F_USO6},
+	} {
+		if o.Has(e.offload) {
+			f |= e.flags
+		}
+	}
+	return f
 }

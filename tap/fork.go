@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tap
+
+import (
+	"fmt"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The runtime's bracket around fork(2): they block all signals on this thread
+// and make the parent able to go on. Package syscall uses them for the same.
+
+//go:linkname beforeFork syscall.runtime_BeforeFork
+func beforeFork()
+
+//go:linkname afterFork syscall.runtime_AfterFork
+func afterFork()
+
+// Marks in shared.state.
+const (
+	stateDone   = 1 // the child came to the end of the script
+	stateFailed = 2 // the step at shared.at failed and had no way on
+)
+
+// Sizes of what a script may hold.
+const (
+	maxSteps  = 64
+	arenaSize = 12 << 10 // bytes for all buffers of a script
+)
+
+// shared is the memory that the child and the parent have in common: a mapping
+// of its own, so that the parent finds there what the child did even when it
+// was killed half-way. Everything the child writes to lies in it.
+type shared struct {
+	state uint32
+	at    uint32
+	regs  [regCount]int64 // results of steps; all of them file descriptors, -1 = none
+	errno [maxSteps]uint32
+	used  uint32
+	arena [arenaSize]byte
+}
+
+// fork runs the script in a child process that shares this process' file
+// descriptors but neither its memory nor its credentials, and waits for its end.
+// The error is about the fork itself; what the script did stands in m.
+//
+// The child's exit signal is none rather than SIGCHLD: no SIGCHLD handler and no
+// wait4(-1) of the surrounding program, such as a reaping pid 1, sees it.
+func fork(m *shared, steps []step) error {
+	pid, errno := rawFork(m, steps)
+	runtime.KeepAlive(steps)
+	if errno != 0 {
+		return fmt.Errorf("fork: %w", errno)
+	}
+	for {
+		var ws unix.WaitStatus
+		_, err := unix.Wait4(int(pid), &ws, unix.WALL, nil)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return fmt.Errorf("wait for the child that enters the namespace: %w", err)
+		case ws.Signaled():
+			return fmt.Errorf("the child that enters the namespace was killed: %s", unix.SignalName(ws.Signal()))
+		}
+		return nil
+	}
+}
+
+// rawFork forks; the child executes the steps and exits, so that only the
+// parent returns. From beforeFork to afterFork nothing may allocate or grow the
+// stack. The child keeps all signals blocked: it runs no handler, and a Ctrl-C
+// at the terminal does not end it between two steps.
+//
+//go:noinline
+//go:norace
+//go:nocheckptr
+func rawFork(m *shared, steps []step) (pid uintptr, errno syscall.Errno) {
+	// Without CLONE_VM: joining a user namespace makes the memory undumpable
+	// (kernel/cred.c, commit_creds), which would be ours too.
+	const flags = unix.CLONE_FILES
+	beforeFork()
+	if runtime.GOARCH == "s390x" { // there the first two arguments are swapped (clone(2))
+		pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, 0, flags, 0, 0, 0, 0)
+	} else {
+		pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, flags, 0, 0, 0, 0, 0)
+	}
+	if errno == 0 && pid == 0 {
+		execute(m, steps)
+	}
+	afterFork()
+	return pid, errno
+}
+
+// execute is all that the child does: one step after the other, then exit.
+//
+//go:nosplit
+//go:noinline
+//go:norace
+//go:nocheckptr
+func execute(m *shared, steps []step) {
+	pc := 0
+	for pc < len(steps) {
+		s := &steps[pc]
+		a0 := s.args[0]
+		if s.in != noReg {
+			a0 = uintptr(m.regs[s.in])
+		}
+		var r uintptr
+		var errno syscall.Errno
+		switch s.op {
+		case opCall:
+			r, _, errno = syscall.RawSyscall6(s.call, a0, s.args[1], s.args[2], s.args[3], 0, 0)
+		case opRequest:
+			errno = request(m, a0, s.args[1], s.args[2], s.args[3])
+		case opClose:
+			_, _, errno = syscall.RawSyscall(unix.SYS_CLOSE, a0, 0, 0)
+			m.regs[s.in] = -1
+		case opPatch:
+			for i := range uintptr(4) {
+				m.arena[s.args[1]+i] = m.arena[s.args[2]+i]
+			}
+		}
+		m.errno[pc] = uint32(errno)
+		switch {
+		case errno == 0:
+			if s.out != noReg {
+				m.regs[s.out] = int64(r)
+			}
+			pc = int(s.then)
+		case s.otherwise != abort:
+			pc = int(s.otherwise)
+		default:
+			m.at, m.state = uint32(pc), stateFailed
+			syscall.RawSyscall(unix.SYS_EXIT_GROUP, 1, 0, 0)
+		}
+	}
+	m.state = stateDone
+	syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+}
+
+// request sends the netlink message msg of n bytes on the socket and returns
+// the error that its acknowledgement, read into the arena at ack, holds (struct
+// nlmsgerr after struct nlmsghdr, include/uapi/linux/netlink.h).
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func request(m *shared, sock, msg, n, ack uintptr) syscall.Errno {
+	_, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, sock, msg, n, 0, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	got, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, sock, uintptr(unsafe.Pointer(&m.arena[ack])), ackSize, 0, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	if got < unix.SizeofNlMsghdr+4 {
+		return unix.EPROTO
+	}
+	return syscall.Errno(-*(*int32)(unsafe.Pointer(&m.arena[ack+unix.SizeofNlMsghdr])))
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// ErrGone is matched, by errors.Is, by the errors which say that the container's
+// network namespace, or the tap in it, is no more.
+var ErrGone = errors.New("the network namespace is gone")
+
+// watchInterval is how often Watch looks whether a path is still the namespace.
+const watchInterval = time.Second
+
+// A fileID identifies a namespace file: device and inode of the nsfs.
+type fileID struct{ dev, ino uint64 }
+
+// Watch waits until the target of a taken-over tap is gone, and then returns an
+// error that matches ErrGone, or until ctx is done, and then returns nil.
+//
+// A tap that Open made tells the end of its namespace itself: its descriptor
+// polls POLLERR and reading it fails with EBADFD. There Watch only waits for
+// ctx. A taken-over tap was opened inside the namespace and keeps it alive as
+// long as it is open, so it tells nothing; its target counts as gone when
+//   - the process ended, where a process id named it (seen at once), or
+//   - the path is missing or is another file, where a path named it (seen
+//     within a second).
+//
+// At most one Watch may run at a time, and it must end before Close.
+func (d *Device) Watch(ctx context.Context) error {
+	switch {
+	case !d.takenOver:
+		<-ctx.Done()
+		return nil
+	case d.process != nil:
+		return d.watchProcess(ctx)
+	default:
+		return d.watchPath(ctx)
+	}
+}
+
+func (d *Device) watchProcess(ctx context.Context) error {
+	conn, err := d.process.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("watch process %d: %w", d.target.PID, err)
+	}
+	stop := context.AfterFunc(ctx, func() { d.process.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	err = conn.Read(func(fd uintptr) bool { return ended(int(fd)) })
+	switch {
+	case err == nil:
+		return fmt.Errorf("%w: process %d has ended", ErrGone, d.target.PID)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil
+	}
+	return fmt.Errorf("watch process %d: %w", d.target.PID, err)
+}
+
+func (d *Device) watchPath(ctx context.Context) error {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for {
+		if err := d.pathGone(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (d *Device) pathGone() error {
+	var st unix.Stat_t
+	if err := unix.Stat(d.target.NetNS, &st); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrGone, d.target.NetNS, err)
+	}
+	if (fileID{dev: st.Dev, ino: st.Ino}) != d.file {
+		return fmt.Errorf("%w: %s is another file now", ErrGone, d.target.NetNS)
+	}
+	return nil
+}
+
+// ended reports whether the process of a pidfd has ended, be it reaped or not
+// (pidfd_open(2): it is readable then).
+func ended(pidfd int) bool {
+	p := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(p, 0)
+		if err != unix.EINTR {
+			return err == nil && n > 0
+		}
+	}
+}
+
+func statHandle(h netns.NsHandle) (fileID, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(h), &st); err != nil {
+		return fileID{}, fmt.Errorf("stat the namespace: %w", err)
+	}
+	return fileID{dev: st.Dev, ino: st.Ino}, nil
+}
