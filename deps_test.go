@@ -138,6 +138,11 @@ func TestImportsChecker(t *testing.T) {
 			want: []string{"netstack imports net/http: ", "netstack imports os/exec: "},
 		},
 		{
+			name: "a package for tests",
+			in:   imports{"tap/taptest": {"os/exec", ours("tap")}, "tap": {ours("tap/taptest")}},
+			want: []string{"tap imports tap/taptest: "},
+		},
+		{
 			name: "a package without a layer",
 			in:   imports{"utils": nil},
 			want: []string{"utils has no layer: "},
@@ -180,11 +185,18 @@ func check(pkgs imports) []string {
 }
 
 // forbidden returns the reason why pkg, of layer l, must not import imp, or "".
+// A package for tests is held to its layer only: tests may start commands.
 func forbidden(l layer, pkg, imp string) string {
 	if ours, ok := below(imp); ok {
+		if forTests(ours) && !forTests(pkg) {
+			return "what is for tests has no place in the binary"
+		}
 		if ours != pkg && !matchAny(l.mayUse, ours) {
 			return l.why
 		}
+		return ""
+	}
+	if forTests(pkg) {
 		return ""
 	}
 	i := slices.IndexFunc(fences, func(f fence) bool { return match(f.imports, imp) })
@@ -232,6 +244,10 @@ func below(imp string) (string, bool) {
 	}
 	return strings.CutPrefix(imp, modulePath+"/")
 }
+
+// forTests reports whether the package pkg of ours serves tests alone, such as
+// tap/taptest.
+func forTests(pkg string) bool { return strings.HasSuffix(pkg, "test") }
 
 func short(imp string) string {
 	if ours, ok := below(imp); ok {

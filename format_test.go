@@ -81,6 +81,7 @@ func TestFormatChecker(t *testing.T) {
 		{name: "good", file: "x/x.go", src: spdxLine + "\npackage x\n\n" + body(10)},
 		{name: "good doc", file: "x/doc.go", src: spdxLine + "\n" + lines(12) + "package x\n", doc: 12},
 		{name: "main needs no doc", file: "x/main.go", src: spdxLine + "\npackage main\n", doc: -1},
+		{name: "a package for tests needs no doc", file: "x/xtest/x.go", src: spdxLine + "\npackage xtest\n", doc: -1},
 		{name: "no licence", file: "x/x.go", src: "package x\n", want: []finding{{"the first line is not the SPDX line", true}}},
 		{name: "not formatted", file: "x/x.go", src: spdxLine + "\npackage  x\n", want: []finding{{"not formatted: run gofmt -w", true}}},
 		{name: "long function", file: "x/x.go", src: spdxLine + "\npackage x\n\n" + body(70), want: []finding{{"f has 72 lines, aim at 60", false}}},
@@ -107,7 +108,7 @@ func TestFormatChecker(t *testing.T) {
 
 // inspect returns what is to be said about a file, and how many lines of package
 // comment it gives its package: 0 unless it is doc.go, and -1 if it belongs to
-// none that needs one, being a test or a main package.
+// none that needs one, being a test, or in a main package or one for tests.
 func inspect(name string, src []byte) ([]finding, int, error) {
 	var found []finding
 	say := func(failure bool, what ...any) {
@@ -142,7 +143,7 @@ func inspect(name string, src []byte) ([]finding, int, error) {
 		}
 	}
 	switch {
-	case f.Name.Name == "main":
+	case f.Name.Name == "main" || forTests(path.Dir(name)):
 		return found, -1, nil
 	case path.Base(name) == "doc.go" && f.Doc != nil:
 		return found, fset.Position(f.Doc.End()).Line - fset.Position(f.Doc.Pos()).Line + 1, nil
