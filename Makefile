@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Everything is built, tested and installed from here; `make help` lists how.
+
+GO       ?= go
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+FUZZTIME ?= 10s
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+BINARY := bin/slipway
+PAGES  := $(wildcard docs/man/*.1)
+
+.DEFAULT_GOAL := build
+.PHONY: build test lint fuzz demo bench install clean help
+
+build: ## build bin/slipway, a static binary (this is the default)
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) .
+
+test: ## install what the tests need and run every level of them (CI=true: a skip fails)
+	@scripts/test
+
+lint: ## gofmt, go vet, staticcheck, govulncheck, shellcheck, man pages
+	@scripts/lint
+
+fuzz: ## run each fuzz target for FUZZTIME (10s)
+	@FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+demo: build ## a plain user's container fetches a page from the host through slipway
+	@scripts/demo $(BINARY)
+
+bench: build ## measure slipway beside its peers on this machine
+	@$(GO) run ./bench
+
+install: build ## install the binary and the man pages below DESTDIR and PREFIX (/usr/local)
+	@install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/slipway
+	@install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	@install -m 0644 $(PAGES) $(DESTDIR)$(PREFIX)/share/man/man1
+
+clean: ## remove what was built
+	@rm -rf bin
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
