@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dns
+
+import (
+	"net"
+	"net/netip"
+	"time"
+)
+
+// SetClock makes f read the time from now. Call it before any query.
+func (f *Forwarder) SetClock(now func() time.Time) { f.now = now }
+
+// Dialer is what f reaches the server with.
+func (f *Forwarder) Dialer(server netip.Addr, tcp bool) *net.Dialer { return f.dialer(server, tcp) }
+
+// Parts of the package for tests of their own.
+const Penalty = penalty
+
+var (
+	IsQuery     = isQuery
+	Answers     = answers
+	Failure     = failure
+	Question    = question
+	ReceiveSize = receiveSize
+)
+
+// ParseResolvConf returns the parts of a resolv.conf.
+func ParseResolvConf(text string) (servers []netip.AddrPort, search []string) {
+	c := parseResolvConf(text)
+	return c.servers, c.search
+}
