@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/slipway-net/slipway/tap"
 	"github.com/slipway-net/slipway/tap/taptest"
@@ -232,5 +233,40 @@ func TestPlanAddressIsNotOnlyDefault(t *testing.T) {
 	}
 	if got := links(t, c)["tap0"].Addresses[0]; got.Broadcast != "192.168.255.255" || got.Len != 17 {
 		t.Errorf("the address is %+v, want a /17 with broadcast 192.168.255.255", got)
+	}
+}
+
+// TestOpenConcurrently forks from several threads at once, while others start
+// programs, and counts what is left.
+func TestOpenConcurrently(t *testing.T) {
+	const goroutines, rounds = 8, 5
+	var cs []*taptest.Container
+	for range goroutines {
+		cs = append(cs, taptest.NewContainer(t))
+	}
+	want := take(t, cs[0])
+	var g errgroup.Group
+	for i, c := range cs {
+		g.Go(func() error {
+			for range rounds {
+				d, err := tap.Open(tap.Config{Target: tap.Target{PID: c.PID()}, Configure: true, Plan: defaultPlan(t), Pin: i%2 == 0})
+				if err != nil {
+					return err
+				}
+				if err := c.Command("ip", "link", "show", "tap0").Run(); err != nil {
+					return err
+				}
+				if err := d.Close(); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(want, take(t, cs[0])); diff != "" {
+		t.Errorf("left behind (-want +got):\n%s", diff)
 	}
 }

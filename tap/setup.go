@@ -271,6 +271,7 @@ func (s *setup) explain(err error) error {
 	last := s.attach[len(s.attach)-1].step
 	switch {
 	case s.way == moved && errors.Is(s.failed(s.move), unix.EEXIST),
+		s.way == moved && errors.Is(s.failed(last), unix.EINVAL), // lo, which every namespace has
 		s.way == pinned && errors.Is(s.failed(last), unix.EBUSY):
 		return errExists
 	case s.way == takenOver && errors.Is(s.failed(last), unix.EINVAL):
