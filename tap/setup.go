@@ -40,7 +40,6 @@ const (
 	ifreqUnion = unix.IFNAMSIZ // offset of the union in bytes
 )
 
-func (r ifreq) flags() uint16 { return binary.NativeEndian.Uint16(r[ifreqUnion:]) }
 func (r ifreq) int32() int    { return int(int32(binary.NativeEndian.Uint32(r[ifreqUnion:]))) }
 func (r ifreq) index() []byte { return r[ifreqUnion : ifreqUnion+4] }
 

@@ -5,10 +5,7 @@ package tap_test
 import (
 	"errors"
 	"net"
-	"os"
-	"os/exec"
 	"slices"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -74,36 +71,5 @@ func TestTakeOverWatch(t *testing.T) {
 	c.Kill()
 	if err := d.Watch(t.Context()); !errors.Is(err, tap.ErrGone) {
 		t.Errorf("Watch: %v, want ErrGone", err)
-	}
-}
-
-// insideEnv marks the test process that runs inside a user namespace.
-const insideEnv = "SLIPWAY_TEST_INSIDE"
-
-// TestInsideUserNS runs itself again as root of a new user namespace and opens
-// there the tap of a container in that same user namespace.
-func TestInsideUserNS(t *testing.T) {
-	if os.Getenv(insideEnv) != "" {
-		c := taptest.NewNetNS(t)
-		for _, target := range []tap.Target{{PID: c.PID()}, {NetNS: c.NetNSPath()}} {
-			for _, pin := range []bool{false, true} {
-				d := open(t, tap.Config{Target: target, Configure: true, Plan: defaultPlan(t), Pin: pin})
-				exchange(t, d)
-				d.Close()
-			}
-		}
-		return
-	}
-	taptest.RequireUserNS(t)
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestInsideUserNS$", "-test.v")
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER,
-		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
-	}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("inside the user namespace: %v\n%s", err, out)
 	}
 }
