@@ -40,7 +40,6 @@ const (
 	ifreqUnion = unix.IFNAMSIZ // offset of the union in bytes
 )
 
-func (r ifreq) flags() uint16 { return binary.NativeEndian.Uint16(r[ifreqUnion:]) }
 func (r ifreq) int32() int    { return int(int32(binary.NativeEndian.Uint32(r[ifreqUnion:]))) }
 func (r ifreq) index() []byte { return r[ifreqUnion : ifreqUnion+4] }
 
@@ -49,13 +48,22 @@ func (r ifreq) mac() net.HardwareAddr {
 	return append(net.HardwareAddr(nil), r[ifreqUnion+2:ifreqUnion+8]...)
 }
 
+// A way is how the tap comes to be in the target.
+type way int
+
+const (
+	moved     way = iota // made in a throw-away network namespace, and moved
+	pinned               // made in the target itself
+	takenOver            // it was there already
+)
+
 // A setup is the script that makes and configures the tap, with the places where
 // its results are found.
 type setup struct {
 	*script
 	cfg      Config
 	ns       *namespaces
-	takeOver bool
+	way      way
 	move     int     // the step that moves the tap into the target
 	attach   []tried // the attempts at TUNSETIFF, best first
 	offloads []tried // the attempts at TUNSETOFFLOAD, best first
@@ -76,19 +84,18 @@ type soft struct {
 	fine func(error) bool
 }
 
-// setUp runs the set-up in a child. With takeOver it opens the tap that the
-// target has; otherwise it makes one, and returns errExists where that cannot be
-// moved to the target because its name is taken.
-func setUp(cfg Config, ns *namespaces, takeOver bool) (*Device, error) {
+// setUp runs the set-up in a child. Unless it is to take over the target's tap
+// it makes one, and returns errExists where the name is taken.
+func setUp(cfg Config, ns *namespaces, w way) (*Device, error) {
 	sc, err := newScript()
 	if err != nil {
 		return nil, err
 	}
 	defer sc.close()
-	s := &setup{script: sc, cfg: cfg, ns: ns, takeOver: takeOver}
+	s := &setup{script: sc, cfg: cfg, ns: ns, way: w}
 	s.enter()
 	s.tun()
-	if !takeOver {
+	if w == moved {
 		s.moveLink()
 	}
 	s.configure()
@@ -98,14 +105,13 @@ func setUp(cfg Config, ns *namespaces, takeOver bool) (*Device, error) {
 	return s.device()
 }
 
-// enter joins the user namespace and the network namespace to open the tap in:
-// that of the target only where the tap is there already.
+// enter joins the user namespace and the network namespace to open the tap in.
 func (s *setup) enter() {
 	if s.ns.join {
 		s.call("join the user namespace", unix.SYS_SETNS, [4]uintptr{uintptr(s.ns.user), unix.CLONE_NEWUSER},
 			hint{unix.EPERM, "it belongs to another user: become that user, or root"})
 	}
-	if s.takeOver {
+	if s.way != moved {
 		s.joinNet()
 		return
 	}
@@ -123,6 +129,9 @@ func (s *setup) joinNet() {
 func (s *setup) tun() {
 	s.open("open "+tunPath, regTap, tunPath, unix.O_RDWR|unix.O_NONBLOCK, tunHints()...)
 	flags := []uint16{unix.IFF_TAP | unix.IFF_NO_PI}
+	if s.way == pinned {
+		flags[0] |= unix.IFF_TUN_EXCL
+	}
 	if s.cfg.Offload.Has(OffloadVNet) {
 		flags = append([]uint16{flags[0] | unix.IFF_VNET_HDR}, flags...)
 	}
@@ -169,7 +178,9 @@ func (s *setup) alternatives(row []tried) {
 }
 
 // moveLink moves the tap into the target and goes there. The tap's descriptor
-// goes on holding the namespace in which it was opened, not the target.
+// goes on holding the namespace in which it was opened, not the target. Nearly
+// all of Open's time is here: the kernel waits for an RCU barrier in the midst
+// (net/core/dev.c, __dev_change_net_namespace), some ticks of the clock.
 func (s *setup) moveLink() {
 	s.netlink("open a netlink socket", regOuter, unix.NETLINK_ROUTE)
 	msg := linkMsg(0, false, nameAttr(s.cfg.Name), netnsAttr(int(s.ns.net)))
@@ -205,7 +216,7 @@ func (s *setup) linkAttrs() []*nl.RtAttr {
 	if s.cfg.MAC != nil {
 		attrs = append(attrs, macAttr(s.cfg.MAC))
 	}
-	if !s.takeOver {
+	if s.way != takenOver {
 		attrs = append(attrs, queueAttr(txQueueLen))
 	}
 	return attrs
@@ -223,7 +234,7 @@ func (s *setup) addresses(index []byte) {
 			s.soft = append(s.soft, soft{a, off6})
 			s.steps[a].otherwise = s.next()
 		}
-		if s.takeOver {
+		if s.way == takenOver {
 			s.soft = append(s.soft, soft{r, func(err error) bool { return errors.Is(err, unix.EEXIST) }})
 			s.steps[r].otherwise = s.next()
 		}
@@ -258,11 +269,13 @@ func (s *setup) ifreq() ifreq {
 func (s *setup) explain(err error) error {
 	last := s.attach[len(s.attach)-1].step
 	switch {
-	case !s.takeOver && errors.Is(s.failed(s.move), unix.EEXIST):
+	case s.way == moved && errors.Is(s.failed(s.move), unix.EEXIST),
+		s.way == moved && errors.Is(s.failed(last), unix.EINVAL), // lo, which every namespace has
+		s.way == pinned && errors.Is(s.failed(last), unix.EBUSY):
 		return errExists
-	case s.takeOver && errors.Is(s.failed(last), unix.EINVAL):
+	case s.way == takenOver && errors.Is(s.failed(last), unix.EINVAL):
 		return fmt.Errorf("%w and is no tap of one queue: choose another interface name", ErrNameTaken)
-	case s.takeOver && errors.Is(s.failed(last), unix.EBUSY):
+	case s.way == takenOver && errors.Is(s.failed(last), unix.EBUSY):
 		return fmt.Errorf("%w: %w", ErrNameTaken, err)
 	}
 	return err
@@ -271,7 +284,7 @@ func (s *setup) explain(err error) error {
 // device reads the results.
 func (s *setup) device() (*Device, error) {
 	d := &Device{
-		target: s.cfg.Target, name: s.cfg.Name, file: s.ns.file, takenOver: s.takeOver,
+		target: s.cfg.Target, name: s.cfg.Name, file: s.ns.file, way: s.way,
 		mtu: s.mtu.int32(), mac: s.hwaddr.mac(),
 	}
 	if s.cfg.MAC != nil {

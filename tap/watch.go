@@ -23,21 +23,25 @@ const watchInterval = time.Second
 // A fileID identifies a namespace file: device and inode of the nsfs.
 type fileID struct{ dev, ino uint64 }
 
-// Watch waits until the target of a taken-over tap is gone, and then returns an
-// error that matches ErrGone, or until ctx is done, and then returns nil.
+// Watch waits until the target is gone, and then returns an error that matches
+// ErrGone, or until ctx is done, and then returns nil.
 //
-// A tap that Open made tells the end of its namespace itself: its descriptor
-// polls POLLERR and reading it fails with EBADFD. There Watch only waits for
-// ctx. A taken-over tap was opened inside the namespace and keeps it alive as
-// long as it is open, so it tells nothing; its target counts as gone when
-//   - the process ended, where a process id named it (seen at once), or
+// A tap that Open moved into the target tells the end of its namespace itself:
+// its descriptor polls POLLERR and reading it fails with EBADFD, some
+// milliseconds after the last process, bind mount or descriptor of the namespace
+// is gone (seconds, where packets in the kernel still refer to it). There Watch
+// only waits for ctx. A tap that was taken over, or made with Config.Pin, was
+// opened inside the namespace and keeps it alive, so it tells nothing; then the
+// target counts as gone when
+//   - the process ended, where a process id named it (seen at once, and also
+//     where other processes are left in the namespace), or
 //   - the path is missing or is another file, where a path named it (seen
 //     within a second).
 //
 // At most one Watch may run at a time, and it must end before Close.
 func (d *Device) Watch(ctx context.Context) error {
 	switch {
-	case !d.takenOver:
+	case d.way == moved:
 		<-ctx.Done()
 		return nil
 	case d.process != nil:
@@ -52,6 +56,7 @@ func (d *Device) watchProcess(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("watch process %d: %w", d.target.PID, err)
 	}
+	d.process.SetReadDeadline(time.Time{}) // an earlier Watch may have left one
 	stop := context.AfterFunc(ctx, func() { d.process.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	err = conn.Read(func(fd uintptr) bool { return ended(int(fd)) })

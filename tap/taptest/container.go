@@ -66,7 +66,10 @@ func (c *Container) Command(args ...string) *exec.Cmd {
 			enter = append(enter, "--user", "--preserve-credentials")
 		}
 	}
-	return exec.Command("nsenter", append(append(enter, "--"), args...)...)
+	cmd := exec.Command("nsenter", append(append(enter, "--"), args...)...)
+	// Where a plain user's tools are root's too, such as ethtool.
+	cmd.Env = append(os.Environ(), "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	return cmd
 }
 
 // Exec runs a command inside the container and returns its standard output. Its
