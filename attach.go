@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/slipway-net/slipway/netstack/attach"
+	"github.com/slipway-net/slipway/tap"
+	"github.com/spf13/pflag"
+)
+
+// attachFlags are the flags of `slipway attach`.
+type attachFlags struct {
+	netFlags
+	ifname      string
+	mac         string
+	userns      string
+	noConfigure bool
+	readyFD     int
+	exitFD      int
+	pidfile     string
+	api         string
+}
+
+func (f *attachFlags) add(fs *pflag.FlagSet) {
+	fs.StringVar(&f.ifname, "ifname", tap.DefaultName, "`NAME` of the container's interface")
+	f.netFlags.add(fs)
+	fs.StringVar(&f.mac, "macaddress", "", "hardware `ADDRESS` of the container's interface (default random)")
+	fs.StringVar(&f.userns, "userns", "", "user namespace at `PATH` to enter on the way (default: the network namespace's owner)")
+	fs.BoolVar(&f.noConfigure, "no-configure", false, "leave addresses, routes and lo to the container")
+	fs.IntVar(&f.readyFD, "ready-fd", -1, "write 1 to descriptor `N` when the network is up")
+	fs.IntVar(&f.exitFD, "exit-fd", -1, "end when the other end of descriptor `N` is closed")
+	fs.StringVar(&f.pidfile, "pidfile", "", "write the process id to `FILE` when the network is up")
+	fs.StringVar(&f.api, "api", "", "answer `slipway flows` and `slipway pcap` at `SOCKET`")
+}
+
+const (
+	attachSynopsis = "attach [flags] PID|NETNS-PATH"
+	attachAbout    = `Gives the network namespace of the process PID, or at NETNS-PATH, a network:
+its traffic is carried by sockets of the calling user. Runs until it is told to
+stop, or until the namespace is gone.`
+)
+
+// runAttach is `slipway attach`.
+func runAttach(args []string, stdout, stderr io.Writer) int {
+	var f attachFlags
+	fs := newFlagSet("attach")
+	f.add(fs)
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			usage(stdout, fs, attachSynopsis, attachAbout)
+			return exitOK
+		}
+		return report(stderr, fmt.Errorf("%w: %w", errUsage, err))
+	}
+	if fs.NArg() != 1 {
+		return report(stderr, fmt.Errorf("%w: want one PID or NETNS-PATH, as in: slipway %s", errUsage, attachSynopsis))
+	}
+	return report(stderr, f.attach(fs.Arg(0), stderr))
+}
+
+// attach runs the session and returns when it has ended.
+func (f *attachFlags) attach(target string, stderr io.Writer) error {
+	log, err := f.logger(stderr)
+	if err != nil {
+		return err
+	}
+	cfg, err := f.config(log)
+	if err != nil {
+		return err
+	}
+	cfg.Tap.Name, cfg.Tap.Configure = f.ifname, !f.noConfigure
+	if cfg.Tap.MAC, err = parseMAC(f.mac); err != nil {
+		return err
+	}
+	if cfg.Tap.Target, err = tap.ParseTarget(target); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	cfg.Tap.Target.UserNS = f.userns
+	p, err := newProcess(f.readyFD, f.exitFD)
+	if err != nil {
+		return err
+	}
+	if err := attach.Tune(); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	s, err := attach.New(cfg)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return f.serve(ctx, s, p, log)
+}
+
+// serve makes the session known to whoever waits for it, and runs it.
+func (f *attachFlags) serve(ctx context.Context, s *attach.Session, p *process, log *slog.Logger) error {
+	stopCapture, err := f.capture(s)
+	if err != nil {
+		return err
+	}
+	defer stopCapture()
+	if f.api != "" {
+		api, err := attach.Listen(f.api, s)
+		if err != nil {
+			return err
+		}
+		defer api.Close()
+	}
+	if f.pidfile != "" {
+		if err := writePidfile(f.pidfile); err != nil {
+			return err
+		}
+		defer os.Remove(f.pidfile)
+	}
+	if err := attach.Harden(); err != nil {
+		return err
+	}
+	ctx, cancel := p.watchExit(ctx, log)
+	defer cancel()
+	stopDump := dumpOnSignal(ctx, s, log)
+	defer stopDump()
+	if err := p.ready(); err != nil {
+		return err
+	}
+	d := s.Device()
+	log.Info("attached", "interface", d.Name(), "mtu", d.MTU(),
+		"mac", d.MAC().String(), "offload", d.Offload().String(), "path", "stacked")
+	err = s.Run(ctx)
+	if errors.Is(err, attach.ErrGone) {
+		log.Info("the namespace is gone, detaching")
+		return nil
+	}
+	log.Info("detached")
+	return err
+}
+
+// capture starts what --pcap asks for, and returns what ends it.
+func (f *netFlags) capture(s *attach.Session) (stop func(), err error) {
+	if f.pcap == "" {
+		return func() {}, nil
+	}
+	file, err := os.OpenFile(f.pcap, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("capture frames: %w", err)
+	}
+	if err := s.StartCapture(file); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return func() {
+		_ = s.StopCapture() // a full disk ended the capture, not the session
+		file.Close()
+	}, nil
+}
+
+// dumpOnSignal logs flows and counters whenever the process gets SIGUSR1, until
+// the returned function is called.
+func dumpOnSignal(ctx context.Context, s *attach.Session, log *slog.Logger) func() {
+	sigs := make(chan os.Signal, 1)
+	signal.Notify(sigs, syscall.SIGUSR1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range sigs {
+			for _, f := range s.Flows(ctx) {
+				log.Info("flow", "flow", f.ID, "proto", f.Proto, "path", f.Path, "state", f.State,
+					"container", f.Container, "remote", f.Remote, "up", f.BytesUp, "down", f.BytesDown,
+					"age", f.Age, "idle", f.Idle, "rtt", f.RTT)
+			}
+			for _, c := range s.Counters() {
+				if c.Value > 0 {
+					log.Info("counter", "name", c.Name, "value", c.Value)
+				}
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(sigs)
+		close(sigs)
+		<-done
+	}
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command slipway gives rootless containers a network, and starts them.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+)
+
+// Exit codes of every command; `slipway run` passes the container's on.
+const (
+	exitOK    = 0
+	exitError = 1
+	exitUsage = 2
+)
+
+// version is set by the linker for a release.
+var version = ""
+
+// A command is what one first word of the command line stands for.
+type command struct {
+	name    string
+	summary string
+	run     func(args []string, stdout, stderr io.Writer) int
+}
+
+// commands are all of them, in the order of the help text.
+func commands() []command {
+	return []command{
+		{"attach", "give the network namespace of a process, or at a path, a network", runAttach},
+		{"flows", "list the flows of a running `slipway attach`", runFlows},
+		{"pcap", "capture the frames of a running `slipway attach`", runPcap},
+		{"version", "print the version", runVersion},
+	}
+}
+
+func main() {
+	os.Exit(dispatch(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// dispatch runs the command that the first word names and returns the exit code.
+func dispatch(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		help(stderr)
+		return exitUsage
+	}
+	switch args[0] {
+	case "-h", "--help", "help":
+		help(stdout)
+		return exitOK
+	case "--version":
+		return runVersion(nil, stdout, stderr)
+	}
+	for _, c := range commands() {
+		if c.name == args[0] {
+			return c.run(args[1:], stdout, stderr)
+		}
+	}
+	return report(stderr, fmt.Errorf("%w: unknown command %q: see slipway --help", errUsage, args[0]))
+}
+
+func help(w io.Writer) {
+	fmt.Fprint(w, "Usage: slipway COMMAND [ARGUMENTS]\n\nNetworking for rootless containers.\n\nCommands:\n")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
+	}
+	fmt.Fprint(w, "\n`slipway COMMAND --help` tells more of each.\n")
+}
+
+// report writes an error as one line and returns the exit code it stands for.
+func report(stderr io.Writer, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "slipway: %v\n", err)
+	if errors.Is(err, errUsage) {
+		return exitUsage
+	}
+	return exitError
+}
+
+// runVersion is `slipway version`.
+func runVersion(_ []string, stdout, _ io.Writer) int {
+	fmt.Fprintf(stdout, "slipway %s\n", versionText())
+	return exitOK
+}
+
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(unreleased)"
+}

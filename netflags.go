@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/slipway-net/slipway/netstack"
+	"github.com/slipway-net/slipway/netstack/attach"
+	"github.com/slipway-net/slipway/netstack/policy"
+	"github.com/slipway-net/slipway/tap"
+	"github.com/spf13/pflag"
+)
+
+// errUsage is what errors.Is finds in an error that the user's words caused.
+var errUsage = errors.New("usage")
+
+// none is the word that switches a flag's thing off.
+const none = "none"
+
+// netFlags are the flags about a container's network that commands share.
+type netFlags struct {
+	mtu          int
+	cidr, cidr6  string
+	ipv6         bool
+	hostLoopback []string
+	dns          []string
+	outbound     []string
+	rules        []policy.Rule
+	logLevel     string
+	logJSON      bool
+	pcap         string
+}
+
+// add adds the flags to fs, which fill f when fs is parsed.
+func (f *netFlags) add(fs *pflag.FlagSet) {
+	fs.IntVar(&f.mtu, "mtu", tap.DefaultMTU, "MTU of the container's interface in `BYTES`")
+	fs.StringVar(&f.cidr, "cidr", tap.DefaultCIDR4, "IPv4 `NETWORK` of the container")
+	fs.StringVar(&f.cidr6, "cidr6", tap.DefaultCIDR6, "IPv6 `NETWORK` of the container")
+	fs.BoolVar(&f.ipv6, "ipv6", true, "give the container IPv6")
+	fs.StringSliceVar(&f.dns, "dns", nil, "`ADDR,...` of the name servers to ask instead of the host's, or none")
+	fs.StringSliceVar(&f.hostLoopback, "host-loopback", []string{none},
+		"`ADDR` at which the container reaches the host's loopback, or none (once for each family)")
+	fs.StringSliceVar(&f.outbound, "outbound-addr", nil,
+		"`ADDR|IFNAME` of the host that flows leave from (once for each family)")
+	fs.Var(&ruleValue{&f.rules, policy.Allow}, "allow", "allow traffic to `CIDR[:PORTS][/PROTO]`; of allow and deny rules the first that matches wins")
+	fs.Var(&ruleValue{&f.rules, policy.Deny}, "deny", "deny traffic to `CIDR[:PORTS][/PROTO]`")
+	fs.StringVar(&f.logLevel, "log-level", "info", "least `LEVEL` to log: debug, info, warn or error")
+	fs.BoolVar(&f.logJSON, "log-json", false, "log as JSON")
+	fs.StringVar(&f.pcap, "pcap", "", "write the frames of the container's interface to `FILE`")
+}
+
+// logger returns the log that the flags ask for.
+func (f *netFlags) logger(w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return nil, fmt.Errorf("%w: --log-level %q: want debug, info, warn or error", errUsage, f.logLevel)
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	if f.logJSON {
+		return slog.New(slog.NewJSONHandler(w, opts)), nil
+	}
+	return slog.New(slog.NewTextHandler(w, opts)), nil
+}
+
+// config returns the session that the flags ask for, but for its target.
+func (f *netFlags) config(log *slog.Logger) (attach.Config, error) {
+	cfg := attach.Config{
+		Tap:   tap.Config{MTU: f.mtu, Configure: true},
+		Rules: f.rules,
+		Log:   log,
+	}
+	var err error
+	if cfg.Tap.Plan, err = f.plan(); err != nil {
+		return cfg, err
+	}
+	if cfg.HostLoopback, err = parseAddrs("--host-loopback", without(f.hostLoopback, none)); err != nil {
+		return cfg, err
+	}
+	dns := without(f.dns, none)
+	cfg.NoDNS = len(dns) < len(f.dns)
+	servers, err := parseAddrs("--dns", dns)
+	if err != nil {
+		return cfg, err
+	}
+	for _, a := range servers {
+		cfg.DNS = append(cfg.DNS, netip.AddrPortFrom(a, dnsPort))
+	}
+	for _, s := range f.outbound {
+		if cfg.Outbound, err = netstack.ParseOutbound(cfg.Outbound, s); err != nil {
+			return cfg, err
+		}
+	}
+	return cfg, nil
+}
+
+// dnsPort is where name servers listen.
+const dnsPort = 53
+
+func (f *netFlags) plan() (tap.Plan, error) {
+	var cidr, cidr6 netip.Prefix
+	var err error
+	if cidr, err = netip.ParsePrefix(f.cidr); err != nil {
+		return tap.Plan{}, fmt.Errorf("%w: --cidr %q: want a network such as %s", errUsage, f.cidr, tap.DefaultCIDR4)
+	}
+	if f.ipv6 {
+		if cidr6, err = netip.ParsePrefix(f.cidr6); err != nil {
+			return tap.Plan{}, fmt.Errorf("%w: --cidr6 %q: want a network such as %s", errUsage, f.cidr6, tap.DefaultCIDR6)
+		}
+	}
+	p, err := tap.NewPlan(cidr, cidr6)
+	if err != nil {
+		return tap.Plan{}, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return p, nil
+}
+
+func parseAddrs(flag string, words []string) ([]netip.Addr, error) {
+	var as []netip.Addr
+	for _, w := range words {
+		a, err := netip.ParseAddr(w)
+		if err != nil || a.Zone() != "" {
+			return nil, fmt.Errorf("%w: %s %q: want an IP address or %s", errUsage, flag, w, none)
+		}
+		as = append(as, a.Unmap())
+	}
+	return as, nil
+}
+
+// without returns words less the word w.
+func without(words []string, w string) []string {
+	var out []string
+	for _, s := range words {
+		if s != w {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// ruleValue is the value of --allow and --deny, which share one list.
+type ruleValue struct {
+	rules  *[]policy.Rule
+	action policy.Action
+}
+
+// Set adds a rule.
+func (v *ruleValue) Set(s string) error {
+	r, err := policy.ParseRule(v.action, s)
+	if err != nil {
+		return err
+	}
+	*v.rules = append(*v.rules, r)
+	return nil
+}
+
+// Type names the value's kind to pflag.
+func (*ruleValue) Type() string { return "rule" }
+
+// String is empty: the flags have no default to show.
+func (*ruleValue) String() string { return "" }
+
+// parseMAC reads a unicast hardware address.
+func parseMAC(s string) (net.HardwareAddr, error) {
+	if s == "" {
+		return nil, nil
+	}
+	mac, err := net.ParseMAC(s)
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+		return nil, fmt.Errorf("%w: --macaddress %q: want a unicast address such as 52:54:00:12:34:56", errUsage, s)
+	}
+	return mac, nil
+}
+
+// newFlagSet returns an empty flag set for a command, whose errors the command
+// reports itself.
+func newFlagSet(name string) *pflag.FlagSet {
+	fs := pflag.NewFlagSet(name, pflag.ContinueOnError)
+	fs.SortFlags = false
+	fs.Usage = func() {}
+	return fs
+}
+
+// usage writes a command's help.
+func usage(w io.Writer, fs *pflag.FlagSet, synopsis, about string) {
+	fmt.Fprintf(w, "Usage: slipway %s\n\n%s\n\nFlags:\n%s", synopsis, about, strings.TrimRight(fs.FlagUsages(), "\n")+"\n")
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attach
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// threads is how many threads run Go code at once (GOMAXPROCS). Traffic is
+	// carried by one loop; gVisor's goroutines that it hands segments to run
+	// between its turns on the same processor, without a wake-up of another
+	// thread for each.
+	threads = 1
+	// gcPercent is the garbage collector's target (GOGC).
+	gcPercent = 100
+)
+
+// Tune fits the Go runtime and the limits of the process to one session: call it
+// once, at the start of a program that does nothing else. The limit of open files
+// is raised as far as the kernel lets us, since each flow has one.
+func Tune() error {
+	runtime.GOMAXPROCS(threads)
+	debug.SetGCPercent(gcPercent)
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return fmt.Errorf("read limit of open files: %w", err)
+	}
+	lim.Cur = lim.Max
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return fmt.Errorf("raise limit of open files to %d: %w", lim.Max, err)
+	}
+	return nil
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"sync"
+
+	"github.com/slipway-net/slipway/netstack"
+	"github.com/slipway-net/slipway/netstack/dns"
+	"github.com/slipway-net/slipway/netstack/policy"
+	"github.com/slipway-net/slipway/tap"
+)
+
+// ErrGone is returned by Run when the container's network namespace, or the tap
+// in it, has gone.
+var ErrGone = errors.New("the container's network is gone")
+
+// A Config says which network namespace to attach, and what its traffic may do.
+// Tap.Target and Tap.Plan are needed.
+type Config struct {
+	// Tap says where the tap is made, and how it is configured. Its Log is
+	// replaced by Log.
+	Tap tap.Config
+	// Rules are the policy's, the first that matches wins.
+	Rules []policy.Rule
+	// HostLoopback lists the addresses at which the container reaches services
+	// on the host's loopback. Empty means that it reaches none.
+	HostLoopback []netip.Addr
+	// NoDNS leaves the plan's resolver address unanswered.
+	NoDNS bool
+	// DNS lists resolvers to use in place of those in the host's
+	// /etc/resolv.conf.
+	DNS []netip.AddrPort
+	// Outbound says which address or interface of the host traffic leaves from.
+	Outbound netstack.Outbound
+	// Log receives what happens. Nil discards it.
+	Log *slog.Logger
+}
+
+// A Session is one attached network namespace: its tap, and the Network behind
+// it. Make it with New, Run it, Close it.
+type Session struct {
+	cfg     Config
+	log     *slog.Logger
+	device  *tap.Device
+	network *netstack.Network
+	dns     *dns.Forwarder
+	closing sync.Once
+	closed  error
+}
+
+// New enters the namespace, makes and configures the tap, and assembles the
+// network behind it. Frames wait in the tap until Run. The errors are those of
+// tap.Open, or say what in the Config cannot be.
+func New(cfg Config) (*Session, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.Tap.Log = cfg.Log
+	s := &Session{cfg: cfg, log: cfg.Log}
+	rules, err := policy.New(policy.Config{
+		Plan: cfg.Tap.Plan, Rules: cfg.Rules, HostLoopback: cfg.HostLoopback,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !cfg.NoDNS {
+		if s.dns, err = newDNS(cfg); err != nil {
+			return nil, err
+		}
+	}
+	if s.device, err = tap.Open(cfg.Tap); err != nil {
+		return nil, err
+	}
+	s.network, err = netstack.New(netstack.Config{
+		TapFD:        s.device.FD(),
+		Offload:      s.device.Offload(),
+		ContainerMAC: s.device.MAC(),
+		MTU:          s.device.MTU(),
+		Plan:         cfg.Tap.Plan,
+		Policy:       rules,
+		HostLoopback: cfg.HostLoopback,
+		DNS:          s.dns,
+		Outbound:     cfg.Outbound,
+		Log:          cfg.Log,
+	})
+	if err != nil {
+		s.device.Close()
+		return nil, fmt.Errorf("set up network: %w", err)
+	}
+	return s, nil
+}
+
+// Run carries the traffic until ctx is done, and then returns nil, or until the
+// namespace is gone, and then returns ErrGone. Flows are closed when it returns.
+func (s *Session) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var watch sync.WaitGroup
+	var watchErr error
+	watch.Go(func() {
+		// The watch ends before ctx only where the namespace is gone.
+		if watchErr = s.device.Watch(ctx); watchErr != nil {
+			cancel()
+		}
+	})
+	err := s.network.Run(ctx)
+	cancel()
+	watch.Wait()
+	if errors.Is(err, netstack.ErrTapGone) || errors.Is(watchErr, tap.ErrGone) {
+		return ErrGone
+	}
+	return errors.Join(err, watchErr)
+}
+
+// Close gives back all that New took: the tap, and with it the container's
+// interface. It must not be called while Run runs; it may be called again.
+func (s *Session) Close() error {
+	s.closing.Do(func() {
+		s.closed = errors.Join(s.network.Close(), s.device.Close())
+	})
+	return s.closed
+}
+
+// Device returns the session's tap, which stays the session's to close.
+func (s *Session) Device() *tap.Device { return s.device }
+
+// Flows returns what is under way, oldest first; see netstack.Network.Flows.
+func (s *Session) Flows(ctx context.Context) []netstack.FlowInfo { return s.network.Flows(ctx) }
+
+// Counters returns what was carried, dropped and refused so far.
+func (s *Session) Counters() []netstack.Counter { return s.network.Counters() }
+
+// StartCapture writes the tap's frames to w; see netstack.Network.StartCapture.
+func (s *Session) StartCapture(w io.Writer) error { return s.network.StartCapture(w) }
+
+// StopCapture ends the capture; see netstack.Network.StopCapture.
+func (s *Session) StopCapture() error { return s.network.StopCapture() }
+
+// Search returns the search domains of the host's resolver, for the container's
+// resolv.conf.
+func (s *Session) Search() []string {
+	if s.dns == nil {
+		return nil
+	}
+	return s.dns.Search()
+}
+
+func newDNS(cfg Config) (*dns.Forwarder, error) {
+	return dns.New(dns.Config{
+		Upstream:   cfg.DNS,
+		Control:    cfg.Outbound.ControlConn,
+		LocalAddr4: cfg.Outbound.Addr4,
+		LocalAddr6: cfg.Outbound.Addr6,
+		Log:        cfg.Log,
+	})
+}

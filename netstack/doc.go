@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package netstack carries the traffic of one container between its tap and
+// ordinary sockets of the host.
+//
+// # Theory of operation
+//
+// One goroutine, the loop (package loop), reads frames from the tap and watches
+// all host sockets. It sorts each frame:
+//
+//	ARP, NDP, RA     answered on the link                 package neighbor
+//	DHCPv4, DHCPv6   answered on the link                 package dhcp
+//	DNS at .3        forwarded to the host's resolvers    package dns
+//	ping             unprivileged ICMP socket             ping.go
+//	UDP              one socket per container address     udp.go
+//	TCP              gVisor, one socket per connection    tcp.go, pump.go
+//	fragments        put together first                   package frag
+//
+// Before anything is dialed the policy (package policy) is asked; what it refuses
+// is answered with the ICMP error or RST that says so, and counted by reason.
+//
+// The tap carries super-frames of up to 64 KiB with partial checksums, whatever
+// its MTU (package tap, VNetHdr): a system call moves as much at MTU 1500 as at
+// 65520. gVisor's segmentation offload, and the UDP_SEGMENT and UDP_GRO of the
+// host's sockets, use the same.
+//
+// # TCP
+//
+// A SYN does not reach gVisor until the host's connection exists:
+//
+//	SYN from the tap → policy → non-blocking connect(2) on the host
+//	    refused        → RST          the container's connect fails as the host's
+//	    unreachable    → ICMP error   did, with the same errno, and at once
+//	    timed out      → silence
+//	    connected      → the SYN is given to gVisor, which answers it
+//
+// gVisor runs promiscuous, so that every destination is its own, and with
+// spoofing, so that it answers as any. It terminates the container's connection;
+// its receive queue is handed to writev(2) where it lies, and host bytes are read
+// straight into its buffers: one copy each way besides the kernel's. A FIN is
+// passed on as a FIN, so that half-closed connections work, and a RST as a RST.
+//
+// gVisor names an endpoint by what the container dialed (LocalAddress) and the
+// container (RemoteAddress); type tuple is the only place where that is turned
+// round.
+//
+// The states of a TCP flow are drawn at type tcpState. A closed flow stays in the
+// table until gVisor's endpoint has said goodbye, so that a SYN which reuses the
+// port can find and end it.
+//
+// # UDP and ping
+//
+// A container's address and port are mapped to one socket of the host, whatever
+// the destination (RFC 4787: endpoint-independent mapping and filtering). The
+// mapping lasts as long as RFC 4787 recommends; there are at most MaxFlows, and
+// the least recently used makes room. Hop limits are carried in both directions,
+// and the errors that the host's kernel learns of (IP_RECVERR) are passed on as
+// the ICMP messages they were, so that traceroute shows the hops. If the
+// container says that a port is unreachable, the socket is closed, and the host's
+// kernel says the same to the sender.
+//
+// # Goroutines and ownership
+//
+// The loop owns every flow. gVisor's goroutines touch a flow in two places: they
+// put it on the table's ready list (tcpTable.notify), and they wait for the
+// handshake (tcpTable.forwarded) before they post the endpoint to the loop. DNS
+// queries have a goroutine each while they wait for an answer. Packet buffers are
+// gVisor's, reference counted: deliver gives up the receive buffers, WritePacket
+// never keeps a packet.
+//
+// # Limits
+//
+// Flows per kind, connects under way, and those to one destination, reassembly,
+// DNS queries and ICMP identifiers are all bounded by named constants; above a
+// bound, new traffic is dropped or the oldest idle flow ends, and a counter says
+// so.
+//
+// Not carried: multicast and broadcast to the host's network, IGMP and MLD, SCTP
+// and other transports, TCP in IP fragments, and TCP urgent data, which arrives
+// in line. A UDP datagram from the host is written to the tap whole, even above
+// its MTU, since the kernel behind it takes it. The don't-fragment bit of the
+// container's datagrams is not carried over: the host fragments what is longer
+// than its path.
+package netstack

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package loop
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Events is a set of epoll events, as epoll_ctl(2) names them.
+type Events uint32
+
+// Events that handlers ask for and are told of. Error and HangUp are always
+// reported.
+const (
+	Readable Events = unix.EPOLLIN
+	Writable Events = unix.EPOLLOUT
+	// ReadHangUp: the peer shut down its sending side.
+	ReadHangUp Events = unix.EPOLLRDHUP
+	HangUp     Events = unix.EPOLLHUP
+	Error      Events = unix.EPOLLERR
+	// Edge makes the registration edge-triggered: an event is reported once, when
+	// it comes about.
+	Edge Events = unix.EPOLLET
+)
+
+// A Handler is told of a descriptor's events. Ready is called on the loop and
+// must not block.
+type Handler interface {
+	Ready(Events)
+}
+
+// HandlerFunc is a function as a Handler.
+type HandlerFunc func(Events)
+
+// Ready calls f.
+func (f HandlerFunc) Ready(ev Events) { f(ev) }
+
+// A Token stands for one registration. The zero Token stands for none.
+type Token uint64
+
+// batch is how many events one epoll_wait(2) fetches at most.
+const batch = 128
+
+// A Loop waits for events of many descriptors and calls their handlers. Make one
+// with New; Run it on one goroutine; Close it when Run has returned.
+type Loop struct {
+	epoll *os.File        // owns epfd
+	raw   syscall.RawConn // of epoll: parks in the runtime's poller
+	epfd  int
+	wake  int // eventfd
+
+	// Owned by the loop.
+	slots    []slot
+	free     []uint32
+	deferred []func()
+	spare    []func() // the array that deferred had in the turn before
+	events   [batch]unix.EpollEvent
+
+	asleep atomic.Bool // the loop is parked, or about to be
+	mu     sync.Mutex  // guards posted and closed
+	posted []func()
+	closed bool
+}
+
+// slot is one registration; its generation tells it from earlier users.
+type slot struct {
+	handler    Handler
+	generation uint32
+}
+
+// wakeToken is the token of the loop's own eventfd: slot 0, which is never
+// handed out.
+const wakeToken Token = 0
+
+// New makes a loop. It starts nothing.
+func New() (*Loop, error) {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("create epoll instance: %w", err)
+	}
+	// The runtime's poller takes only non-blocking descriptors.
+	if err := unix.SetNonblock(epfd, true); err != nil {
+		unix.Close(epfd)
+		return nil, fmt.Errorf("set epoll instance non-blocking: %w", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(epfd)
+		return nil, fmt.Errorf("create eventfd: %w", err)
+	}
+	l := &Loop{
+		epoll: os.NewFile(uintptr(epfd), "epoll"), epfd: epfd,
+		wake: wake, slots: make([]slot, 1),
+	}
+	if l.raw, err = l.epoll.SyscallConn(); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("register epoll instance: %w", err)
+	}
+	if err := l.ctl(unix.EPOLL_CTL_ADD, wake, Readable|Edge, wakeToken); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("watch eventfd: %w", err)
+	}
+	return l, nil
+}
+
+// Run turns the loop until ctx is done, and then returns nil. It returns an
+// error only where the kernel refuses to wait.
+func (l *Loop) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, l.Wake)
+	defer stop()
+	for ctx.Err() == nil {
+		n, err := l.wait(ctx)
+		if err != nil {
+			return fmt.Errorf("wait for events: %w", err)
+		}
+		l.dispatch(n)
+		if n > 0 {
+			// What the handlers gave to other goroutines is done before the
+			// results are collected, without waking another thread.
+			runtime.Gosched()
+		}
+		l.runTasks()
+	}
+	return nil
+}
+
+// Close gives the loop's descriptors back. It must not be called while Run
+// runs; descriptors that were added stay open and are their owners' to close.
+// Post and Wake after Close do nothing. Close may be called again.
+func (l *Loop) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	l.posted = nil
+	return errors.Join(l.epoll.Close(), unix.Close(l.wake))
+}
+
+// Add registers fd, which stays its owner's, for the events and returns the
+// registration's token.
+func (l *Loop) Add(fd int, ev Events, h Handler) (Token, error) {
+	var i uint32
+	if n := len(l.free); n > 0 {
+		i = l.free[n-1]
+		l.free = l.free[:n-1]
+	} else {
+		i = uint32(len(l.slots))
+		l.slots = append(l.slots, slot{})
+	}
+	l.slots[i].generation++
+	t := Token(l.slots[i].generation)<<32 | Token(i)
+	if err := l.ctl(unix.EPOLL_CTL_ADD, fd, ev, t); err != nil {
+		l.free = append(l.free, i)
+		return 0, fmt.Errorf("watch descriptor %d: %w", fd, err)
+	}
+	l.slots[i].handler = h
+	return t, nil
+}
+
+// Modify changes the events that fd's registration t waits for.
+func (l *Loop) Modify(fd int, t Token, ev Events) error {
+	if err := l.ctl(unix.EPOLL_CTL_MOD, fd, ev, t); err != nil {
+		return fmt.Errorf("change what descriptor %d is watched for: %w", fd, err)
+	}
+	return nil
+}
+
+// Remove ends the registration t of fd; call it before fd is closed. A zero
+// token is ignored.
+func (l *Loop) Remove(fd int, t Token) {
+	if t == 0 {
+		return
+	}
+	i := uint32(t)
+	if int(i) >= len(l.slots) || l.slots[i].generation != uint32(t>>32) {
+		return
+	}
+	// An error here means that fd is closed already, which ended the
+	// registration as well (epoll(7), question 6).
+	_ = l.ctl(unix.EPOLL_CTL_DEL, fd, 0, 0)
+	l.slots[i].handler = nil
+	l.slots[i].generation++
+	l.free = append(l.free, i)
+}
+
+// Defer runs f on the loop before it next waits. Only the loop may call it.
+func (l *Loop) Defer(f func()) { l.deferred = append(l.deferred, f) }
+
+// Post runs f on the loop soon and returns at once. Any goroutine may call it.
+func (l *Loop) Post(f func()) {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return
+	}
+	l.posted = append(l.posted, f)
+	l.mu.Unlock()
+	l.Wake()
+}
+
+// Wake makes a parked loop turn once more. Any goroutine may call it; it costs a
+// system call only where the loop is parked.
+func (l *Loop) Wake() {
+	if !l.asleep.CompareAndSwap(true, false) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	// Each write is a new edge, so that nobody needs to read the counter, which
+	// overflows after 2^64 of them.
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	_, _ = unix.Write(l.wake, one[:])
+}
+
+func (l *Loop) ctl(op, fd int, ev Events, t Token) error {
+	e := unix.EpollEvent{Events: uint32(ev), Fd: int32(uint32(t)), Pad: int32(uint32(t >> 32))}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epfd, op, fd, &e))
+}
+
+// wait fetches events. It parks the goroutine until there are some, unless tasks
+// are waiting; it also ends, with none, after a Wake or when ctx is done.
+func (l *Loop) wait(ctx context.Context) (int, error) {
+	l.asleep.Store(true)
+	defer l.asleep.Store(false)
+	if l.pending() || ctx.Err() != nil {
+		return l.fetch()
+	}
+	var n int
+	var ferr error
+	err := l.raw.Read(func(uintptr) bool {
+		n, ferr = l.fetch()
+		return n > 0 || ferr != nil || !l.asleep.Load()
+	})
+	return n, errors.Join(err, ferr)
+}
+
+// pending reports whether tasks wait to be run.
+func (l *Loop) pending() bool {
+	if len(l.deferred) > 0 {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.posted) > 0
+}
+
+// fetch fetches the events that are there, without waiting.
+func (l *Loop) fetch() (int, error) {
+	for {
+		n, err := unix.EpollWait(l.epfd, l.events[:], 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0, os.NewSyscallError("epoll_wait", err)
+		}
+		return n, nil
+	}
+}
+
+func (l *Loop) dispatch(n int) {
+	for i := range n {
+		e := &l.events[i]
+		t := Token(uint32(e.Fd)) | Token(uint32(e.Pad))<<32
+		if t == wakeToken {
+			continue // it has served by ending the wait
+		}
+		s := &l.slots[uint32(t)]
+		if s.generation == uint32(t>>32) && s.handler != nil {
+			s.handler.Ready(Events(e.Events))
+		}
+	}
+}
+
+// runTasks runs what was posted and deferred up to now. Tasks deferred by tasks
+// run in the next turn, so that descriptors get their say in between.
+func (l *Loop) runTasks() {
+	l.mu.Lock()
+	posted := l.posted
+	l.posted = nil
+	l.mu.Unlock()
+	for _, f := range posted {
+		f()
+	}
+	deferred := l.deferred
+	l.deferred = l.spare[:0]
+	for _, f := range deferred {
+		f()
+	}
+	clear(deferred)
+	l.spare = deferred
+}

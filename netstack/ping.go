@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"container/list"
+	"encoding/binary"
+	"net/netip"
+	"time"
+
+	"github.com/slipway-net/slipway/netstack/loop"
+	"github.com/slipway-net/slipway/netstack/policy"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// pingIdle is how long an echo identifier is kept: the sixty seconds that
+	// RFC 5508 §3.2 (REQ-2) asks for at least.
+	pingIdle = 60 * time.Second
+	// maxPings is how many of them there are at most.
+	maxPings = 1024
+
+	echoRequest4 = 8   // RFC 792
+	echoReply4   = 0   // RFC 792
+	echoRequest6 = 128 // RFC 4443 §4.1
+	echoReply6   = 129 // RFC 4443 §4.2
+)
+
+// A pingTable maps each echo identifier of the container's to one unprivileged
+// ICMP socket of the host (icmp(7), net.ipv4.ping_group_range).
+type pingTable struct {
+	n       *Network
+	flows   map[netip.AddrPort]*pingFlow // by the container's address and identifier
+	idle    list.List                    // of *pingFlow, least recently used first
+	refused bool                         // the host lets us make none; said once
+}
+
+func (t *pingTable) init(n *Network) {
+	t.n = n
+	t.flows = make(map[netip.AddrPort]*pingFlow)
+	t.idle.Init()
+}
+
+// A pingFlow is one such mapping. It is owned by the loop.
+type pingFlow struct {
+	flow
+	table   *pingTable
+	element *list.Element
+	fd      int
+	token   loop.Token
+	ttl     uint8
+	tos     uint8
+}
+
+// echo handles an echo request; msg is the whole ICMP message.
+func (t *pingTable) echo(p *packet, msg []byte) {
+	n := t.n
+	if f := n.cfg.Plan.Of(p.dst); f.Ours(p.dst) || n.mapped(p.dst) {
+		n.replyEcho(p, msg)
+		return
+	}
+	dst := netip.AddrPortFrom(p.dst, 0)
+	d := n.cfg.Policy.Decide(p.proto, dst)
+	if d.Verdict == policy.Denied {
+		n.refuse(p, d)
+		return
+	}
+	if p.ttl <= 1 {
+		n.report(p, ttlExceeded)
+		return
+	}
+	key := netip.AddrPortFrom(p.src, binary.BigEndian.Uint16(msg[4:]))
+	f := t.flows[key]
+	if f == nil {
+		if f = t.open(key, dst, d.Dial); f == nil {
+			return
+		}
+	}
+	f.remote, f.host, f.last = dst, d.Dial, n.now
+	t.idle.MoveToBack(f.element)
+	f.send(p, msg)
+}
+
+func (t *pingTable) open(key, dst, host netip.AddrPort) *pingFlow {
+	n := t.n
+	if len(t.flows) >= maxPings {
+		n.count.inc(flowsEvicted)
+		t.close(t.idle.Front().Value.(*pingFlow))
+	}
+	proto := unix.IPPROTO_ICMP
+	if host.Addr().Is6() {
+		proto = unix.IPPROTO_ICMPV6
+	}
+	fd, err := n.cfg.Outbound.socket(host.Addr(), unix.SOCK_DGRAM, proto)
+	if err != nil {
+		t.forbidden(err)
+		return nil
+	}
+	f := &pingFlow{flow: n.newFlow(key, dst, host), table: t, fd: fd}
+	setDatagramOptions(fd, host.Addr().Is6())
+	if f.token, err = n.loop.Add(fd, loop.Readable|loop.Edge, f); err != nil {
+		unix.Close(fd)
+		n.noSocket(err)
+		return nil
+	}
+	f.element = t.idle.PushBack(f)
+	t.flows[key] = f
+	n.count.inc(flowsPing)
+	return f
+}
+
+// forbidden says once, and clearly, why there is no ping.
+func (t *pingTable) forbidden(err error) {
+	t.n.count.inc(dropNoSocket)
+	if t.refused {
+		return
+	}
+	t.refused = true
+	t.n.log.Warn("ping is forbidden on this host; to allow it: sudo sysctl -w net.ipv4.ping_group_range='0 2147483647'",
+		"err", err)
+}
+
+// send passes an echo request on; the host's kernel puts its own identifier in
+// and computes the checksum.
+func (f *pingFlow) send(p *packet, msg []byte) {
+	n := f.table.n
+	if ttl := p.ttl - 1; f.ttl != ttl || f.tos != p.tos {
+		f.ttl, f.tos = ttl, p.tos
+		if err := markSocket(f.fd, f.container.Addr().Is6(), f.ttl, f.tos); err != nil {
+			n.count.inc(dropSend)
+			return
+		}
+	}
+	err := unix.Sendto(f.fd, msg, 0, sockaddr(f.host))
+	if err != nil && f.drainErrors() {
+		err = unix.Sendto(f.fd, msg, 0, sockaddr(f.host)) // that was an earlier one's error
+	}
+	if err != nil {
+		n.count.inc(dropSend)
+		n.report(p, troubleOf(err))
+		return
+	}
+	f.up += uint64(len(msg))
+}
+
+// Ready is called by the loop with the socket's events.
+func (f *pingFlow) Ready(ev loop.Events) {
+	if ev&loop.Error != 0 {
+		f.drainErrors()
+	}
+	n := f.table.n
+	r := n.receiver()
+	for {
+		count, errno := r.receive(f.fd)
+		if errno != 0 && (errno == unix.EAGAIN || !f.drainErrors()) {
+			return
+		}
+		for i := range count {
+			b, from, _, ttl := r.message(i)
+			if len(b) < icmpHeaderLen {
+				continue
+			}
+			f.down += uint64(len(b))
+			f.last = n.now
+			h := ipHeader{src: n.seenAs(from).Addr(), dst: f.container.Addr(), proto: protoICMPv4, ttl: hop(ttl)}
+			if h.dst.Is6() {
+				h.proto = protoICMPv6
+			}
+			binary.BigEndian.PutUint16(b[4:], f.container.Port())
+			putICMPChecksum(h, b)
+			n.emit.ip(h, b)
+		}
+	}
+}
+
+// drainErrors passes ICMP errors, such as the hops of a traceroute, on to the
+// container, and reports whether there were any.
+func (f *pingFlow) drainErrors() bool {
+	n := f.table.n
+	any := false
+	for range errorsPerTurn {
+		e, ok := readError(f.fd, f.container.Addr())
+		if !ok {
+			break
+		}
+		any = true
+		if e.kind == 0 && e.code == 0 || len(e.body) < icmpHeaderLen {
+			continue
+		}
+		q := ipHeader{src: f.container.Addr(), dst: n.seenAs(e.dst).Addr(), proto: protoICMPv4, ttl: f.ttl}
+		e.body[0] = echoRequest4
+		if q.src.Is6() {
+			q.proto, e.body[0] = protoICMPv6, echoRequest6
+		}
+		binary.BigEndian.PutUint16(e.body[4:], f.container.Port())
+		n.sendICMPError(icmpError{
+			kind: e.kind, code: e.code, info: e.info,
+			from:  n.seenAs(netip.AddrPortFrom(e.offender, 0)).Addr(),
+			quote: q, body: e.body, size: len(e.body),
+		})
+	}
+	return any
+}
+
+func (t *pingTable) expire() {
+	for e := t.idle.Front(); e != nil; {
+		f := e.Value.(*pingFlow)
+		e = e.Next()
+		if t.n.now-f.last < pingIdle {
+			return
+		}
+		t.close(f)
+	}
+}
+
+func (t *pingTable) closeAll() {
+	for _, f := range t.flows {
+		t.close(f)
+	}
+}
+
+func (t *pingTable) close(f *pingFlow) {
+	t.n.loop.Remove(f.fd, f.token)
+	unix.Close(f.fd)
+	t.idle.Remove(f.element)
+	delete(t.flows, f.container)
+	t.n.logFlow("flow closed", f.info())
+}
+
+func (t *pingTable) infos(fs []FlowInfo) []FlowInfo {
+	for _, f := range t.flows {
+		fs = append(fs, f.info())
+	}
+	return fs
+}
+
+func (f *pingFlow) info() FlowInfo {
+	return f.flow.info(f.table.n.now, "icmp", PathLink, open.String())
+}
+
+// replyEcho answers an echo request to an address of ours.
+func (n *Network) replyEcho(p *packet, msg []byte) {
+	reply := append([]byte(nil), msg...)
+	reply[0] = echoReply4
+	if p.dst.Is6() {
+		reply[0] = echoReply6
+	}
+	h := ipHeader{src: p.dst, dst: p.src, proto: p.proto, tos: p.tos}
+	putICMPChecksum(h, reply)
+	n.emit.ip(h, reply)
+}
+
+// mapped reports whether a stands for the host's loopback.
+func (n *Network) mapped(a netip.Addr) bool {
+	for _, m := range n.cfg.HostLoopback {
+		if m == a {
+			return true
+		}
+	}
+	return false
+}

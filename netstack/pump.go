@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+)
+
+const (
+	// segmentMax is how much is written to gVisor at once (bytes): the most that
+	// it sends as one super-frame (gsoMaxSize less the 160 bytes that it keeps
+	// free for headers, less one). More would leave a runt behind each.
+	segmentMax = gsoMaxSize - 160 - 1
+	// scratchSize is the buffer that short messages are read into (bytes). What
+	// fits costs a copy; what does not is asked for its length and read straight
+	// into gVisor's buffer.
+	scratchSize = 16 << 10
+	// pumpBudget is how many reads a flow gets before it is another's turn.
+	pumpBudget = 16
+	// maxGather is how many pieces one writev(2) takes from gVisor.
+	maxGather = 64
+)
+
+// errFull says that a gatherer or a discarder has all it can take.
+var errFull = errors.New("full")
+
+// pump is what moving bytes needs besides the flow. One serves all flows, since
+// the loop moves one at a time.
+type pump struct {
+	gather  gatherer
+	discard discarder
+	bytes   bytes.Reader
+	socket  socketPayload
+	scratch [scratchSize]byte
+	spare   []*tcpFlow
+}
+
+// move passes bytes both ways as far as both ends let it.
+func (f *tcpFlow) move() {
+	if f.state != open || f.service {
+		return
+	}
+	f.last = f.table.n.now
+	more := f.moveUp()
+	if f.state == open {
+		more = f.moveDown() || more
+	}
+	switch {
+	case f.state != open:
+	case f.upDone && f.downDone:
+		f.finish()
+	case more:
+		f.table.n.loop.Defer(f.move)
+	}
+}
+
+// moveUp passes bytes from the container to the host, and reports whether there
+// may be more at once. gVisor's buffers are handed to writev(2) where they lie.
+func (f *tcpFlow) moveUp() (more bool) {
+	p := &f.table.pump
+	for range pumpBudget {
+		if f.upDone || !f.canWrite {
+			return false
+		}
+		p.gather.reset()
+		_, err := f.ep.Read(&p.gather, tcpip.ReadOptions{Peek: true})
+		switch err.(type) {
+		case nil:
+		case *tcpip.ErrWouldBlock:
+			return false
+		case *tcpip.ErrClosedForReceive:
+			f.upDone = true
+			_ = unix.Shutdown(f.fd, unix.SHUT_WR) // fails only if the peer is gone, which moveDown sees
+			return false
+		default:
+			f.reset()
+			return false
+		}
+		n, errno := p.gather.writeTo(f.fd)
+		if errno == unix.EAGAIN {
+			f.canWrite = false
+			return false
+		}
+		if errno != 0 {
+			f.reset()
+			return false
+		}
+		f.up += uint64(n)
+		if n < p.gather.size {
+			f.canWrite = false
+		}
+		p.discard.left = n
+		f.ep.Read(&p.discard, tcpip.ReadOptions{})
+	}
+	return true
+}
+
+// moveDown passes bytes from the host to the container, and reports whether there
+// may be more at once.
+func (f *tcpFlow) moveDown() (more bool) {
+	for range pumpBudget {
+		if f.downDone || !f.flushStash() || !f.canRead {
+			return false
+		}
+		if f.bulk {
+			if !f.readBulk() {
+				return false
+			}
+		} else if !f.readShort() {
+			return false
+		}
+	}
+	return true
+}
+
+// readShort reads what may be a short message.
+func (f *tcpFlow) readShort() bool {
+	p := &f.table.pump
+	n, errno := read(f.fd, p.scratch[:])
+	switch {
+	case errno == unix.EAGAIN:
+		f.canRead = false
+		return false
+	case errno != 0:
+		f.reset()
+		return false
+	case n == 0:
+		f.downDone = true
+		f.ep.Shutdown(tcpip.ShutdownWrite)
+		return false
+	}
+	if n == len(p.scratch) {
+		f.bulk = true
+	} else if !f.hungUp {
+		// All there was is read: what comes later is a new edge.
+		f.canRead = false
+	}
+	return f.send(p.scratch[:n])
+}
+
+// readBulk reads straight into gVisor's buffer, which needs to know the length
+// beforehand.
+func (f *tcpFlow) readBulk() bool {
+	waiting, err := unix.IoctlGetInt(f.fd, unix.SIOCINQ)
+	if err != nil || waiting <= scratchSize {
+		f.bulk = false
+		return true
+	}
+	s := &f.table.pump.socket
+	*s = socketPayload{fd: f.fd, left: min(waiting, segmentMax)}
+	n, terr := f.ep.Write(s, tcpip.WriteOptions{})
+	f.down += uint64(n)
+	return f.sent(terr)
+}
+
+// send writes b to the container and keeps what does not fit.
+func (f *tcpFlow) send(b []byte) bool {
+	r := &f.table.pump.bytes
+	r.Reset(b)
+	n, err := f.ep.Write(r, tcpip.WriteOptions{})
+	f.down += uint64(n)
+	if int(n) < len(b) {
+		f.stash = append(f.stash[:0], b[n:]...)
+	}
+	return f.sent(err)
+}
+
+// flushStash writes what did not fit before, and reports whether all of it went.
+func (f *tcpFlow) flushStash() bool {
+	if len(f.stash) == 0 {
+		return true
+	}
+	b := f.stash
+	f.stash = nil
+	return f.send(b) && len(f.stash) == 0
+}
+
+// sent looks at the outcome of a write to the container, and reports whether the
+// next may follow.
+func (f *tcpFlow) sent(err tcpip.Error) bool {
+	switch err.(type) {
+	case nil:
+		return true
+	case *tcpip.ErrWouldBlock:
+		return false // gVisor tells when there is room
+	}
+	f.reset()
+	return false
+}
+
+// A gatherer collects the pieces that gVisor would read out, so that they can be
+// written where they lie. They stay valid until they are read for good.
+type gatherer struct {
+	iov  [maxGather]unix.Iovec
+	n    int
+	size int
+}
+
+func (g *gatherer) reset() { g.n, g.size = 0, 0 }
+
+// Write implements io.Writer for gVisor's Endpoint.Read.
+func (g *gatherer) Write(b []byte) (int, error) {
+	if g.n == len(g.iov) {
+		return 0, errFull
+	}
+	if len(b) > 0 {
+		g.iov[g.n] = iovec(b)
+		g.n++
+		g.size += len(b)
+	}
+	return len(b), nil
+}
+
+func (g *gatherer) writeTo(fd int) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&g.iov[0])), uintptr(g.n))
+	clear(g.iov[:g.n])
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+// A discarder takes exactly as many bytes as were written elsewhere.
+type discarder struct{ left int }
+
+// Write implements io.Writer for gVisor's Endpoint.Read.
+func (d *discarder) Write(b []byte) (int, error) {
+	if len(b) > d.left {
+		n := d.left
+		d.left = 0
+		return n, errFull
+	}
+	d.left -= len(b)
+	return len(b), nil
+}
+
+// A socketPayload lets gVisor read bytes that are waiting in a socket into a
+// buffer of its own. It implements tcpip.Payloader, whose Len must be exact.
+type socketPayload struct{ fd, left int }
+
+// Len returns how many bytes there are.
+func (s *socketPayload) Len() int { return s.left }
+
+// Read implements io.Reader.
+func (s *socketPayload) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	n, errno := read(s.fd, b[:min(len(b), s.left)])
+	if errno != 0 || n == 0 {
+		// They were there a moment ago: only we read from this socket.
+		return 0, io.ErrUnexpectedEOF
+	}
+	s.left -= n
+	return n, nil
+}
+
+// read is read(2) without telling the scheduler, which a call that cannot block
+// need not do.
+func read(fd int, b []byte) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	runtime.KeepAlive(b)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"errors"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+const (
+	// nicID is the only interface of the stack.
+	nicID = 1
+	// receiveBuffer and sendBuffer are what gVisor buffers for one connection
+	// (bytes). They bound, besides the host's socket buffers, what a slow reader
+	// can make us keep.
+	receiveBuffer = 4 << 20
+	sendBuffer    = 4 << 20
+	// handshakes is how many SYNs gVisor may have under way. Only SYNs whose host
+	// connection exists get there, and the flow table bounds those: this must
+	// merely not be the smaller bound, since gVisor drops what is above it.
+	handshakes = 1 << 20
+	// timeWait is zero since a tuple in TIME_WAIT would swallow the next SYN from
+	// a reused port; what TIME_WAIT guards against, a delayed segment of the old
+	// connection, cannot happen on a link of one hop.
+	timeWait = 0
+	// keepaliveIdle, -Interval and -Count find peers that vanished: about five
+	// minutes after the last sign of life.
+	keepaliveIdle     = 120 * time.Second
+	keepaliveInterval = 30 * time.Second
+	keepaliveCount    = 6
+)
+
+// newStack makes a gVisor stack that terminates TCP for any address behind l, and
+// does nothing else: all other protocols are handled on the link.
+func newStack(l *link, forwarded func(*tcp.ForwarderRequest)) (*stack.Stack, error) {
+	s := stack.New(stack.Options{
+		NetworkProtocols: []stack.NetworkProtocolFactory{
+			ipv4.NewProtocol,
+			ipv6.NewProtocolWithOptions(ipv6.Options{
+				NDPConfigs: ipv6.NDPConfigurations{HandleRAs: ipv6.HandlingRAsDisabled},
+			}),
+		},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocolCUBIC},
+		// Packets from the stack's own addresses must be accepted: with spoofing
+		// on, every address is one.
+		HandleLocal: false,
+	})
+	if err := setOptions(s); err != nil {
+		return nil, err
+	}
+	// The handler stands before the NIC: no frame can come between.
+	f := tcp.NewForwarder(s, receiveBuffer, handshakes, forwarded)
+	s.SetTransportProtocolHandler(tcp.ProtocolNumber, f.HandlePacket)
+	if err := s.CreateNICWithOptions(nicID, l, stack.NICOptions{Name: "tap", QDisc: l}); err != nil {
+		return nil, errors.New(err.String())
+	}
+	// Promiscuous: packets to any address are ours. Spoofing: answers come from
+	// any address.
+	if err := s.SetPromiscuousMode(nicID, true); err != nil {
+		return nil, errors.New(err.String())
+	}
+	if err := s.SetSpoofing(nicID, true); err != nil {
+		return nil, errors.New(err.String())
+	}
+	s.SetRouteTable([]tcpip.Route{
+		{Destination: header.IPv4EmptySubnet, NIC: nicID},
+		{Destination: header.IPv6EmptySubnet, NIC: nicID},
+	})
+	return s, nil
+}
+
+func setOptions(s *stack.Stack) error {
+	// The link's round trip is microseconds and its bandwidth the memory's:
+	// windows that grow by measuring would only ever lag behind.
+	moderate := tcpip.TCPModerateReceiveBufferOption(false)
+	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
+	opts := []tcpip.SettableTransportProtocolOption{
+		&tcpip.TCPReceiveBufferSizeRangeOption{Min: 4096, Default: receiveBuffer, Max: receiveBuffer},
+		&tcpip.TCPSendBufferSizeRangeOption{Min: 4096, Default: sendBuffer, Max: sendBuffer},
+		&moderate,
+		&wait,
+	}
+	for _, o := range opts {
+		if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
+			return errors.New(err.String())
+		}
+	}
+	return nil
+}

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+
+	"github.com/slipway-net/slipway/netstack/loop"
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/slipway-net/slipway/netstack/policy"
+)
+
+const (
+	// maxConnecting is how many connects to the host's network may be under way.
+	// A SYN above it is dropped, and sent again by the container's kernel.
+	maxConnecting = 8192
+	// maxConnectingPerHost is how many of them may be to one address, so that a
+	// destination that does not answer cannot hold up the others.
+	maxConnectingPerHost = 4096
+	// maxSYN is the longest SYN that is kept until the host has connected
+	// (bytes). Only data that came with it (RFC 7413) makes one that long, and we
+	// hand out no cookies that would make a client send any.
+	maxSYN = 2048
+	// dnsPort is where the plan's resolver address answers.
+	dnsPort = 53
+)
+
+// A tcpTable has the TCP flows, from the first SYN on. A SYN does not reach gVisor
+// before the host's connection exists: until then it waits here, so that the
+// container learns of a failure as it would from the destination itself.
+type tcpTable struct {
+	n          *Network
+	flows      map[tuple]*tcpFlow
+	connecting int
+	perHost    map[netip.Addr]int // connecting flows by the address dialed
+	closing    []*tcpFlow         // closed by us, not yet by gVisor
+	pump       pump
+
+	mu      sync.Mutex
+	shaking map[tuple]*tcpFlow // SYN given to gVisor, flow not yet accepted
+	ready   []*tcpFlow         // gVisor has news of them
+	drainer func()             // drain, as one value
+}
+
+func (t *tcpTable) init(n *Network) {
+	t.n = n
+	t.flows = make(map[tuple]*tcpFlow)
+	t.perHost = make(map[netip.Addr]int)
+	t.shaking = make(map[tuple]*tcpFlow)
+	t.drainer = t.drain
+}
+
+// ingress handles a TCP packet; l3 is the packet from its IP header on, as far as
+// it lies in the first buffer.
+func (t *tcpTable) ingress(p *packet, l3 []byte) {
+	if len(p.l4) < header.TCPMinimumSize {
+		t.n.count.inc(dropMalformed)
+		return
+	}
+	h := header.TCP(p.l4)
+	if h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck) == header.TCPFlagSyn {
+		t.syn(p, l3, tuple{
+			container: netip.AddrPortFrom(p.src, h.SourcePort()),
+			remote:    netip.AddrPortFrom(p.dst, h.DestinationPort()),
+		}, h.SequenceNumber())
+		return
+	}
+	t.n.deliver(p)
+}
+
+// syn handles a container's wish to connect.
+func (t *tcpTable) syn(p *packet, l3 []byte, key tuple, isn uint32) {
+	n := t.n
+	if len(l3)+len(p.rest) > maxSYN {
+		n.count.inc(dropMalformed)
+		return
+	}
+	if f := t.flows[key]; f != nil {
+		switch {
+		case f.state == connecting:
+			f.keepSYN(isn, l3, p.rest)
+			return
+		case f.isn == isn || f.state == shaking:
+			n.inject(append(append([]byte(nil), l3...), p.rest...), p.src.Is6())
+			return
+		}
+		// The port is used anew while the flow that had it before is still dying.
+		f.abort()
+		t.forget(f)
+	}
+	host, service := key.remote, n.cfg.DNS != nil && n.isDNS(key.remote)
+	if !service {
+		d := n.cfg.Policy.Decide(protoTCP, key.remote)
+		if d.Verdict == policy.Denied {
+			n.refuse(p, d)
+			return
+		}
+		host = d.Dial
+	}
+	if len(t.flows) >= n.cfg.MaxFlows || t.connecting >= maxConnecting || t.perHost[host.Addr()] >= maxConnectingPerHost {
+		n.count.inc(dropFlowLimit)
+		return
+	}
+	f := &tcpFlow{flow: n.newFlow(key.container, key.remote, host), table: t, key: key, fd: -1}
+	f.keepSYN(isn, l3, p.rest)
+	t.flows[key] = f
+	n.count.inc(flowsTCP)
+	if service {
+		f.service = true
+		f.shake()
+		return
+	}
+	f.connect()
+}
+
+// forwarded is called by gVisor, on a goroutine of its own, for a SYN whose flow
+// has its host connection.
+func (t *tcpTable) forwarded(r *tcp.ForwarderRequest) {
+	key := tupleOf(r.ID())
+	t.mu.Lock()
+	f := t.shaking[key]
+	delete(t.shaking, key)
+	t.mu.Unlock()
+	if f == nil {
+		r.Complete(true)
+		return
+	}
+	ep, err := r.CreateEndpoint(&f.wq) // sends SYN-ACK, waits for the ACK
+	r.Complete(false)
+	t.n.loop.Post(func() { f.accepted(ep, err) })
+}
+
+// notify puts f on the list of flows that gVisor has news of.
+func (t *tcpTable) notify(f *tcpFlow) {
+	t.mu.Lock()
+	first := len(t.ready) == 0
+	t.ready = append(t.ready, f)
+	t.mu.Unlock()
+	if first {
+		t.n.loop.Post(t.drainer)
+	}
+}
+
+// drain moves the bytes of the flows that gVisor has news of.
+func (t *tcpTable) drain() {
+	t.mu.Lock()
+	ready := t.ready
+	t.ready = t.pump.spare[:0]
+	t.mu.Unlock()
+	for _, f := range ready {
+		f.queued.Store(false)
+		f.move()
+	}
+	clear(ready)
+	t.pump.spare = ready
+}
+
+// forget takes f out of the table.
+func (t *tcpTable) forget(f *tcpFlow) {
+	if t.flows[f.key] == f {
+		delete(t.flows, f.key)
+	}
+}
+
+// expire forgets the closed flows that gVisor is done with too.
+func (t *tcpTable) expire() {
+	open := t.closing[:0]
+	for _, f := range t.closing {
+		if f.ep == nil || !lives(f.ep) {
+			t.forget(f)
+		} else {
+			open = append(open, f)
+		}
+	}
+	clear(t.closing[len(open):])
+	t.closing = open
+}
+
+// closeAll ends every flow: what was sent is delivered, and both ends are told.
+func (t *tcpTable) closeAll() {
+	for _, f := range t.flows {
+		f.abort()
+	}
+	clear(t.flows)
+	t.closing = nil
+}
+
+func (t *tcpTable) infos(fs []FlowInfo) []FlowInfo {
+	for _, f := range t.flows {
+		fs = append(fs, f.info())
+	}
+	return fs
+}
+
+// lives reports whether gVisor still needs the endpoint's tuple.
+func lives(ep tcpip.Endpoint) bool {
+	switch tcp.EndpointState(ep.State()) {
+	case tcp.StateClose, tcp.StateError, tcp.StateInitial:
+		return false
+	}
+	return true
+}
+
+// isDNS reports whether a is where we answer DNS.
+func (n *Network) isDNS(a netip.AddrPort) bool {
+	return a.Port() == dnsPort && n.cfg.Plan.Of(a.Addr()).DNS == a.Addr()
+}
+
+// refuse answers a packet that the policy denies, and counts it.
+func (n *Network) refuse(p *packet, d policy.Decision) {
+	n.count.refused[d.Reason].Add(1)
+	if n.log.Enabled(n.ctx, slog.LevelDebug) {
+		n.log.Debug("refused", "reason", d.Reason, "proto", p.proto, "from", p.src, "to", p.dst)
+	}
+	if d.Answer() == policy.AnswerPortUnreachable && p.proto == protoTCP {
+		n.sendReset(p)
+		return
+	}
+	n.report(p, troubleFor(d.Answer()))
+}
+
+// sendReset answers a SYN with a RST (RFC 9293 §3.10.7.1).
+func (n *Network) sendReset(p *packet) {
+	var seg [header.TCPMinimumSize]byte
+	in, out := header.TCP(p.l4), header.TCP(seg[:])
+	out.Encode(&header.TCPFields{
+		SrcPort:    in.DestinationPort(),
+		DstPort:    in.SourcePort(),
+		AckNum:     in.SequenceNumber() + 1,
+		DataOffset: header.TCPMinimumSize,
+		Flags:      header.TCPFlagRst | header.TCPFlagAck,
+	})
+	h := ipHeader{src: p.dst, dst: p.src, proto: protoTCP}
+	sum := header.PseudoHeaderChecksum(protoTCP, tcpipAddr(h.src), tcpipAddr(h.dst), header.TCPMinimumSize)
+	binary.BigEndian.PutUint16(seg[header.TCPChecksumOffset:], ^checksum.Checksum(seg[:], sum))
+	n.emit.ip(h, seg[:])
+}
+
+// deliver gives the packet that was just read to gVisor: the buffers that it lies
+// in change hands, so that nothing is copied.
+func (n *Network) deliver(p *packet) {
+	size := n.frameLen
+	head := n.rx.head
+	n.rx.head = nil
+	head.CapLength(min(size, headLen))
+	head.TrimFront(ethernetLen)
+	buf := buffer.MakeWithView(head)
+	if rest := size - headLen; rest > 0 {
+		if rest <= copyBreak {
+			_ = buf.Append(buffer.NewViewWithData(n.rx.data.AsSlice()[:rest]))
+		} else {
+			n.rx.data.CapLength(rest)
+			_ = buf.Append(n.rx.data)
+			n.rx.data = nil
+		}
+	}
+	n.give(buf, p.src.Is6())
+}
+
+// copyBreak is the payload up to which a packet is copied into a buffer of its
+// own size (bytes): a small one would otherwise keep 64 KiB alive for as long as
+// nobody reads it.
+const copyBreak = 8 << 10
+
+// inject gives a packet, from its IP header on, to gVisor.
+func (n *Network) inject(l3 []byte, v6 bool) {
+	n.give(buffer.MakeWithData(l3), v6)
+}
+
+func (n *Network) give(buf buffer.Buffer, v6 bool) {
+	proto := header.IPv4ProtocolNumber
+	if v6 {
+		proto = header.IPv6ProtocolNumber
+	}
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buf})
+	n.link.dispatcher.DeliverNetworkPacket(proto, pkt)
+	pkt.DecRef()
+}
+
+// serveDNS answers DNS over TCP on an accepted endpoint until the container or
+// the Network closes it.
+func (n *Network) serveDNS(wq *waiter.Queue, ep tcpip.Endpoint) {
+	conn := gonet.NewTCPConn(wq, ep)
+	n.services.Go(func() {
+		defer conn.Close()
+		if err := n.cfg.DNS.ServeTCP(n.ctx, conn); err != nil && !errors.Is(err, n.ctx.Err()) {
+			n.log.Debug("DNS over TCP ended", "err", err)
+		}
+	})
+}
+
+// hostEvents are what a host socket is watched for.
+const hostEvents = loop.Readable | loop.Writable | loop.ReadHangUp | loop.Edge

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/slipway-net/slipway/netstack/loop"
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// tcpState is where a TCP flow stands.
+//
+//	connecting ──host connected──> shaking ──container's ACK──> open ──> closed
+//	     └── host refused: RST or ICMP error to the container, closed
+type tcpState uint8
+
+const (
+	connecting tcpState = iota // the host connects; the SYN waits
+	shaking                    // gVisor answers the container
+	open                       // bytes pass
+	closed                     // ours is closed; gVisor may still say goodbye
+)
+
+func (s tcpState) String() string {
+	return [...]string{"connecting", "handshake", "open", "closed"}[s]
+}
+
+// A tcpFlow is one TCP connection of the container's and its host socket. It is
+// owned by the loop, except wq, which gVisor's goroutines use, and queued.
+type tcpFlow struct {
+	flow
+	table   *tcpTable
+	key     tuple
+	state   tcpState
+	service bool // answered by us: no host socket
+
+	isn uint32
+	syn []byte // the SYN, from its IP header on; nil once gVisor has it
+
+	fd       int
+	token    loop.Token
+	canRead  bool // edges not yet used up
+	canWrite bool
+	hungUp   bool // the host's peer sends nothing more
+	bulk     bool // the last read was large
+	stash    []byte
+
+	ep       tcpip.Endpoint
+	wq       waiter.Queue
+	entry    waiter.Entry
+	queued   atomic.Bool // on the table's ready list
+	upDone   bool        // container's FIN passed on
+	downDone bool        // host's FIN passed on
+}
+
+// keepSYN keeps a copy of the SYN until the host has connected.
+func (f *tcpFlow) keepSYN(isn uint32, l3, rest []byte) {
+	f.isn = isn
+	f.syn = append(append(f.syn[:0], l3...), rest...)
+}
+
+// connect starts the host's side.
+func (f *tcpFlow) connect() {
+	t := f.table
+	fd, err := t.n.cfg.Outbound.socket(f.host.Addr(), unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.n.noSocket(err)
+		t.forget(f)
+		return
+	}
+	f.fd = fd
+	setHostOptions(fd)
+	t.connecting++
+	t.perHost[f.host.Addr()]++
+	err = unix.Connect(fd, sockaddr(f.host))
+	if err != nil && err != unix.EINPROGRESS {
+		f.failed(err)
+		return
+	}
+	if f.token, err = t.n.loop.Add(fd, hostEvents, f); err != nil {
+		t.n.noSocket(err)
+		f.failed(nil)
+	}
+}
+
+// setHostOptions prepares a host socket. Errors are those of options that the
+// kernel lacks, without which the flow works as well.
+func setHostOptions(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepaliveIdle/time.Second))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepaliveInterval/time.Second))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepaliveCount)
+}
+
+// Ready is called by the loop with the host socket's events.
+func (f *tcpFlow) Ready(ev loop.Events) {
+	if f.state == connecting {
+		if ev&(loop.Error|loop.HangUp|loop.Writable) == 0 {
+			return
+		}
+		if errno, err := unix.GetsockoptInt(f.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || errno != 0 {
+			f.failed(unix.Errno(errno))
+			return
+		}
+		f.connected()
+		f.shake()
+	}
+	if ev&(loop.Readable|loop.ReadHangUp|loop.HangUp|loop.Error) != 0 {
+		f.canRead = true
+	}
+	if ev&(loop.ReadHangUp|loop.HangUp|loop.Error) != 0 {
+		f.hungUp = true
+	}
+	if ev&(loop.Writable|loop.HangUp|loop.Error) != 0 {
+		f.canWrite = true
+	}
+	f.move()
+}
+
+// connected ends the state connecting in the table's books.
+func (f *tcpFlow) connected() {
+	t := f.table
+	t.connecting--
+	if a := f.host.Addr(); t.perHost[a] > 1 {
+		t.perHost[a]--
+	} else {
+		delete(t.perHost, a)
+	}
+}
+
+// failed tells the container why its connect did not work. A time-out it will
+// notice by itself, at the same time as the host.
+func (f *tcpFlow) failed(err error) {
+	t := f.table
+	f.connected()
+	t.n.count.inc(connectsFailed)
+	if err != nil {
+		t.n.logFlow("connect failed", f.info(), slog.String("err", err.Error()))
+	}
+	if p, ok := parsePacket(f.syn, nil); ok {
+		switch err {
+		case unix.ECONNREFUSED, unix.ECONNRESET:
+			t.n.sendReset(&p)
+		default:
+			t.n.report(&p, troubleOf(err))
+		}
+	}
+	f.closeHost(false)
+	f.state = closed
+	t.forget(f)
+}
+
+// shake gives the SYN to gVisor, which will call tcpTable.forwarded.
+func (f *tcpFlow) shake() {
+	t := f.table
+	f.state = shaking
+	syn := f.syn
+	f.syn = nil
+	t.mu.Lock()
+	t.shaking[f.key] = f
+	t.mu.Unlock()
+	t.n.inject(syn, f.key.container.Addr().Is6())
+}
+
+// accepted is called when gVisor's handshake with the container has ended.
+func (f *tcpFlow) accepted(ep tcpip.Endpoint, err tcpip.Error) {
+	t := f.table
+	if err != nil || f.state == closed || t.n.ctx.Err() != nil {
+		if ep != nil {
+			ep.Abort()
+		}
+		if f.state != closed {
+			f.state = closed
+			f.closeHost(true)
+			t.forget(f)
+		}
+		return
+	}
+	f.state = open
+	f.ep = ep
+	if f.service {
+		t.closing = append(t.closing, f)
+		t.n.serveDNS(&f.wq, ep)
+		return
+	}
+	setEndpointOptions(ep)
+	f.entry.Init(f, waiter.ReadableEvents|waiter.WritableEvents|waiter.EventHUp|waiter.EventErr)
+	f.wq.EventRegister(&f.entry)
+	t.n.logFlow("flow open", f.info())
+	f.canWrite = true
+	f.move()
+}
+
+// setEndpointOptions makes gVisor notice a container's end that vanished.
+func setEndpointOptions(ep tcpip.Endpoint) {
+	ep.SocketOptions().SetKeepAlive(true)
+	idle, interval := tcpip.KeepaliveIdleOption(keepaliveIdle), tcpip.KeepaliveIntervalOption(keepaliveInterval)
+	_ = ep.SetSockOpt(&idle)
+	_ = ep.SetSockOpt(&interval)
+	_ = ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepaliveCount)
+}
+
+// NotifyEvent implements waiter.EventListener. gVisor calls it with the
+// endpoint's lock held: it must only take note.
+func (f *tcpFlow) NotifyEvent(waiter.EventMask) {
+	if f.queued.CompareAndSwap(false, true) {
+		f.table.notify(f)
+	}
+}
+
+// finish closes a flow whose two directions have both ended.
+func (f *tcpFlow) finish() {
+	f.wq.EventUnregister(&f.entry)
+	f.ep.Close()
+	f.end("flow closed", false)
+}
+
+// reset breaks the flow off: the host's peer gets a RST, and so does the
+// container, unless it is who broke it off.
+func (f *tcpFlow) reset() {
+	f.wq.EventUnregister(&f.entry)
+	f.ep.Abort()
+	f.end("flow reset", true)
+}
+
+func (f *tcpFlow) end(msg string, reset bool) {
+	t := f.table
+	t.n.logFlow(msg, f.info())
+	f.closeHost(reset)
+	f.state = closed
+	if lives(f.ep) {
+		t.closing = append(t.closing, f)
+	} else {
+		t.forget(f)
+	}
+}
+
+// abort breaks off the flow in whatever state it is, without taking it out of the
+// table.
+func (f *tcpFlow) abort() {
+	switch f.state {
+	case connecting:
+		f.connected()
+		f.closeHost(true)
+	case shaking:
+		f.closeHost(true)
+	case open:
+		if !f.service {
+			f.wq.EventUnregister(&f.entry)
+		}
+		f.closeHost(true)
+		f.ep.Abort()
+	case closed:
+		if f.ep != nil && lives(f.ep) {
+			f.ep.Abort()
+		}
+	}
+	f.state = closed
+}
+
+// closeHost closes the host socket, with a RST to its peer if so wished.
+func (f *tcpFlow) closeHost(reset bool) {
+	if f.fd < 0 {
+		return
+	}
+	f.table.n.loop.Remove(f.fd, f.token)
+	if reset {
+		_ = unix.SetsockoptLinger(f.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	unix.Close(f.fd)
+	f.fd = -1
+	f.stash = nil
+}
+
+func (f *tcpFlow) info() FlowInfo {
+	i := f.flow.info(f.table.n.now, "tcp", PathStacked, f.state.String())
+	if f.state == open && f.fd >= 0 {
+		if ti, err := unix.GetsockoptTCPInfo(f.fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			i.RTT = time.Duration(ti.Rtt) * time.Microsecond
+		}
+	}
+	return i
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"container/list"
+	"encoding/binary"
+	"net/netip"
+	"time"
+
+	"github.com/slipway-net/slipway/netstack/loop"
+	"github.com/slipway-net/slipway/netstack/policy"
+	"github.com/slipway-net/slipway/tap"
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+const (
+	// udpIdle is how long a mapping is kept without traffic: the five minutes
+	// that RFC 4787 §4.3 (REQ-5) recommends.
+	udpIdle = 300 * time.Second
+	// udpIdleDNS is the same for a mapping that has spoken to port 53 only, to
+	// which RFC 4787 REQ-5 b) allows less: one question, one answer.
+	udpIdleDNS = 10 * time.Second
+)
+
+// A udpTable maps each address and port of the container's to one socket of the
+// host, whatever the destination: endpoint-independent mapping and filtering
+// (RFC 4787 REQ-1 and REQ-8), so that peers can find each other.
+type udpTable struct {
+	n     *Network
+	flows map[netip.AddrPort]*udpFlow
+	idle  list.List // of *udpFlow, least recently used first
+}
+
+func (t *udpTable) init(n *Network) {
+	t.n = n
+	t.flows = make(map[netip.AddrPort]*udpFlow)
+	t.idle.Init()
+}
+
+// A udpFlow is one mapping. It is owned by the loop.
+type udpFlow struct {
+	flow
+	table   *udpTable
+	element *list.Element
+	fd      int
+	token   loop.Token
+	ttl     uint8 // what the socket sends with
+	tos     uint8
+	dnsOnly bool // has spoken to port 53 only
+	gsoMax  int  // longest datagram that super-datagrams may be made of (bytes)
+}
+
+// ingress handles a datagram of the container's; segment is the size of the
+// datagrams that it is made of, or 0 for a single one.
+func (t *udpTable) ingress(p *packet, segment int, partial bool) {
+	n := t.n
+	if len(p.l4) < udpLen {
+		n.count.inc(dropMalformed)
+		return
+	}
+	u := header.UDP(p.l4)
+	size := int(u.Length())
+	if size < udpLen || size > p.len() {
+		n.count.inc(dropMalformed)
+		return
+	}
+	p.rest = p.rest[:max(0, min(len(p.rest), size-len(p.l4)))]
+	p.l4 = p.l4[:min(len(p.l4), size)]
+	if !partial && !udpChecksumValid(p) {
+		n.count.inc(dropMalformed)
+		return
+	}
+	src := netip.AddrPortFrom(p.src, u.SourcePort())
+	dst := netip.AddrPortFrom(p.dst, u.DestinationPort())
+	if n.udpService(p, src, dst) {
+		return
+	}
+	f := t.flows[src]
+	var host netip.AddrPort
+	if f != nil && f.remote == dst {
+		host = f.host
+	} else {
+		d := n.cfg.Policy.Decide(protoUDP, dst)
+		if d.Verdict == policy.Denied {
+			n.refuse(p, d)
+			return
+		}
+		host = d.Dial
+	}
+	if p.ttl <= 1 {
+		n.report(p, ttlExceeded)
+		return
+	}
+	if f == nil {
+		if f = t.open(src, dst, host); f == nil {
+			return
+		}
+	}
+	f.touch(dst, host)
+	if err := f.mark(p.ttl-1, p.tos); err != nil {
+		n.count.inc(dropSend)
+		return
+	}
+	n.pending.add(f, host, p, segment)
+}
+
+// open makes the mapping for a source, at the expense of the least recently used
+// one where there are as many as may be.
+func (t *udpTable) open(src, dst, host netip.AddrPort) *udpFlow {
+	n := t.n
+	if len(t.flows) >= n.cfg.MaxFlows {
+		n.count.inc(flowsEvicted)
+		t.close(t.idle.Front().Value.(*udpFlow))
+	}
+	fd, err := n.cfg.Outbound.socket(host.Addr(), unix.SOCK_DGRAM, 0)
+	if err != nil && t.idle.Len() > 0 {
+		// No descriptor left: the oldest mapping gives its own.
+		n.count.inc(flowsEvicted)
+		t.close(t.idle.Front().Value.(*udpFlow))
+		fd, err = n.cfg.Outbound.socket(host.Addr(), unix.SOCK_DGRAM, 0)
+	}
+	if err != nil {
+		n.noSocket(err)
+		return nil
+	}
+	f := &udpFlow{flow: n.newFlow(src, dst, host), table: t, fd: fd, dnsOnly: true, gsoMax: maxDatagram}
+	setDatagramOptions(fd, src.Addr().Is6())
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) // Linux 5.0; without it datagrams come one by one
+	if f.token, err = n.loop.Add(fd, loop.Readable|loop.Edge, f); err != nil {
+		unix.Close(fd)
+		n.noSocket(err)
+		return nil
+	}
+	f.element = t.idle.PushBack(f)
+	t.flows[src] = f
+	n.count.inc(flowsUDP)
+	return f
+}
+
+// setDatagramOptions asks for ICMP errors and hop limits to be reported on a
+// socket. A kernel that lacks one of them merely reports less.
+func setDatagramOptions(fd int, v6 bool) {
+	if v6 {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1)
+	} else {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVTTL, 1)
+	}
+	// Room for a burst while the loop is elsewhere; the kernel caps it at rmem_max.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, datagramBuffer)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, datagramBuffer)
+}
+
+// datagramBuffer is the socket buffer asked for, each way (bytes).
+const datagramBuffer = 4 << 20
+
+// touch notes that the container uses the mapping.
+func (f *udpFlow) touch(dst, host netip.AddrPort) {
+	f.remote, f.host = dst, host
+	f.last = f.table.n.now
+	f.dnsOnly = f.dnsOnly && dst.Port() == dnsPort
+	f.table.idle.MoveToBack(f.element)
+}
+
+// mark makes the socket send with the hop limit and traffic class that the
+// container chose, which seldom change within a flow.
+func (f *udpFlow) mark(ttl, tos uint8) error {
+	if f.ttl == ttl && f.tos == tos {
+		return nil
+	}
+	f.table.n.pending.flush() // what is pending was chosen otherwise
+	f.ttl, f.tos = ttl, tos
+	return markSocket(f.fd, f.container.Addr().Is6(), ttl, tos)
+}
+
+func markSocket(fd int, v6 bool, ttl, tos uint8) error {
+	// The ECN bits are the kernel's (RFC 6040 has us not make up any).
+	tos &^= 3
+	if v6 {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, int(ttl)); err != nil {
+			return err
+		}
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, int(tos))
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TTL, int(ttl)); err != nil {
+		return err
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TOS, int(tos))
+}
+
+// refused is called when the container said that nobody listens at its end: the
+// host socket goes, so that the host's kernel says the same to the sender.
+func (t *udpTable) refused(container netip.AddrPort) {
+	if f := t.flows[container]; f != nil {
+		t.close(f)
+	}
+}
+
+// expire closes the mappings that were idle for too long.
+func (t *udpTable) expire() {
+	for e := t.idle.Front(); e != nil; {
+		f := e.Value.(*udpFlow)
+		e = e.Next()
+		idle := t.n.now - f.last
+		if idle < udpIdleDNS {
+			return // the list is in the order of last use
+		}
+		if idle >= udpIdle || f.dnsOnly {
+			t.close(f)
+		}
+	}
+}
+
+func (t *udpTable) closeAll() {
+	for _, f := range t.flows {
+		t.close(f)
+	}
+}
+
+func (t *udpTable) close(f *udpFlow) {
+	n := t.n
+	n.pending.flush()
+	n.loop.Remove(f.fd, f.token)
+	unix.Close(f.fd)
+	t.idle.Remove(f.element)
+	delete(t.flows, f.container)
+	n.logFlow("flow closed", f.info())
+}
+
+func (t *udpTable) infos(fs []FlowInfo) []FlowInfo {
+	for _, f := range t.flows {
+		fs = append(fs, f.info())
+	}
+	return fs
+}
+
+func (f *udpFlow) info() FlowInfo {
+	return f.flow.info(f.table.n.now, "udp", PathLink, open.String())
+}
+
+// udpChecksumValid verifies a checksum that the container's kernel has filled in.
+func udpChecksumValid(p *packet) bool {
+	given := binary.BigEndian.Uint16(p.l4[udpChecksumOffset:])
+	if given == 0 && p.src.Is4() {
+		return true // RFC 768: none; RFC 8200 §8.1: not so for IPv6
+	}
+	if len(p.l4)%2 != 0 && len(p.rest) > 0 {
+		return false // cannot be: headLen and all header lengths are even
+	}
+	sum := header.PseudoHeaderChecksum(protoUDP, tcpipAddr(p.src), tcpipAddr(p.dst), uint16(p.len()))
+	return checksum.Checksum(p.rest, checksum.Checksum(p.l4, sum)) == 0xffff
+}
+
+// partialChecksum reports whether the frame just read has its checksum left to
+// whoever needs it.
+func partialChecksum(vh *tap.VNetHdr) bool { return vh.Flags&tap.VNetNeedsCSum != 0 }
