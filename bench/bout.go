@@ -69,15 +69,22 @@ func openBout(ctx context.Context, topo *topology, plan Plan, s step) (*bout, er
 // reach waits until the peer answers and checks that both ends use the congestion
 // control that the step asks for.
 func (b *bout) reach(ctx context.Context) error {
-	want := congestionArgs{Name: b.step.Congestion}
+	var (
+		ours, theirs string
+		reach        = reachArgs{Addr: b.addr, Limit: reachTime}
+		want         = congestionArgs{Name: b.step.Congestion}
+	)
 	if b.helper != nil {
-		// Now, since the helper has made its routes.
+		// The container has routes only now: some come with the first router
+		// advertisement, after the helper said that it is ready.
+		if err := b.container.call(ctx, reachTime, "reach", reach, nil); err != nil {
+			return err
+		}
 		if err := b.container.call(ctx, 0, "congestion", want, nil); err != nil {
 			return err
 		}
 	}
-	var ours, theirs string
-	if err := b.container.call(ctx, reachTime, "reach", reachArgs{Addr: b.addr, Limit: reachTime}, &ours); err != nil {
+	if err := b.container.call(ctx, reachTime, "reach", reach, &ours); err != nil {
 		return err
 	}
 	if err := b.peer.call(ctx, 0, "served", nil, &theirs); err != nil {

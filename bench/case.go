@@ -44,6 +44,7 @@ func allCases() []Case {
 	for _, n := range []int{1, 16, 64} {
 		all = append(all, connectCase{atOnce: n})
 	}
+	all = append(all, connectCase{atOnce: 16, serverCloses: true})
 	for _, size := range []int{1, 16 << 10} {
 		all = append(all, roundTripCase{size: size})
 	}

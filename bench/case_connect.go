@@ -9,11 +9,17 @@ import (
 
 // A connectCase makes short connections, a number of them at once.
 type connectCase struct {
-	atOnce int
+	atOnce       int
+	serverCloses bool // the server closes first, as after "Connection: close"
 }
 
 // Name implements Case.
-func (c connectCase) Name() string { return fmt.Sprintf("tcp/connect/%d", c.atOnce) }
+func (c connectCase) Name() string {
+	if c.serverCloses {
+		return fmt.Sprintf("tcp/connect/%d/server-closes", c.atOnce)
+	}
+	return fmt.Sprintf("tcp/connect/%d", c.atOnce)
+}
 
 // Wide implements Case.
 func (connectCase) Wide() bool { return false }
@@ -36,7 +42,7 @@ func (c connectCase) run(ctx context.Context, b *bout) (map[string]float64, any,
 		return nil, nil, err
 	}
 	var r connectResult
-	args := connectArgs{Addr: b.addr, AtOnce: c.atOnce, Warmup: b.plan.Warmup, Window: b.plan.Window}
+	args := connectArgs{Addr: b.addr, AtOnce: c.atOnce, ServerCloses: c.serverCloses, Warmup: b.plan.Warmup, Window: b.plan.Window}
 	// A connect that gets no answer is given up after dialTimeout, beyond the window.
 	work := b.plan.Warmup + b.plan.Window + dialTimeout
 	if err := b.container.call(ctx, work, "connect", args, &r); err != nil {

@@ -43,6 +43,9 @@ func setRouteCongestion(name string) error {
 			continue
 		}
 		r.Congctl = name
+		// States that the kernel reports but does not take back (net/ipv4/fib_semantics.c):
+		// a veth has no carrier for a moment after it was brought up.
+		r.Flags &^= unix.RTNH_F_DEAD | unix.RTNH_F_LINKDOWN
 		if err := netlink.RouteReplace(&r); err != nil {
 			return fmt.Errorf("set congestion control %q on route %s: %w", name, r, err)
 		}

@@ -13,8 +13,8 @@
 //     starts the stage, shows progress, prints the table and writes the JSON. It
 //     is the only process that touches the file system.
 //   - the stage owns a user namespace that maps nothing but the plain user. It
-//     makes the network namespaces "host" and "peer" and runs the cases. It holds
-//     capabilities inside its own user namespace only.
+//     makes the network namespaces "host" and "peer", anew for every step, and runs
+//     the cases. It holds capabilities inside its own user namespace only.
 //   - an endpoint makes the traffic: one runs in "peer", one in the container. It
 //     obeys requests that come as JSON lines on its standard input.
 //   - the subject (the helper under test) runs in "host" as the plain user, with
@@ -27,8 +27,8 @@
 // A run is a list of steps. One step is one case, at one MTU, congestion control
 // and address family, for one subject, once. The subjects take turns inside each
 // case (A B C A B C …), so that a slow drift of the machine touches all of them.
-// Each step starts a new container, a new helper and new endpoints and takes them
-// down again: no subject profits or suffers from what ran before. Throughput is
+// Each step gets new namespaces, a new container, a new helper and new endpoints,
+// and takes them down again: no subject profits or suffers from what ran before. Throughput is
 // counted by the receiver, after a warm-up, over a window.
 //
 // Nothing is skipped in silence: a subject that is not installed, does not start

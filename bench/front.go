@@ -55,7 +55,7 @@ func runFront(ctx context.Context, o Options, args []string, out, progressOut io
 	}
 	f.progress.end()
 	if f.fatal != "" {
-		return fmt.Errorf("build the topology: %s", f.fatal)
+		return fmt.Errorf("the stage failed: %s", f.fatal)
 	}
 	r := &f.report
 	r.Took = time.Since(r.Began).Round(time.Second).String()

@@ -106,11 +106,12 @@ func (l *tcpLoad) start(a tcpStartArgs) (struct{}, error) {
 type connectArgs struct {
 	Addr           netip.Addr
 	AtOnce         int
+	ServerCloses   bool // otherwise the client closes first
 	Warmup, Window time.Duration
 }
 
 // connectResult counts the connections that were completed in the window: opened,
-// one byte each way, closed by the server, end seen by the client.
+// one byte each way, closed; where the server closes first, its end seen.
 type connectResult struct {
 	Done, Failed int64
 	Elapsed      time.Duration
@@ -136,7 +137,7 @@ func connectLoop(a connectArgs) (connectResult, error) {
 				if start.After(end) {
 					break
 				}
-				err := shortConnection(a.Addr, n)
+				err := shortConnection(a.Addr, n, a.ServerCloses)
 				now := time.Now()
 				if now.Before(begin) || now.After(end) {
 					continue
@@ -164,7 +165,7 @@ func connectLoop(a connectArgs) (connectResult, error) {
 	return r, nil
 }
 
-func shortConnection(addr netip.Addr, n int) error {
+func shortConnection(addr netip.Addr, n int, serverCloses bool) error {
 	to := net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, uint16(tcpPortFirst+n%tcpPorts)))
 	c, err := net.DialTCP("tcp", nil, to)
 	if err != nil {
@@ -175,11 +176,17 @@ func shortConnection(addr netip.Addr, n int) error {
 		return err
 	}
 	buf := []byte{wantShort, 0}
+	if serverCloses {
+		buf[0] = wantClose
+	}
 	if _, err := c.Write(buf[:1]); err != nil {
 		return err
 	}
 	if _, err := io.ReadFull(c, buf[1:]); err != nil {
 		return err
+	}
+	if !serverCloses {
+		return nil
 	}
 	if n, err := c.Read(buf); err != io.EOF {
 		return fmt.Errorf("want end of connection, got %d bytes and error %v", n, err)

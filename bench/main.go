@@ -79,8 +79,7 @@ func fail(stderr io.Writer, err error) int {
 	return exitFailure
 }
 
-// becomeStage starts the stage in a new user and network namespace and waits for
-// it. The namespace maps the user to itself, so that what runs in it without
+// becomeStage starts the stage in a new user namespace and waits for it. The namespace maps the user to itself, so that what runs in it without
 // capabilities cannot tell it from the machine's own.
 func becomeStage(ctx context.Context) error {
 	home := newPlace()
@@ -88,7 +87,7 @@ func becomeStage(ctx context.Context) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Pdeathsig:   syscall.SIGKILL,
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		Cloneflags:  syscall.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
 		// A user other than 0 keeps over an exec only what is ambient.

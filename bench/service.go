@@ -16,7 +16,7 @@ import (
 // short connections find a free local port for longer.
 const (
 	tcpPortFirst = 7001
-	tcpPorts     = 8
+	tcpPorts     = 64
 	udpPortPeer  = 7101
 )
 
@@ -25,7 +25,8 @@ const (
 	wantSink   = 'S' // the server reads and counts until the end
 	wantSource = 'G' // the server writes until the end
 	wantEcho   = 'E' // four bytes of length follow; the server echoes messages of it
-	wantShort  = 'C' // the server answers with one byte and closes
+	wantShort  = 'C' // the server answers with one byte and waits for the end
+	wantClose  = 'X' // the server answers with one byte and closes
 )
 
 // Sizes of one read or write, in bytes. They are large so that the cost of the
@@ -88,6 +89,10 @@ func (s *service) serve(c *net.TCPConn) {
 		}
 		c.Close()
 	case wantShort:
+		c.Write(want[:])
+		c.Read(want[:])
+		c.Close()
+	case wantClose:
 		c.Write(want[:])
 		c.Close()
 	default:

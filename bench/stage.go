@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,13 +22,12 @@ type event struct {
 	Subjects []Subject `json:"subjects,omitempty"` // with their versions
 	Begin    string    `json:"begin,omitempty"`    // the step that starts now
 	Record   *Record   `json:"record,omitempty"`   // the step that ended
-	Fatal    string    `json:"fatal,omitempty"`    // why there is no topology
+	Fatal    string    `json:"fatal,omitempty"`    // why nothing can be measured
 }
 
-// A stage runs the steps of one plan in a topology of its own.
+// A stage runs the steps of one plan. It is used by one goroutine.
 type stage struct {
 	plan Plan
-	mu   sync.Mutex
 	out  *json.Encoder
 }
 
@@ -52,37 +49,22 @@ func (s *stage) run(ctx context.Context) error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("adopt helpers: %w", err)
 	}
-	topo, err := newTopology()
-	if err != nil {
+	if err := s.askVersions(); err != nil {
 		return err
 	}
-	defer topo.close()
-	s.askVersions(topo)
-	congestion := ""
-	var congestionErr error
 	for _, st := range s.plan.steps() {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if i := s.indexOf(st.Subject.Name); i >= 0 {
-			st.Subject = s.plan.Subjects[i]
-		}
 		if st.Subject.Missing != "" {
 			continue
-		}
-		if st.Congestion != congestion {
-			congestion, congestionErr = st.Congestion, topo.setCongestion(st.Congestion)
 		}
 		s.tell(event{Begin: st.String()})
 		r := Record{
 			Case: st.Case.Name(), Subject: st.Subject.Name, MTU: st.MTU, Family: st.Family,
 			Congestion: st.Congestion, Repeat: st.Repeat, At: time.Now(),
 		}
-		if congestionErr != nil {
-			r.Err = congestionErr.Error()
-		} else {
-			s.runStep(ctx, topo, st, &r)
-		}
+		s.runStep(ctx, st, &r)
 		if ctx.Err() == nil {
 			s.tell(event{Record: &r})
 		}
@@ -91,9 +73,15 @@ func (s *stage) run(ctx context.Context) error {
 }
 
 // runStep fills in the record.
-func (s *stage) runStep(ctx context.Context, topo *topology, st step, r *Record) {
+func (s *stage) runStep(ctx context.Context, st step, r *Record) {
 	ctx, cancel := context.WithTimeout(ctx, stepTime+s.plan.Warmup+s.plan.Window)
 	defer cancel()
+	topo, err := newTopology(st.Congestion)
+	if err != nil {
+		r.Err = fmt.Sprintf("build the topology: %v", err)
+		return
+	}
+	defer topo.close()
 	b, err := openBout(ctx, topo, s.plan, st)
 	if err != nil {
 		r.Err = err.Error()
@@ -106,9 +94,8 @@ func (s *stage) runStep(ctx context.Context, topo *topology, st step, r *Record)
 	values, detail, err := st.Case.run(ctx, b)
 	r.Values = values
 	if detail != nil {
-		if r.Detail, _ = json.Marshal(detail); r.Detail == nil {
-			err = errors.Join(err, errors.New("the raw numbers cannot be encoded"))
-		}
+		raw, encErr := json.Marshal(detail)
+		r.Detail, err = raw, errors.Join(err, encErr)
 	}
 	if died := b.helperDied(); died != nil {
 		err = errors.Join(err, died)
@@ -122,24 +109,27 @@ func (s *stage) runStep(ctx context.Context, topo *topology, st step, r *Record)
 }
 
 // askVersions runs every subject's program as the plain user.
-func (s *stage) askVersions(topo *topology) {
-	topo.host.do(func() error {
+func (s *stage) askVersions() error {
+	user := newPlace()
+	defer user.close()
+	err := user.do(func() error {
+		if err := dropCapabilities(); err != nil {
+			return err
+		}
 		for i := range s.plan.Subjects {
 			s.plan.Subjects[i].askVersion()
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
 	s.tell(event{Subjects: s.plan.Subjects})
-}
-
-func (s *stage) indexOf(subject string) int {
-	return slices.IndexFunc(s.plan.Subjects, func(x Subject) bool { return x.Name == subject })
+	return nil
 }
 
 // tell writes one event. A front that is gone is noticed by the context.
 func (s *stage) tell(e event) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.out.Encode(e)
 }
 

@@ -44,19 +44,21 @@ const (
 	vethMTU   = 1500 // bytes
 )
 
-// A topology is the network in which all steps run: two namespaces and the places
-// from which to start processes in them without capabilities.
+// A topology is the network in which one step runs: two namespaces and the places
+// from which to start processes in them without capabilities. It is made anew for
+// every step, since what a step leaves behind (a hundred thousand connections in
+// TIME_WAIT, learned routes and metrics) would slow down the next.
 type topology struct {
 	hostAdmin, peerAdmin *place // with the stage's capabilities
 	host, peer           *place // as the plain user
 }
 
-// newTopology builds the network. The process must already be in the network
-// namespace that becomes "host", with CAP_NET_ADMIN and CAP_SYS_ADMIN in the user
-// namespace that owns it. Close takes it down.
-func newTopology() (*topology, error) {
+// newTopology builds the network, in which congestion is the TCP congestion control
+// of new sockets. The process must have CAP_NET_ADMIN and CAP_SYS_ADMIN in its user
+// namespace. Close takes the network down.
+func newTopology(congestion string) (*topology, error) {
 	t := &topology{hostAdmin: newPlace(), peerAdmin: newPlace(), host: newPlace(), peer: newPlace()}
-	if err := t.build(); err != nil {
+	if err := t.build(congestion); err != nil {
 		t.close()
 		return nil, err
 	}
@@ -71,13 +73,6 @@ func peerAddr(family int) netip.Addr {
 	return netip.MustParseAddr(peerAddr4)
 }
 
-// setCongestion makes name the TCP congestion control of new sockets in both
-// namespaces.
-func (t *topology) setCongestion(name string) error {
-	set := func() error { return setCongestion(name) }
-	return errors.Join(t.hostAdmin.do(set), t.peerAdmin.do(set))
-}
-
 // close ends the places and, with them, every process that was started in them.
 func (t *topology) close() {
 	for _, p := range []*place{t.host, t.peer, t.hostAdmin, t.peerAdmin} {
@@ -85,40 +80,65 @@ func (t *topology) close() {
 	}
 }
 
-func (t *topology) build() error {
-	peerNS := -1
-	err := t.peerAdmin.do(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("make the peer's network namespace: %w", err)
+func (t *topology) build(congestion string) error {
+	hostNS, err := splitOff(t.hostAdmin, t.host)
+	if err != nil {
+		return fmt.Errorf("make the host's network namespace: %w", err)
+	}
+	defer unix.Close(hostNS)
+	peerNS, err := splitOff(t.peerAdmin, t.peer)
+	if err != nil {
+		return fmt.Errorf("make the peer's network namespace: %w", err)
+	}
+	defer unix.Close(peerNS)
+	err = t.hostAdmin.do(func() error {
+		if err := addVeth(peerNS); err != nil {
+			return err
 		}
-		fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		peerNS = fd
-		return err
+		if err := configure(hostLink, []string{hostAddr4, hostAddr6}, []string{peerAddr4, peerAddr6}); err != nil {
+			return err
+		}
+		return allowPing()
 	})
 	if err != nil {
 		return err
 	}
-	defer unix.Close(peerNS)
-	if err := t.peer.do(func() error { return unix.Setns(peerNS, unix.CLONE_NEWNET) }); err != nil {
-		return fmt.Errorf("enter the peer's network namespace: %w", err)
-	}
-	if err := t.hostAdmin.do(func() error { return addVeth(peerNS) }); err != nil {
-		return err
-	}
-	if err := t.hostAdmin.do(func() error {
-		return configure(hostLink, []string{hostAddr4, hostAddr6}, []string{peerAddr4, peerAddr6})
-	}); err != nil {
-		return err
-	}
-	if err := t.hostAdmin.do(allowPing); err != nil {
-		return err
-	}
-	if err := t.peerAdmin.do(func() error {
+	err = t.peerAdmin.do(func() error {
 		return configure(peerLink, []string{peerAddr4, peerAddr6}, nil)
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
-	return errors.Join(t.host.do(dropCapabilities), t.peer.do(dropCapabilities))
+	set := func() error { return setCongestion(congestion) }
+	return errors.Join(t.hostAdmin.do(set), t.peerAdmin.do(set))
+}
+
+// splitOff makes a network namespace for the place admin, and puts the place user
+// into it without capabilities. It returns a descriptor of the namespace.
+func splitOff(admin, user *place) (int, error) {
+	fd := -1
+	err := admin.do(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		var err error
+		fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return -1, err
+	}
+	err = user.do(func() error {
+		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		return dropCapabilities()
+	})
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // addVeth joins the calling thread's network namespace with the peer's.
