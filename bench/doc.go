@@ -35,9 +35,10 @@
 // or breaks leaves a record with the reason, which the table shows in place of
 // the number. A result that cannot be is flagged and takes no part in "best peer".
 //
-// Cleaning up: every process is killed with the thread that started it
+// Cleaning up: every process gets a signal when the thread that started it ends
 // (PR_SET_PDEATHSIG), the stage adopts helpers that go into the background
-// (PR_SET_CHILD_SUBREAPER), and the namespaces live only as long as the processes
-// in them. On SIGINT or SIGTERM the front stops the stage and reports what was
-// measured so far.
+// (PR_SET_CHILD_SUBREAPER) and ends them, and the namespaces live only as long as
+// the processes in them. On SIGINT or SIGTERM the front stops the stage and reports
+// what was measured so far. Even a killed front leaves nothing: the stage gets
+// SIGTERM. Only a killed stage leaves a helper in the background behind.
 package main

@@ -154,7 +154,7 @@ func (f *front) runStages(ctx context.Context, cred *syscall.Credential) error {
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr
 	// A group of its own: Ctrl-C reaches the front only, which stops the rest.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred, Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred, Pdeathsig: syscall.SIGTERM, Setpgid: true}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return fmt.Errorf("start the stage: %w", err)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,11 @@ func main() {
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if len(args) > 1 {
+		if strings.HasPrefix(args[1], "stage:") {
+			// A front that was killed must not take the stage with it by SIGPIPE. Caught,
+			// not ignored, since children would inherit the latter.
+			signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
+		}
 		var err error
 		switch args[1] {
 		case stageUser:
@@ -86,7 +92,7 @@ func becomeStage(ctx context.Context) error {
 	cmd := exec.Command(selfExe, stageTopology)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Pdeathsig:   syscall.SIGKILL,
+		Pdeathsig:   syscall.SIGTERM, // not SIGKILL: the stage has helpers to end
 		Cloneflags:  syscall.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
