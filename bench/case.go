@@ -33,7 +33,8 @@ type Case interface {
 	run(ctx context.Context, b *bout) (values map[string]float64, detail any, err error)
 }
 
-// allCases returns every case, in the order in which they run and are shown.
+// allCases returns every case that needs no other program, in the order in which
+// they run and are shown.
 func allCases() []Case {
 	var all []Case
 	for _, streams := range []int{1, 8} {
@@ -54,6 +55,17 @@ func allCases() []Case {
 		}
 	}
 	return append(all, memoryCase{}, startCase{})
+}
+
+// iperfCases returns the outside check on the throughput cases.
+func iperfCases() []Case {
+	var all []Case
+	for _, streams := range []int{1, 8} {
+		for _, up := range []bool{true, false} {
+			all = append(all, iperfCase{streams: streams, up: up})
+		}
+	}
+	return all
 }
 
 // direction names a direction as the drawing does.

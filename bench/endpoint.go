@@ -81,6 +81,10 @@ func (e *endpoint) handle(req request) (any, error) {
 		return do(req, e.udpSend)
 	case "udp.count":
 		return do(req, e.udpCount)
+	case "iperf.serve":
+		return do(req, iperfServe)
+	case "iperf.run":
+		return do(req, iperfRun)
 	}
 	return nil, fmt.Errorf("no operation %q", req.Op)
 }

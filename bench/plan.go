@@ -44,6 +44,7 @@ type Plan struct {
 	MTUs       []int         `json:"mtus"`
 	Families   []int         `json:"families"` // 4 or 6
 	Congestion []string      `json:"congestion"`
+	Iperf      bool          `json:"iperf"` // let iperf3 check the throughput cases
 }
 
 // Options are what the command line says.
@@ -84,6 +85,7 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 	f.BoolVar(&quick, "quick", false, fmt.Sprintf("a short look, at most three minutes: -repeat %d -duration %s", quickRepeat, quickWindow))
 	f.StringVar(&o.Out, "out", "", "write bench/results/`NAME`.json, or a file if it is a path")
 	f.StringVar(&o.User, "user", "nobody", "the plain `user` to become when started by root")
+	f.BoolVar(&o.Plan.Iperf, "iperf3", false, "add cases in which iperf3 checks the throughput")
 	f.BoolVar(&o.List, "list", false, "list the cases and end")
 	if err := f.Parse(args); err != nil {
 		return Options{}, err
@@ -151,7 +153,11 @@ func (p Plan) validate() error {
 // cases returns the cases that the plan selects.
 func (p Plan) cases() []Case {
 	match := regexp.MustCompile(p.Cases)
-	return slices.DeleteFunc(allCases(), func(c Case) bool { return !match.MatchString(c.Name()) })
+	all := allCases()
+	if p.Iperf {
+		all = append(all, iperfCases()...)
+	}
+	return slices.DeleteFunc(all, func(c Case) bool { return !match.MatchString(c.Name()) })
 }
 
 // steps returns all runs in their order: the subjects take turns within each case.
