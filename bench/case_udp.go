@@ -9,19 +9,24 @@ import (
 	"time"
 )
 
-// The offered load rises from udpFirstRate by udpFactor until the delivered rate
-// has not grown by udpGrowth for udpFlat steps, or udpMaxSteps are done.
+// The offered load rises from udpFirstRate by udpFactor until less than udpLost of
+// it was delivered udpEnough times in a row, or udpMaxSteps are done. One bad step
+// can be a hiccup of the machine; two mean that the peak lies behind.
 const (
-	udpFirstRate = 10e3 // datagrams per second
+	udpFirstRate = 20e3 // datagrams per second
 	udpFactor    = 2
-	udpGrowth    = 1.05
-	udpFlat      = 2
-	udpMaxSteps  = 8 // up to 1.28 million per second
+	udpLost      = 0.5
+	udpEnough    = 2
+	udpMaxSteps  = 7 // up to 1.28 million per second
 	udpClean     = 1 // per cent: a loss that still counts as none
 )
 
-// udpStepMin is the shortest time for which one rate is offered.
-const udpStepMin = 150 * time.Millisecond
+// udpStepMin is the shortest time for which one rate is offered, udpStepShare its
+// part of the plan's window otherwise.
+const (
+	udpStepMin   = 100 * time.Millisecond
+	udpStepShare = 5
+)
 
 // A udpCase offers a rising load of datagrams on one flow.
 type udpCase struct {
@@ -97,23 +102,18 @@ func (c udpCase) run(ctx context.Context, b *bout) (map[string]float64, any, err
 
 // climb offers one rate after the other.
 func (c udpCase) climb(ctx context.Context, b *bout) ([]udpStep, error) {
-	var (
-		steps []udpStep
-		best  float64
-		flat  int
-	)
-	for rate := udpFirstRate; len(steps) < udpMaxSteps && flat < udpFlat; rate *= udpFactor {
+	var steps []udpStep
+	bad := 0
+	for rate := udpFirstRate; len(steps) < udpMaxSteps && bad < udpEnough; rate *= udpFactor {
 		s, err := c.offer(ctx, b, uint64(len(steps)+1), rate)
 		if err != nil {
 			return steps, err
 		}
 		steps = append(steps, s)
-		if s.Delivered < best*udpGrowth {
-			flat++
-		} else {
-			flat = 0
+		bad++
+		if s.Delivered >= rate*udpLost {
+			bad = 0
 		}
-		best = max(best, s.Delivered)
 	}
 	return steps, nil
 }
@@ -124,10 +124,10 @@ func (c udpCase) offer(ctx context.Context, b *bout, run uint64, rate float64) (
 	if c.up {
 		from, to = to, from
 	}
-	if err := to.call(ctx, udpDrain, "udp.count", udpCountArgs{Next: run}, nil); err != nil {
+	if err := to.call(ctx, udpDrain, "udp.count", udpCountArgs{Next: run, Now: true}, nil); err != nil {
 		return udpStep{}, err
 	}
-	window := max(b.plan.Window/5, udpStepMin)
+	window := max(b.plan.Window/udpStepShare, udpStepMin)
 	var sent udpSendResult
 	args := udpSendArgs{Run: run, Size: c.size, Rate: rate, Window: window}
 	if err := from.call(ctx, window, "udp.send", args, &sent); err != nil {

@@ -199,6 +199,9 @@ func (f *front) take(out io.Reader) {
 		case e.Record != nil:
 			f.report.Records = append(f.report.Records, *e.Record)
 			f.progress.done(e.Record)
+		case e.LeftOut:
+			f.report.LeftOut++
+			f.progress.skip()
 		case e.Fatal != "":
 			f.fatal = e.Fatal
 		}

@@ -23,7 +23,7 @@ const (
 	udpMaxSize   = 65507                  // bytes: 65535 − IPv4 and UDP headers
 	udpHello     = 100 * time.Millisecond // between two tries
 	udpTries     = 30
-	udpQuiet     = 60 * time.Millisecond // no arrival for so long: the path is empty
+	udpQuiet     = 40 * time.Millisecond // no arrival for so long: the path is empty
 	udpDrain     = 2 * time.Second       // at most, to wait for that
 )
 
@@ -209,6 +209,7 @@ func (e *endpoint) udpSend(a udpSendArgs) (udpSendResult, error) {
 // udpCountArgs end the counting of one run and begin that of Next.
 type udpCountArgs struct {
 	Next uint64
+	Now  bool // do not wait for stragglers
 }
 
 // udpCountResult is what arrived of the run.
@@ -217,11 +218,11 @@ type udpCountResult struct {
 	Span  time.Duration // from the first to the last arrival
 }
 
-// udpCount waits until nothing more arrives, then reports.
+// udpCount waits until nothing more arrives, unless told not to, then reports.
 func (e *endpoint) udpCount(a udpCountArgs) (udpCountResult, error) {
 	u := &e.udp
 	before, since := int64(-1), time.Now()
-	for end := time.Now().Add(udpDrain); time.Now().Before(end); time.Sleep(udpQuiet / 4) {
+	for end := time.Now().Add(udpDrain); !a.Now && time.Now().Before(end); time.Sleep(udpQuiet / 4) {
 		u.mu.Lock()
 		n := u.count
 		u.mu.Unlock()

@@ -23,6 +23,8 @@ const (
 	quickRepeat     = 2
 	quickWindow     = 400 * time.Millisecond
 	minWindow       = 50 * time.Millisecond
+	defaultLimit    = 30 * time.Minute
+	quickLimit      = 3 * time.Minute
 )
 
 // Bounds of an MTU: below, IPv6 stops (RFC 8200 §5); above, no tap goes.
@@ -36,11 +38,14 @@ const warmupShare = 0.3
 
 // A Plan says what is to be measured. It travels from the front to the stage.
 type Plan struct {
-	Cases      string        `json:"cases"` // regular expression, matched against names
-	Subjects   []Subject     `json:"subjects"`
-	Repeat     int           `json:"repeat"`
-	Window     time.Duration `json:"window_ns"`
-	Warmup     time.Duration `json:"warmup_ns"`
+	Cases    string        `json:"cases"` // regular expression, matched against names
+	Subjects []Subject     `json:"subjects"`
+	Repeat   int           `json:"repeat"`
+	Window   time.Duration `json:"window_ns"`
+	Warmup   time.Duration `json:"warmup_ns"`
+	// Limit is the time that a run aims to stay within: where it is behind, it leaves
+	// repeats out, but no first run of a case.
+	Limit      time.Duration `json:"limit_ns"`
 	MTUs       []int         `json:"mtus"`
 	Families   []int         `json:"families"` // 4 or 6
 	Congestion []string      `json:"congestion"`
@@ -79,10 +84,11 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 	f.StringVar(&subjects, "subjects", defaultSubjects, "comma-separated `list` of [NAME=]TOOL[@PATH][+ARG…]")
 	f.IntVar(&o.Plan.Repeat, "repeat", defaultRepeat, "`times` to run each case for each subject, taking turns")
 	f.DurationVar(&o.Plan.Window, "duration", defaultWindow, "`time` over which one case measures")
+	f.DurationVar(&o.Plan.Limit, "limit", defaultLimit, "`time` for the whole run: where it is behind, repeats are left out")
 	f.StringVar(&mtus, "mtu", defaultMTUs, "comma-separated `list` of MTUs of the container's link; the first is used for all cases")
 	f.StringVar(&families, "family", "4", "comma-separated `list` of 4 and 6; the first is used for all cases")
 	f.StringVar(&ccs, "cc", "cubic", "comma-separated `list` of TCP congestion controls; the first is used for all cases")
-	f.BoolVar(&quick, "quick", false, fmt.Sprintf("a short look, at most three minutes: -repeat %d -duration %s", quickRepeat, quickWindow))
+	f.BoolVar(&quick, "quick", false, fmt.Sprintf("a short look: -repeat %d -duration %s -limit %s", quickRepeat, quickWindow, quickLimit))
 	f.StringVar(&o.Out, "out", "", "write bench/results/`NAME`.json, or a file if it is a path")
 	f.StringVar(&o.User, "user", "nobody", "the plain `user` to become when started by root")
 	f.BoolVar(&o.Plan.Iperf, "iperf3", false, "add cases in which iperf3 checks the throughput")
@@ -101,6 +107,9 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 		}
 		if !given["duration"] {
 			o.Plan.Window = quickWindow
+		}
+		if !given["limit"] {
+			o.Plan.Limit = quickLimit
 		}
 	}
 	o.Plan.Warmup = time.Duration(float64(o.Plan.Window) * warmupShare)
@@ -176,6 +185,17 @@ func (p Plan) steps() []step {
 		}
 	}
 	return all
+}
+
+// behindSlack is the part of the limit by which a run may be late before repeats
+// are left out.
+const behindSlack = 0.05
+
+// behind reports whether the step, with done steps of total behind it after the
+// time spent, is to be left out so that the run stays within its limit.
+func (p Plan) behind(s step, done, total int, spent time.Duration) bool {
+	due := float64(done)/float64(total) + behindSlack
+	return s.Repeat > 0 && float64(spent) > min(due, 1)*float64(p.Limit)
 }
 
 // turns returns one case's runs, A B C A B C ….

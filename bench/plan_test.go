@@ -26,7 +26,7 @@ func TestParseOptions(t *testing.T) {
 		{
 			name: "defaults",
 			want: Options{User: "nobody", Plan: Plan{
-				Subjects: four, Repeat: 3, Window: 2 * time.Second, Warmup: 600 * time.Millisecond,
+				Subjects: four, Repeat: 3, Window: 2 * time.Second, Warmup: 600 * time.Millisecond, Limit: 30 * time.Minute,
 				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic"},
 			}},
 		},
@@ -34,7 +34,7 @@ func TestParseOptions(t *testing.T) {
 			name: "quick, but with a window of one's own",
 			args: "-quick -duration 1s -mtu 1500 -family 6,4 -cc cubic,bbr -subjects direct -out x -user me",
 			want: Options{User: "me", Out: "x", Plan: Plan{
-				Subjects: four[:1], Repeat: 2, Window: time.Second, Warmup: 300 * time.Millisecond,
+				Subjects: four[:1], Repeat: 2, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 3 * time.Minute,
 				MTUs: []int{1500}, Families: []int{6, 4}, Congestion: []string{"cubic", "bbr"},
 			}},
 		},
@@ -127,6 +127,30 @@ func TestStepsTakeTurns(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
+	}
+}
+
+func TestBehind(t *testing.T) {
+	p := Plan{Limit: 100 * time.Second}
+	tests := []struct {
+		name   string
+		done   int
+		spent  time.Duration
+		repeat int
+		want   bool
+	}{
+		{"on time", 50, 50 * time.Second, 1, false},
+		{"a little late", 50, 52 * time.Second, 1, false},
+		{"late", 50, 60 * time.Second, 1, true},
+		{"late, but a first run", 50, 60 * time.Second, 0, false},
+		{"over", 99, 200 * time.Second, 2, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := p.behind(step{Repeat: tt.repeat}, tt.done, 100, tt.spent); got != tt.want {
+				t.Errorf("behind = %v, want %v", got, tt.want)
+			}
+		})
 	}
 }
 

@@ -41,6 +41,9 @@ func (p *progress) done(r *Record) {
 	}
 }
 
+// skip counts a step that is left out.
+func (p *progress) skip() { p.total-- }
+
 // end clears the line.
 func (p *progress) end() { p.show("") }
 

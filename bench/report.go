@@ -15,9 +15,15 @@ func printReport(w io.Writer, r *Report) error {
 	var b strings.Builder
 	b.WriteString(drawing)
 	m := r.Machine
-	fmt.Fprintf(&b, "\nmachine   %s, %d cores (%s, not pinned), %s, %s, Linux %s\n", m.CPU, m.Cores, m.Allowed, m.Memory, m.OS, m.Kernel)
-	fmt.Fprintf(&b, "run       %s, took %s, load %s; %d repeats taking turns, window %s after %s of warm-up\n",
-		r.Began.Format("2006-01-02 15:04"), r.Took, strings.Join(m.Load, " → "), r.Plan.Repeat, r.Plan.Window, r.Plan.Warmup)
+	width := len("machine")
+	for _, s := range r.Plan.Subjects {
+		width = max(width, len(s.Name))
+	}
+	head := func(name, text string) { fmt.Fprintf(&b, "%-*s  %s\n", width, name, text) }
+	b.WriteByte('\n')
+	head("machine", fmt.Sprintf("%s, %d cores (%s, not pinned), %s, %s, Linux %s", m.CPU, m.Cores, m.Allowed, m.Memory, m.OS, m.Kernel))
+	head("run", fmt.Sprintf("%s, took %s, load %s; %d repeats taking turns, window %s after %s of warm-up",
+		r.Began.Format("2006-01-02 15:04"), r.Took, strings.Join(m.Load, " → "), r.Plan.Repeat, r.Plan.Window, r.Plan.Warmup))
 	for _, s := range r.Plan.Subjects {
 		about := s.Version
 		if s.Tool == directName {
@@ -26,10 +32,13 @@ func printReport(w io.Writer, r *Report) error {
 		if s.Missing != "" {
 			about = "MISSING: " + s.Missing
 		}
-		fmt.Fprintf(&b, "%-9s %s\n", s.Name, about)
+		head(s.Name, about)
 		if command := firstCommand(r, s.Name); command != "" {
-			fmt.Fprintf(&b, "          %s\n", command)
+			head("", command)
 		}
+	}
+	if r.LeftOut > 0 {
+		fmt.Fprintf(&b, "\n%d repeats were left out to stay within %s; such cells show no lowest and highest.\n", r.LeftOut, r.Plan.Limit)
 	}
 	if r.Interrupted {
 		b.WriteString("\nINTERRUPTED: the table shows what was measured until then.\n")
@@ -47,6 +56,7 @@ func printReport(w io.Writer, r *Report) error {
 func printTable(b *strings.Builder, r *Report) []string {
 	var notes []string
 	note := func(text string) string {
+		text = strings.Join(strings.Fields(text), " ")
 		for i, n := range notes {
 			if n == text {
 				return fmt.Sprintf("[%d]", i+1)

@@ -38,6 +38,7 @@ type Report struct {
 	Began       time.Time `json:"began"`
 	Took        string    `json:"took"`
 	Interrupted bool      `json:"interrupted"`
+	LeftOut     int       `json:"left_out"` // repeats, to stay within the limit
 	CommandLine []string  `json:"command_line"`
 	Machine     Machine   `json:"machine"`
 	Plan        Plan      `json:"plan"`

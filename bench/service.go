@@ -33,7 +33,7 @@ const (
 // system calls does not hide the cost of the path.
 const (
 	writeSize = 128 << 10
-	readSize  = 256 << 10
+	readSize  = 128 << 10
 	maxEcho   = 1 << 20
 )
 

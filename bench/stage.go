@@ -22,6 +22,7 @@ type event struct {
 	Subjects []Subject `json:"subjects,omitempty"` // with their versions
 	Begin    string    `json:"begin,omitempty"`    // the step that starts now
 	Record   *Record   `json:"record,omitempty"`   // the step that ended
+	LeftOut  bool      `json:"left_out,omitempty"` // a repeat that the limit forbids
 	Fatal    string    `json:"fatal,omitempty"`    // why nothing can be measured
 }
 
@@ -52,11 +53,16 @@ func (s *stage) run(ctx context.Context) error {
 	if err := s.askVersions(); err != nil {
 		return err
 	}
-	for _, st := range s.plan.steps() {
+	steps, began := s.plan.steps(), time.Now()
+	for i, st := range steps {
 		if ctx.Err() != nil {
 			return nil
 		}
 		if st.Subject.Missing != "" {
+			continue
+		}
+		if s.plan.behind(st, i, len(steps), time.Since(began)) {
+			s.tell(event{LeftOut: true})
 			continue
 		}
 		s.tell(event{Begin: st.String()})
