@@ -137,7 +137,7 @@ func compare(p Plan, cells []Cell) {
 			better = c.Direct < 1-boundSlack
 		}
 		if m.Bounded && better {
-			c.Flags = append(c.Flags, fmt.Sprintf("implausible: better than the direct path (%.2f×)", c.Direct))
+			c.Flags = append(c.Flags, fmt.Sprintf("implausible unless it batches what the direct path does not: better than direct (%.2f×)", c.Direct))
 		}
 	}
 	for i := range cells {

@@ -41,7 +41,7 @@ type front struct {
 func runFront(ctx context.Context, o Options, args []string, out, progressOut io.Writer) error {
 	f := &front{opts: o}
 	defer f.cleanup()
-	f.report = Report{Began: time.Now(), CommandLine: args, Machine: describeMachine(), Plan: o.Plan}
+	f.report = Report{Began: time.Now(), CommandLine: concat([]string{"bench"}, args[1:]), Machine: describeMachine(), Plan: o.Plan}
 	cred, err := f.becomeUser()
 	if err != nil {
 		return err
@@ -58,6 +58,11 @@ func runFront(ctx context.Context, o Options, args []string, out, progressOut io
 		return fmt.Errorf("the stage failed: %s", f.fatal)
 	}
 	r := &f.report
+	for i := range r.Plan.Subjects {
+		if s := &r.Plan.Subjects[i]; s.Path != "" {
+			s.Path = filepath.Base(s.Path)
+		}
+	}
 	r.Took = time.Since(r.Began).Round(time.Second).String()
 	r.Interrupted = ctx.Err() != nil
 	r.Machine.Load = append(r.Machine.Load, loadAverage())
@@ -119,7 +124,10 @@ func (f *front) locate(cred *syscall.Credential) error {
 				return fmt.Errorf("copy programs: %w", err)
 			}
 		}
-		to := filepath.Join(f.scratch, fmt.Sprintf("%d-%s", i, filepath.Base(s.Path)))
+		to := filepath.Join(f.scratch, strconv.Itoa(i), filepath.Base(s.Path))
+		if err := os.Mkdir(filepath.Dir(to), 0o755); err != nil {
+			return fmt.Errorf("copy programs: %w", err)
+		}
 		if err := copyProgram(to, s.Path); err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -91,6 +92,9 @@ func TestDirectPath(t *testing.T) {
 	}
 }
 
+// patience bounds the wait for a run to get going.
+const patience = 30 * time.Second
+
 // TestInterrupt stops a run in the middle and looks for what it left behind.
 func TestInterrupt(t *testing.T) {
 	needUserNamespaces(t)
@@ -103,9 +107,12 @@ func TestInterrupt(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	var children []int
 	for len(children) < 4 { // user, stage and two endpoints
-		if t.Context().Err() != nil {
+		if ctx.Err() != nil {
+			cmd.Process.Kill()
 			t.Fatalf("the run has only %d processes", len(children))
 		}
 		children = descendants(t, cmd.Process.Pid)
