@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// An iperfCase lets iperf3 measure what a throughputCase measures: the outside
+// check on the bench's own sender and receiver.
+type iperfCase struct {
+	streams int
+	up      bool
+}
+
+// Name implements Case.
+func (c iperfCase) Name() string { return fmt.Sprintf("iperf3/%s/%d", direction(c.up), c.streams) }
+
+// Wide implements Case.
+func (iperfCase) Wide() bool { return true }
+
+// NeedsHelper implements Case.
+func (iperfCase) NeedsHelper() bool { return false }
+
+// Metrics implements Case.
+func (iperfCase) Metrics() []Metric {
+	return []Metric{{Name: "rate", Unit: "Gbit/s", Higher: true, Bounded: true}}
+}
+
+func (c iperfCase) run(ctx context.Context, b *bout) (map[string]float64, any, error) {
+	if err := b.peer.call(ctx, 0, "iperf.serve", struct{}{}, nil); err != nil {
+		return nil, nil, err
+	}
+	before, err := b.helperCPU()
+	if err != nil {
+		return nil, nil, err
+	}
+	var rate float64
+	args := iperfArgs{Addr: b.addr, Streams: c.streams, Up: c.up, Window: b.plan.Window}
+	if err := b.container.call(ctx, b.plan.Window+iperfPatience, "iperf.run", args, &rate); err != nil {
+		return nil, nil, err
+	}
+	after, err := b.helperCPU()
+	if err != nil {
+		return nil, nil, err
+	}
+	if rate == 0 {
+		return nil, nil, errors.New("iperf3 received nothing")
+	}
+	v := map[string]float64{"rate": rate / 1e9}
+	if b.helper != nil {
+		v[helperCPUKey] = after - before
+	}
+	return v, nil, nil
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// bytesPerGB is the gigabyte of "CPU seconds per gigabyte": decimal, as network
+// rates are.
+const bytesPerGB = 1e9
+
+// A throughputCase moves bulk data over a number of TCP connections.
+type throughputCase struct {
+	streams int
+	up      bool
+}
+
+// Name implements Case.
+func (c throughputCase) Name() string {
+	return fmt.Sprintf("tcp/throughput/%s/%d", direction(c.up), c.streams)
+}
+
+// Wide implements Case.
+func (throughputCase) Wide() bool { return true }
+
+// NeedsHelper implements Case.
+func (throughputCase) NeedsHelper() bool { return false }
+
+// Metrics implements Case.
+func (throughputCase) Metrics() []Metric {
+	return []Metric{
+		{Name: "rate", Unit: "Gbit/s", Higher: true, Bounded: true},
+		{Name: "cpu", Unit: "CPU s/GB", Helper: true},
+	}
+}
+
+func (c throughputCase) run(ctx context.Context, b *bout) (map[string]float64, any, error) {
+	args := tcpStartArgs{Addr: b.addr, Streams: c.streams, Up: c.up}
+	if err := b.container.call(ctx, dialTimeout, "tcp.start", args, nil); err != nil {
+		return nil, nil, err
+	}
+	receiver := b.container
+	if c.up {
+		receiver = b.peer
+	}
+	var warm, r windowResult
+	err := receiver.call(ctx, b.plan.Warmup, "tcp.received", windowArgs{Window: b.plan.Warmup}, &warm)
+	if err != nil {
+		return nil, nil, err
+	}
+	before, err := b.helperCPU()
+	if err != nil {
+		return nil, nil, err
+	}
+	err = receiver.call(ctx, b.plan.Window, "tcp.received", windowArgs{Window: b.plan.Window}, &r)
+	if err != nil {
+		return nil, nil, err
+	}
+	after, err := b.helperCPU()
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.Bytes == 0 {
+		return nil, r, errors.New("no byte arrived in the window")
+	}
+	v := map[string]float64{"rate": float64(r.Bytes) * 8 / 1e9 / r.Elapsed.Seconds()}
+	if b.helper != nil {
+		v["cpu"] = (after - before) / (float64(r.Bytes) / bytesPerGB)
+		v[helperCPUKey] = after - before
+	}
+	return v, map[string]any{"warmup": warm, "window": r}, nil
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+)
+
+// An endpoint makes or takes the traffic of one step. It holds no state beyond
+// what the current operations need, and its process ends with its input.
+type endpoint struct {
+	tcp  tcpLoad
+	held heldConns
+	svc  *service
+	udp  udpPort
+}
+
+// runEndpoint obeys requests until the input ends.
+func runEndpoint(in io.Reader, out io.Writer) error {
+	e := new(endpoint)
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() {
+		var (
+			req request
+			a   response
+		)
+		err := json.Unmarshal(lines.Bytes(), &req)
+		var result any
+		if err == nil {
+			result, err = e.handle(req)
+		}
+		if err == nil {
+			a.Result, err = json.Marshal(result)
+		}
+		if err != nil {
+			a = response{Err: err.Error()}
+		}
+		line, err := json.Marshal(a)
+		if err != nil {
+			return fmt.Errorf("encode answer to %s: %w", req.Op, err)
+		}
+		if _, err := out.Write(append(line, '\n')); err != nil {
+			return fmt.Errorf("answer %s: %w", req.Op, err)
+		}
+	}
+	return lines.Err()
+}
+
+func (e *endpoint) handle(req request) (any, error) {
+	switch req.Op {
+	case "lo":
+		return nil, loopbackUp()
+	case "congestion":
+		return do(req, setContainerCongestion)
+	case "serve":
+		svc, err := startService()
+		e.svc = svc
+		return nil, err
+	case "reach":
+		return do(req, reach)
+	case "tcp.start":
+		return do(req, e.tcp.start)
+	case "served":
+		return e.svc.firstCongestion.Load(), nil
+	case "tcp.received":
+		return do(req, e.received)
+	case "connect":
+		return do(req, connectLoop)
+	case "roundtrip":
+		return do(req, roundTrips)
+	case "hold":
+		return do(req, e.held.hold)
+	case "udp.open":
+		return do(req, e.udp.open)
+	case "udp.send":
+		return do(req, e.udpSend)
+	case "udp.count":
+		return do(req, e.udpCount)
+	case "iperf.serve":
+		return do(req, iperfServe)
+	case "iperf.run":
+		return do(req, iperfRun)
+	}
+	return nil, fmt.Errorf("no operation %q", req.Op)
+}
+
+// do decodes the arguments and calls the operation.
+func do[A, R any](req request, f func(A) (R, error)) (any, error) {
+	var args A
+	if err := json.Unmarshal(req.Args, &args); err != nil {
+		return nil, fmt.Errorf("decode arguments of %s: %w", req.Op, err)
+	}
+	return f(args)
+}
+
+// congestionArgs name a congestion control.
+type congestionArgs struct {
+	Name string
+}
+
+// setContainerCongestion makes the container's TCP like the host's: the kernel
+// gives a new namespace the machine's default congestion control, not that of the
+// namespace it is made from (net/ipv4/tcp_ipv4.c, tcp_sk_init).
+func setContainerCongestion(a congestionArgs) (struct{}, error) {
+	return struct{}{}, setCongestion(a.Name)
+}
+
+// windowArgs ask for a count over Window, which starts Warmup from now.
+type windowArgs struct {
+	Warmup, Window time.Duration
+}
+
+// windowResult is what arrived in the window.
+type windowResult struct {
+	Bytes   int64
+	Elapsed time.Duration
+}
+
+// received counts the TCP payload that arrives here, as client or as server.
+func (e *endpoint) received(a windowArgs) (windowResult, error) {
+	total := func() int64 {
+		n := e.tcp.got.Load()
+		if e.svc != nil {
+			n += e.svc.got.Load()
+		}
+		return n
+	}
+	time.Sleep(a.Warmup)
+	start, before := time.Now(), total()
+	time.Sleep(a.Window)
+	after, elapsed := total(), time.Since(start)
+	return windowResult{Bytes: after - before, Elapsed: elapsed}, nil
+}

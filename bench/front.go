@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// selfExe is this program. Unlike its path, the link can be followed by a plain
+// user when the file lies in a directory of root's, as that of `go run` does.
+const selfExe = "/proc/self/exe"
+
+// stopTime is how long the stage may take to clean up before it is killed.
+const stopTime = 5 * time.Second
+
+// A front is the part of the bench that the user started.
+type front struct {
+	opts     Options
+	report   Report
+	progress *progress
+	scratch  string // holds copies of programs for the plain user; empty if none
+	fatal    string
+}
+
+// runFront measures what the options ask for and prints the report to out. Where
+// ctx is cancelled it reports what there is.
+func runFront(ctx context.Context, o Options, args []string, out, progressOut io.Writer) error {
+	f := &front{opts: o}
+	defer f.cleanup()
+	f.report = Report{Began: time.Now(), CommandLine: concat([]string{"bench"}, args[1:]), Machine: describeMachine(), Plan: o.Plan}
+	cred, err := f.becomeUser()
+	if err != nil {
+		return err
+	}
+	if err := f.locate(cred); err != nil {
+		return err
+	}
+	f.progress = newProgress(progressOut, len(f.report.Plan.steps()))
+	if err := f.runStages(ctx, cred); err != nil {
+		return err
+	}
+	f.progress.end()
+	if f.fatal != "" {
+		return fmt.Errorf("the stage failed: %s", f.fatal)
+	}
+	r := &f.report
+	for i := range r.Plan.Subjects {
+		if s := &r.Plan.Subjects[i]; s.Path != "" {
+			s.Path = filepath.Base(s.Path)
+		}
+	}
+	r.Took = time.Since(r.Began).Round(time.Second).String()
+	r.Interrupted = ctx.Err() != nil
+	r.Machine.Load = append(r.Machine.Load, loadAverage())
+	r.Cells = MakeCells(r.Plan, r.Records)
+	if err := printReport(out, r); err != nil {
+		return err
+	}
+	if o.Out == "" {
+		return nil
+	}
+	path, err := r.save(o.Out)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "raw numbers: %s\n", path)
+	return err
+}
+
+// becomeUser returns the credential of the plain user to run as, nil where we are
+// one already.
+func (f *front) becomeUser() (*syscall.Credential, error) {
+	if os.Getuid() != 0 {
+		return nil, nil
+	}
+	u, err := user.Lookup(f.opts.User)
+	if err != nil {
+		return nil, fmt.Errorf("become a plain user: %w: choose another with -user", err)
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("become user %q: %w", u.Username, err)
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("become user %q: %w", u.Username, err)
+	}
+	if uid == 0 {
+		return nil, fmt.Errorf("become user %q: that is root, who would hide what a plain user lacks: choose another with -user", u.Username)
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+}
+
+// locate finds the subjects' programs. As root it copies those that are given by
+// path, which the plain user may not be able to reach.
+func (f *front) locate(cred *syscall.Credential) error {
+	for i := range f.report.Plan.Subjects {
+		s := &f.report.Plan.Subjects[i]
+		s.locate()
+		if cred == nil || s.Tool != "slipway" || s.Missing != "" {
+			continue
+		}
+		if f.scratch == "" {
+			dir, err := os.MkdirTemp("", "slipway-bench-bin-")
+			if err != nil {
+				return fmt.Errorf("copy programs: %w", err)
+			}
+			f.scratch = dir
+			if err := os.Chmod(dir, 0o755); err != nil {
+				return fmt.Errorf("copy programs: %w", err)
+			}
+		}
+		to := filepath.Join(f.scratch, strconv.Itoa(i), filepath.Base(s.Path))
+		if err := os.Mkdir(filepath.Dir(to), 0o755); err != nil {
+			return fmt.Errorf("copy programs: %w", err)
+		}
+		if err := copyProgram(to, s.Path); err != nil {
+			return err
+		}
+		s.Path = to
+	}
+	return nil
+}
+
+func copyProgram(to, from string) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return fmt.Errorf("copy program: %w", err)
+	}
+	info, err := os.Stat(from)
+	if err != nil {
+		return fmt.Errorf("copy program: %w", err)
+	}
+	if err := os.WriteFile(to, b, 0o755); err != nil {
+		return fmt.Errorf("copy program: %w", err)
+	}
+	// The time of the file is part of the version that the report names.
+	if err := os.Chtimes(to, info.ModTime(), info.ModTime()); err != nil {
+		return fmt.Errorf("copy program: %w", err)
+	}
+	return nil
+}
+
+// runStages starts the stage by way of the user process and takes its events.
+func (f *front) runStages(ctx context.Context, cred *syscall.Credential) error {
+	home := newPlace() // outlives the stage, whose life hangs on its thread
+	cmd := exec.Command(selfExe, stageUser)
+	cmd.Dir = "/"
+	cmd.Stderr = os.Stderr
+	// A group of its own: Ctrl-C reaches the front only, which stops the rest.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred, Pdeathsig: syscall.SIGTERM, Setpgid: true}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("start the stage: %w", err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return fmt.Errorf("start the stage: %w", err)
+	}
+	if err := home.start(cmd); err != nil {
+		return fmt.Errorf("start the stage: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() {
+		cmd.Process.Signal(unix.SIGTERM)
+		time.AfterFunc(stopTime, func() { cmd.Process.Kill() })
+	})
+	defer stop()
+	if err := json.NewEncoder(in).Encode(f.report.Plan); err != nil {
+		return errors.Join(fmt.Errorf("send the plan to the stage: %w", err), cmd.Wait())
+	}
+	f.take(out)
+	if err := cmd.Wait(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("the stage failed: %w", err)
+	}
+	home.close()
+	return nil
+}
+
+// take handles the stage's events until it ends.
+func (f *front) take(out io.Reader) {
+	events := json.NewDecoder(bufio.NewReader(out))
+	for {
+		var e event
+		if err := events.Decode(&e); err != nil {
+			return
+		}
+		switch {
+		case e.Subjects != nil:
+			f.report.Plan.Subjects = e.Subjects
+			f.progress.setTotal(runnable(f.report.Plan))
+		case e.Begin != "":
+			f.progress.begin(e.Begin)
+		case e.Record != nil:
+			f.report.Records = append(f.report.Records, *e.Record)
+			f.progress.done(e.Record)
+		case e.LeftOut:
+			f.report.LeftOut++
+			f.progress.skip()
+		case e.Fatal != "":
+			f.fatal = e.Fatal
+		}
+	}
+}
+
+// runnable counts the steps whose subject takes part.
+func runnable(p Plan) int {
+	n := 0
+	for _, s := range p.steps() {
+		if s.Subject.Missing == "" {
+			n++
+		}
+	}
+	return n
+}
+
+func (f *front) cleanup() {
+	if f.scratch != "" {
+		os.RemoveAll(f.scratch)
+	}
+}

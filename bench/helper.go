@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// startTimeout bounds the time until a helper says that it is ready.
+const startTimeout = 10 * time.Second
+
+// maxOutput is how much of a helper's output is kept for the report, in bytes.
+const maxOutput = 4 << 10
+
+// A helper is a running subject.
+type helper struct {
+	pid     int
+	argv    []string
+	startup time.Duration // from before the fork until it said that it is ready
+	output  *os.File      // what it printed; unlinked
+	daemon  bool          // in the background, adopted by us
+	cmd     *exec.Cmd
+	exited  chan struct{} // closed when cmd was waited for
+}
+
+// startHelper starts the subject in the place, trying its command lines in turn,
+// and waits until it is ready. Close ends it.
+func startHelper(ctx context.Context, p *place, s Subject, j job) (*helper, error) {
+	dir, err := os.MkdirTemp("", "slipway-bench-")
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", s.Name, err)
+	}
+	defer os.RemoveAll(dir)
+	j.PIDFile = filepath.Join(dir, "pid")
+	var errs []error
+	for _, argv := range s.commands(j) {
+		h, err := launch(ctx, p, argv, tools()[s.Tool].ready, j.PIDFile, dir)
+		if err == nil {
+			return h, nil
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, fmt.Errorf("start %s: %w", s.Name, errors.Join(errs...))
+}
+
+// cpu returns the CPU time in seconds that the helper has used.
+func (h *helper) cpu() (float64, error) { return cpuSeconds(h.pid) }
+
+// died returns an error with the helper's last words if it no longer runs.
+func (h *helper) died() error {
+	if err := unix.Kill(h.pid, 0); err == nil && !h.gone() {
+		return nil
+	}
+	return fmt.Errorf("the helper died: %s", h.said())
+}
+
+// close kills the helper and waits until it is gone. It is idempotent.
+func (h *helper) close() {
+	if h.output != nil {
+		h.output.Close()
+		h.output = nil
+	}
+	if h.daemon {
+		unix.Kill(h.pid, unix.SIGKILL)
+		unix.Wait4(h.pid, nil, 0, nil)
+		h.daemon = false
+	}
+	h.cmd.Process.Kill()
+	<-h.exited
+}
+
+// gone reports whether the foreground process ended.
+func (h *helper) gone() bool {
+	if h.daemon {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.pid))
+		return err != nil || bytes.Contains(b, []byte(") Z "))
+	}
+	select {
+	case <-h.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// said returns the end of what the helper printed.
+func (h *helper) said() string {
+	b := make([]byte, maxOutput)
+	n, _ := h.output.ReadAt(b, 0)
+	text := strings.TrimSpace(string(b[:n]))
+	if text == "" {
+		return "(it printed nothing)"
+	}
+	return lastLine(text)
+}
+
+func launch(ctx context.Context, p *place, argv []string, kind readyKind, pidFile, dir string) (*helper, error) {
+	out, err := os.CreateTemp(dir, "output")
+	if err != nil {
+		return nil, err
+	}
+	ready, signal, err := os.Pipe()
+	if err != nil {
+		out.Close()
+		return nil, err
+	}
+	defer ready.Close()
+	h := &helper{argv: argv, output: out, exited: make(chan struct{}), cmd: exec.Command(argv[0], argv[1:]...)}
+	h.cmd.Dir = "/"
+	// Files, not pipes: a helper that goes into the background keeps them open.
+	h.cmd.Stdout, h.cmd.Stderr = out, out
+	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if kind == readyByFD {
+		h.cmd.ExtraFiles = []*os.File{signal}
+	}
+	start := time.Now()
+	err = p.start(h.cmd)
+	signal.Close()
+	if err != nil {
+		out.Close()
+		return nil, err
+	}
+	h.pid = h.cmd.Process.Pid
+	go func() {
+		defer close(h.exited)
+		h.cmd.Wait()
+	}()
+	if err := h.awaitReady(ctx, kind, ready, pidFile); err != nil {
+		err = fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, h.said())
+		h.close()
+		return nil, err
+	}
+	h.startup = time.Since(start)
+	return h, nil
+}
+
+func (h *helper) awaitReady(ctx context.Context, kind readyKind, ready *os.File, pidFile string) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if kind == readyByExit {
+		select {
+		case <-h.exited:
+		case <-ctx.Done():
+			return fmt.Errorf("did not go into the background: %w", ctx.Err())
+		}
+		if !h.cmd.ProcessState.Success() {
+			return fmt.Errorf("%s", h.cmd.ProcessState)
+		}
+		return h.adopt(pidFile)
+	}
+	stop := context.AfterFunc(ctx, func() { ready.SetReadDeadline(time.Now()) })
+	defer stop()
+	_, err := ready.Read(make([]byte, 1))
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("ended, or closed its ready descriptor, before it was ready")
+	default:
+		return fmt.Errorf("not ready: %w", errors.Join(ctx.Err(), err))
+	}
+}
+
+// adopt learns the process id of a helper that went into the background.
+func (h *helper) adopt(pidFile string) error {
+	b, err := os.ReadFile(pidFile)
+	if err != nil {
+		return fmt.Errorf("find the process in the background: %w", err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return fmt.Errorf("find the process in the background: %w", err)
+	}
+	h.pid, h.daemon = pid, true
+	return nil
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// iperfPort is the port of the peer's iperf3 server.
+const iperfPort = 7201
+
+// iperfPatience bounds the wait for the server to listen.
+const iperfPatience = 2 * time.Second
+
+// iperfServe starts an iperf3 server for one test, which ends with the endpoint.
+func iperfServe(struct{}) (struct{}, error) {
+	cmd := exec.Command("iperf3", "-s", "-1", "-p", strconv.Itoa(iperfPort))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := newPlace().start(cmd); err != nil {
+		return struct{}{}, fmt.Errorf("start iperf3 server: %w", err)
+	}
+	go cmd.Wait()
+	return struct{}{}, nil
+}
+
+// iperfArgs describe one run of the iperf3 client, in whole seconds.
+type iperfArgs struct {
+	Addr    netip.Addr
+	Streams int
+	Up      bool
+	Window  time.Duration
+}
+
+// iperfSeconds is how long iperf3 is told to run.
+func iperfSeconds(window time.Duration) int { return int(math.Ceil(window.Seconds())) }
+
+// iperfRun returns what the receiving iperf3 counted, in bits per second.
+func iperfRun(a iperfArgs) (float64, error) {
+	args := []string{
+		"-c", a.Addr.String(), "-p", strconv.Itoa(iperfPort), "-J",
+		"-P", strconv.Itoa(a.Streams), "-t", strconv.Itoa(iperfSeconds(a.Window)),
+	}
+	if !a.Up {
+		args = append(args, "-R")
+	}
+	var err error
+	for end := time.Now().Add(iperfPatience); time.Now().Before(end); time.Sleep(reachPause) {
+		var rate float64
+		if rate, err = iperfOnce(args); err == nil {
+			return rate, nil
+		}
+	}
+	return 0, err
+}
+
+func iperfOnce(args []string) (float64, error) {
+	out, runErr := exec.Command("iperf3", args...).Output()
+	return parseIperf(out, runErr)
+}
+
+// parseIperf reads the report of an iperf3 client; runErr is how it ended.
+func parseIperf(out []byte, runErr error) (float64, error) {
+	var report struct {
+		Error string
+		End   struct {
+			SumReceived struct {
+				BitsPerSecond float64 `json:"bits_per_second"`
+			} `json:"sum_received"`
+		}
+	}
+	if err := json.Unmarshal(out, &report); err != nil {
+		return 0, errors.Join(fmt.Errorf("read iperf3's report: %w", err), runErr)
+	}
+	if report.Error != "" {
+		return 0, fmt.Errorf("iperf3: %s", report.Error)
+	}
+	return report.End.SumReceived.BitsPerSecond, runErr
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// The first argument of a process that the bench started itself; see doc.go.
+const (
+	stageUser     = "stage:user"     // a plain user's process, which makes the stage
+	stageTopology = "stage:topology" // the stage
+	stageEndpoint = "stage:endpoint" // an endpoint
+)
+
+// Exit codes.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) > 1 {
+		if strings.HasPrefix(args[1], "stage:") {
+			// A front that was killed must not take the stage with it by SIGPIPE. Caught,
+			// not ignored, since children would inherit the latter.
+			signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
+		}
+		var err error
+		switch args[1] {
+		case stageUser:
+			err = becomeStage(ctx)
+		case stageTopology:
+			err = runStage(ctx, stdin, stdout)
+		case stageEndpoint:
+			err = runEndpoint(stdin, stdout)
+		default:
+			return runCommand(ctx, args, stdout, stderr)
+		}
+		return fail(stderr, err)
+	}
+	return runCommand(ctx, args, stdout, stderr)
+}
+
+func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := ParseOptions(args[1:], stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return exitUsage
+	}
+	if o.List {
+		for _, c := range o.Plan.cases() {
+			fmt.Fprintln(stdout, c.Name())
+		}
+		return 0
+	}
+	return fail(stderr, runFront(ctx, o, args, stdout, stderr))
+}
+
+func fail(stderr io.Writer, err error) int {
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(stderr, "bench:", err)
+	return exitFailure
+}
+
+// becomeStage starts the stage in a new user namespace and waits for it. The namespace maps the user to itself, so that what runs in it without
+// capabilities cannot tell it from the machine's own.
+func becomeStage(ctx context.Context) error {
+	home := newPlace()
+	cmd := exec.Command(selfExe, stageTopology)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Pdeathsig:   syscall.SIGTERM, // not SIGKILL: the stage has helpers to end
+		Cloneflags:  syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
+		// A user other than 0 keeps over an exec only what is ambient.
+		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN},
+	}
+	if err := home.start(cmd); err != nil {
+		return fmt.Errorf("make a user namespace (does the machine allow them to plain users? see user_namespaces(7)): %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { cmd.Process.Signal(unix.SIGTERM) })
+	defer stop()
+	err := cmd.Wait()
+	home.close()
+	return err
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestParseOptions(t *testing.T) {
+	four := []Subject{
+		{Name: "direct", Tool: "direct"}, {Name: "slirp4netns", Tool: "slirp4netns"},
+		{Name: "pasta", Tool: "pasta"}, {Name: "slipway", Tool: "slipway"},
+	}
+	tests := []struct {
+		name string
+		args string
+		want Options
+		err  string // part of the error; empty for none
+	}{
+		{
+			name: "defaults",
+			want: Options{User: "nobody", Plan: Plan{
+				Subjects: four, Repeat: 3, Window: 2 * time.Second, Warmup: 600 * time.Millisecond, Limit: 30 * time.Minute,
+				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic"},
+			}},
+		},
+		{
+			name: "quick, but with a window of one's own",
+			args: "-quick -duration 1s -mtu 1500 -family 6,4 -cc cubic,bbr -subjects direct -out x -user me",
+			want: Options{User: "me", Out: "x", Plan: Plan{
+				Subjects: four[:1], Repeat: 2, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 3 * time.Minute,
+				MTUs: []int{1500}, Families: []int{6, 4}, Congestion: []string{"cubic", "bbr"},
+			}},
+		},
+		{name: "argument", args: "quick", err: `unexpected argument "quick"`},
+		{name: "bad expression", args: "-cases (", err: "-cases"},
+		{name: "no such case", args: "-cases tpc", err: "matches no case"},
+		{name: "no such tool", args: "-subjects vpnkit", err: `unknown tool "vpnkit"`},
+		{name: "no subject", args: "-subjects ,", err: "empty list"},
+		{name: "subject twice", args: "-subjects pasta,pasta", err: "there twice"},
+		{name: "MTU not a number", args: "-mtu big", err: `"big"`},
+		{name: "MTU too small", args: "-mtu 576", err: "-mtu 576"},
+		{name: "family", args: "-family 5", err: "-family 5"},
+		{name: "no repeats", args: "-repeat 0", err: "-repeat 0"},
+		{name: "window too short", args: "-duration 1ms", err: "-duration 1ms"},
+		{name: "no congestion control", args: "-cc ,", err: "-cc"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := ParseOptions(strings.Fields(tt.args), io.Discard)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Fatalf("error %v, want one with %q", err, tt.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got, emptyLists); diff != "" {
+				t.Errorf("options (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// emptyLists makes no difference between a nil and an empty slice.
+var emptyLists = cmp.FilterValues(
+	func(a, b []string) bool { return len(a) == 0 && len(b) == 0 },
+	cmp.Comparer(func(_, _ []string) bool { return true }),
+)
+
+func TestParseSubject(t *testing.T) {
+	tests := []struct {
+		in   string
+		want Subject
+		err  bool
+	}{
+		{in: "pasta", want: Subject{Name: "pasta", Tool: "pasta"}},
+		{in: "slipway@/tmp/a", want: Subject{Name: "slipway@/tmp/a", Tool: "slipway", Path: "/tmp/a"}},
+		{in: "old=slipway@/tmp/a", want: Subject{Name: "old", Tool: "slipway", Path: "/tmp/a"}},
+		{in: "stacked=slipway+--accel=off+-x", want: Subject{Name: "stacked", Tool: "slipway", Extra: []string{"--accel=off", "-x"}}},
+		{in: "slipway+--accel=off", want: Subject{Name: "slipway+--accel=off", Tool: "slipway", Extra: []string{"--accel=off"}}},
+		{in: "=pasta", err: true},
+		{in: "x=y", err: true},
+		{in: "", err: true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.in, func(t *testing.T) {
+			got, err := ParseSubject(tt.in)
+			if (err != nil) != tt.err {
+				t.Fatalf("error %v, want one: %v", err, tt.err)
+			}
+			if diff := cmp.Diff(tt.want, got, emptyLists); diff != "" {
+				t.Errorf("subject (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestStepsTakeTurns(t *testing.T) {
+	o, err := ParseOptions(strings.Fields("-cases up/1$|^start -subjects direct,pasta -mtu 1500,65520 -repeat 2"), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range o.Plan.steps() {
+		got = append(got, fmt.Sprintf("%s %d %s %d", s.Case.Name(), s.MTU, s.Subject.Name, s.Repeat))
+	}
+	want := []string{
+		"tcp/throughput/up/1 1500 direct 0",
+		"tcp/throughput/up/1 1500 pasta 0",
+		"tcp/throughput/up/1 1500 direct 1",
+		"tcp/throughput/up/1 1500 pasta 1",
+		"start 1500 pasta 0",
+		"start 1500 pasta 1",
+		"tcp/throughput/up/1 65520 direct 0",
+		"tcp/throughput/up/1 65520 pasta 0",
+		"tcp/throughput/up/1 65520 direct 1",
+		"tcp/throughput/up/1 65520 pasta 1",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("steps (-want +got):\n%s", diff)
+	}
+}
+
+func TestBehind(t *testing.T) {
+	p := Plan{Limit: 100 * time.Second}
+	tests := []struct {
+		name   string
+		done   int
+		spent  time.Duration
+		repeat int
+		want   bool
+	}{
+		{"on time", 50, 50 * time.Second, 1, false},
+		{"a little late", 50, 52 * time.Second, 1, false},
+		{"late", 50, 60 * time.Second, 1, true},
+		{"late, but a first run", 50, 60 * time.Second, 0, false},
+		{"over", 99, 200 * time.Second, 2, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := p.behind(step{Repeat: tt.repeat}, tt.done, 100, tt.spent); got != tt.want {
+				t.Errorf("behind = %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestCommands(t *testing.T) {
+	j := job{MTU: 1500, PID: 42, PIDFile: "/p"}
+	tests := []struct {
+		subject string
+		want    string // the first command line
+	}{
+		{"slirp4netns@/s+--cidr=10.1.0.0/24", "/s --disable-host-loopback --mtu=1500 --enable-ipv6 -c -r 3 --enable-sandbox --enable-seccomp --cidr=10.1.0.0/24 42 tap0"},
+		{"slipway@/s+--accel=off", "/s attach --mtu 1500 --ready-fd 3 --accel=off 42"},
+		{"pasta@/p", "/p --config-net -t none -u none -T none -U none --no-map-gw --quiet -m 1500 -P /p --userns /proc/42/ns/user --netns /proc/42/ns/net"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.subject, func(t *testing.T) {
+			s, err := ParseSubject(tt.subject)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, strings.Join(s.commands(j)[0], " ")); diff != "" {
+				t.Errorf("command (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

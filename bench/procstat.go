@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// ticksPerSecond is USER_HZ, the unit of the times in /proc/PID/stat, which is 100
+// on every architecture that Go supports (proc(5)).
+const ticksPerSecond = 100
+
+// cpuSeconds returns the user and system time that the process has used, all of
+// its threads included.
+func cpuSeconds(pid int) (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read CPU time: %w", err)
+	}
+	return parseStat(b)
+}
+
+// parseStat reads utime and stime, the 14th and 15th field of /proc/PID/stat. The
+// second field is a name in parentheses that may itself contain them and blanks.
+func parseStat(b []byte) (float64, error) {
+	const utime, stime = 14 - 3, 15 - 3 // counted from the field after the name
+	end := bytes.LastIndexByte(b, ')')
+	f := strings.Fields(string(b[end+1:]))
+	if end < 0 || len(f) <= stime {
+		return 0, fmt.Errorf("read CPU time: malformed stat %q", b)
+	}
+	u, err := strconv.ParseUint(f[utime], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read CPU time: %w", err)
+	}
+	s, err := strconv.ParseUint(f[stime], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read CPU time: %w", err)
+	}
+	return float64(u+s) / ticksPerSecond, nil
+}
+
+// A memory is what a process holds in RAM, in KiB.
+type memory struct {
+	RSS  int64 `json:"rss_kib"`
+	Anon int64 `json:"anon_kib"` // the part not backed by a file, such as the program
+}
+
+// processMemory reads VmRSS and RssAnon of the process.
+func processMemory(pid int) (memory, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return memory{}, fmt.Errorf("read memory: %w", err)
+	}
+	return parseStatus(string(b))
+}
+
+func parseStatus(s string) (memory, error) {
+	m := memory{RSS: -1, Anon: -1}
+	for line := range strings.Lines(s) {
+		key, value, _ := strings.Cut(line, ":")
+		to := map[string]*int64{"VmRSS": &m.RSS, "RssAnon": &m.Anon}[key]
+		if to == nil {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)
+		if err != nil {
+			return memory{}, fmt.Errorf("read memory: %s: %w", key, err)
+		}
+		*to = n
+	}
+	if m.RSS < 0 || m.Anon < 0 {
+		return memory{}, fmt.Errorf("read memory: VmRSS or RssAnon missing")
+	}
+	return m, nil
+}

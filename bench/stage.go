@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// stepTime bounds one step beyond its windows, so that a subject that hangs holds
+// up nobody else.
+const stepTime = 2 * time.Minute
+
+// An event is what the stage tells the front, one JSON line each.
+type event struct {
+	Subjects []Subject `json:"subjects,omitempty"` // with their versions
+	Begin    string    `json:"begin,omitempty"`    // the step that starts now
+	Record   *Record   `json:"record,omitempty"`   // the step that ended
+	LeftOut  bool      `json:"left_out,omitempty"` // a repeat that the limit forbids
+	Fatal    string    `json:"fatal,omitempty"`    // why nothing can be measured
+}
+
+// A stage runs the steps of one plan. It is used by one goroutine.
+type stage struct {
+	plan Plan
+	out  *json.Encoder
+}
+
+// runStage reads a plan, runs it and writes events. It returns nil when ctx is
+// cancelled.
+func runStage(ctx context.Context, in io.Reader, out io.Writer) error {
+	s := &stage{out: json.NewEncoder(out)}
+	if err := json.NewDecoder(in).Decode(&s.plan); err != nil {
+		return fmt.Errorf("read the plan: %w", err)
+	}
+	if err := s.run(ctx); err != nil && ctx.Err() == nil {
+		s.tell(event{Fatal: err.Error()})
+	}
+	return nil
+}
+
+func (s *stage) run(ctx context.Context) error {
+	// Helpers that go into the background become our children again.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("adopt helpers: %w", err)
+	}
+	if err := s.askVersions(); err != nil {
+		return err
+	}
+	steps, began := s.plan.steps(), time.Now()
+	for i, st := range steps {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if st.Subject.Missing != "" {
+			continue
+		}
+		if s.plan.behind(st, i, len(steps), time.Since(began)) {
+			s.tell(event{LeftOut: true})
+			continue
+		}
+		s.tell(event{Begin: st.String()})
+		r := Record{
+			Case: st.Case.Name(), Subject: st.Subject.Name, MTU: st.MTU, Family: st.Family,
+			Congestion: st.Congestion, Repeat: st.Repeat, At: time.Now(),
+		}
+		s.runStep(ctx, st, &r)
+		if ctx.Err() == nil {
+			s.tell(event{Record: &r})
+		}
+	}
+	return nil
+}
+
+// runStep fills in the record.
+func (s *stage) runStep(ctx context.Context, st step, r *Record) {
+	ctx, cancel := context.WithTimeout(ctx, stepTime+s.plan.Warmup+s.plan.Window)
+	defer cancel()
+	topo, err := newTopology(st.Congestion)
+	if err != nil {
+		r.Err = fmt.Sprintf("build the topology: %v", err)
+		return
+	}
+	defer topo.close()
+	b, err := openBout(ctx, topo, s.plan, st)
+	if err != nil {
+		r.Err = err.Error()
+		return
+	}
+	defer b.close()
+	if b.helper != nil {
+		r.Startup = b.helper.startup
+		// The name only: where the program lies is nobody's business in results that
+		// are published.
+		r.Command = concat([]string{filepath.Base(b.helper.argv[0])}, b.helper.argv[1:])
+	}
+	values, detail, err := st.Case.run(ctx, b)
+	r.Values = values
+	if detail != nil {
+		raw, encErr := json.Marshal(detail)
+		r.Detail, err = raw, errors.Join(err, encErr)
+	}
+	if died := b.helperDied(); died != nil {
+		err = errors.Join(err, died)
+	}
+	if err != nil {
+		r.Err = err.Error()
+		if partial, ok := errors.AsType[partialError](err); ok {
+			r.MissingFrom = partial.metric
+		}
+	}
+}
+
+// askVersions runs every subject's program as the plain user.
+func (s *stage) askVersions() error {
+	user := newPlace()
+	defer user.close()
+	err := user.do(func() error {
+		if err := dropCapabilities(); err != nil {
+			return err
+		}
+		for i := range s.plan.Subjects {
+			s.plan.Subjects[i].askVersion()
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.tell(event{Subjects: s.plan.Subjects})
+	return nil
+}
+
+// tell writes one event. A front that is gone is noticed by the context.
+func (s *stage) tell(e event) {
+	s.out.Encode(e)
+}
+
+// String names the step for the progress line.
+func (s step) String() string {
+	return fmt.Sprintf("%s mtu %d ipv%d %s: %s, repeat %d", s.Case.Name(), s.MTU, s.Family, s.Congestion, s.Subject.Name, s.Repeat+1)
+}
