@@ -57,7 +57,7 @@ func checkUserNS() Check {
 func checkOverlay(ctx context.Context) Check {
 	c := Check{Name: "overlay in a user namespace"}
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", initProbe)
-	cmd.Args[0], cmd.Env = InitArg, []string{}
+	cmd.Args[0], cmd.Env = InitArg, initEnv()
 	cmd.SysProcAttr = initAttr(NetHost)
 	out, err := cmd.Output()
 	var exit *exec.ExitError

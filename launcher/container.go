@@ -22,10 +22,8 @@ const stopGrace = 10 * time.Second
 
 // A Container is one command in namespaces of its own. It is run once.
 type Container struct {
-	cfg     Config
-	bundle  []byte
-	streams [3]bool
-	legacy  bool
+	cfg    Config
+	bundle bundle
 }
 
 // New checks c and writes the container down; it starts nothing and holds
@@ -36,10 +34,10 @@ func newContainer(c Config, legacy bool) (*Container, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	ct := &Container{cfg: c, legacy: legacy}
+	var streams [3]bool
 	pty := c.TTY || isTerminal(c.Stdin)
 	for i, f := range []*os.File{c.Stdin, c.Stdout, c.Stderr} {
-		ct.streams[i] = c.TTY || pty && isTerminal(f)
+		streams[i] = c.TTY || pty && isTerminal(f)
 	}
 	h := Host{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), Tun: hasTun(), Terminal: pty}
 	if isTerminal(c.Stdin) {
@@ -50,14 +48,7 @@ func newContainer(c Config, legacy bool) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	ct.bundle, err = json.Marshal(&bundle{Spec: Spec(c, h), Files: files, Streams: ct.streams, Legacy: legacy})
-	if err != nil {
-		return nil, fmt.Errorf("encode the spec: %w", err)
-	}
-	if len(ct.bundle) > maxFrame {
-		return nil, fmt.Errorf("%w: command and environment are longer than %d bytes", ErrUsage, maxFrame)
-	}
-	return ct, nil
+	return &Container{cfg: c, bundle: bundle{Spec: Spec(c, h), Files: files, Streams: streams, Legacy: legacy}}, nil
 }
 
 // Run starts the container, passes signals and the terminal on, and returns the
@@ -119,7 +110,13 @@ func (ct *Container) start() (*running, error) {
 		return nil, err
 	}
 	defer theirs.close()
+	// Encoding takes about as long as starting a process does.
+	var encoded []byte
+	var encErr error
+	var encoding sync.WaitGroup
+	encoding.Go(func() { encoded, encErr = json.Marshal(&ct.bundle) })
 	proc, err := ct.startInit(theirs)
+	encoding.Wait()
 	if err != nil {
 		ours.close()
 		return nil, err
@@ -127,8 +124,16 @@ func (ct *Container) start() (*running, error) {
 	r := &running{ct: ct, ctl: ours, proc: proc, frames: make(chan received), ended: make(chan int, 1), endNet: func() {}}
 	r.work.Go(r.receive)
 	r.work.Go(r.await)
+	if encErr == nil && len(encoded) > maxFrame {
+		encErr = fmt.Errorf("%w: command and environment are longer than %d bytes", ErrUsage, maxFrame)
+	}
+	if encErr != nil {
+		r.kill()
+		r.close()
+		return nil, fmt.Errorf("encode the spec: %w", encErr)
+	}
 	// If the init stage ended early its failure is what receive gets.
-	_ = writeFrame(ours, frameBundle, ct.bundle)
+	_ = writeFrame(ours, frameBundle, encoded)
 	return r, nil
 }
 
@@ -147,15 +152,20 @@ func (ct *Container) startInit(ctl *control) (*os.Process, error) {
 	}
 	socket := os.NewFile(uintptr(dup), "control")
 	defer socket.Close()
+	// Go's own descriptors are closed on exec; what this process was started with
+	// beyond the streams is not for a container.
+	if err := unix.CloseRange(controlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("keep descriptors from the container: %w", err)
+	}
 	files := []*os.File{ct.cfg.Stdin, ct.cfg.Stdout, ct.cfg.Stderr, socket}
 	for i := range files {
-		if files[i] == nil || i < len(ct.streams) && ct.streams[i] {
+		if files[i] == nil || i < len(ct.bundle.Streams) && ct.bundle.Streams[i] {
 			files[i] = null
 		}
 	}
 	proc, err := os.StartProcess("/proc/self/exe", []string{InitArg, initRun}, &os.ProcAttr{
 		Dir:   "/",
-		Env:   []string{},
+		Env:   initEnv(),
 		Files: files,
 		Sys:   initAttr(ct.cfg.Net),
 	})
@@ -164,6 +174,11 @@ func (ct *Container) startInit(ctl *control) (*os.Process, error) {
 	}
 	return proc, nil
 }
+
+// initEnv is the environment of an init stage: nothing of the caller's, and no
+// look at cgroups for a CPU limit, which would take the Go runtime half a
+// millisecond.
+func initEnv() []string { return []string{"GODEBUG=containermaxprocs=0"} }
 
 // initAttr says which namespaces the init stage is started in.
 func initAttr(net NetMode) *syscall.SysProcAttr {
@@ -260,7 +275,7 @@ func (r *running) handle(f received) error {
 			r.kill()
 			return errors.New("the init stage sent no terminal")
 		}
-		t, err := newTerminal(f.fd, r.ct.cfg, r.ct.streams)
+		t, err := newTerminal(f.fd, r.ct.cfg, r.ct.bundle.Streams)
 		if err != nil {
 			r.kill()
 			return err
@@ -323,6 +338,11 @@ func (r *running) close() {
 		r.term.stop()
 	}
 	r.endNet()
+	for f := range r.frames { // what nobody waited for
+		if f.fd >= 0 {
+			unix.Close(f.fd)
+		}
+	}
 	r.work.Wait()
 	if r.net != nil {
 		if err := r.net.Close(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -20,9 +21,6 @@ const InitArg = "slipway-init"
 const (
 	initRun   = "run"   // make a container and run its command
 	initProbe = "probe" // find out whether a container's root can be made
-	// initSealed is initRun after the binary was started again from a read-only
-	// mount.
-	initSealed = "sealed"
 )
 
 // controlFD is the descriptor at which the init stage finds the control socket.
@@ -45,7 +43,7 @@ func Init(args []string) int {
 		return probeMain()
 	}
 	ctl := &control{fd: controlFD, passed: -1}
-	code, err := initMain(ctl, args[1])
+	code, err := initMain(ctl)
 	if err == nil {
 		return code
 	}
@@ -58,16 +56,14 @@ func Init(args []string) int {
 }
 
 // initMain makes the container, waits for the network, and runs the command.
-func initMain(ctl *control, stage string) (int, error) {
+func initMain(ctl *control) (int, error) {
 	// Whoever is root in the container must neither trace pid 1 nor open its
 	// binary, which is the host's, through /proc/1/exe.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("make pid 1 untraceable: %w", err)
 	}
-	if stage == initRun {
-		if err := seal(); err != nil {
-			return 0, err
-		}
+	if err := seal(); err != nil {
+		return 0, err
 	}
 	b, err := receiveBundle(ctl)
 	if err != nil {
@@ -146,16 +142,26 @@ func loopbackUp() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
 }
 
+// selfExe is this process's binary.
+const selfExe = "/proc/self/exe"
+
 // seal starts this binary again from a read-only mount of it if the caller could
 // write it: a process of the container that is made to execute /proc/self/exe
 // would have it within reach, and could put its own code into it for the next
-// start (CVE-2019-5736). It returns only if that is not needed.
+// start (CVE-2019-5736). It returns only if that is not, or no longer, needed.
 func seal() error {
-	const self = "/proc/self/exe"
-	if unix.Access(self, unix.W_OK) != nil {
+	if unix.Access(selfExe, unix.W_OK) != nil {
 		return nil
 	}
-	tree, err := unix.OpenTree(unix.AT_FDCWD, self, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	fd, err := openSelf()
+	if err != nil {
+		return fmt.Errorf("seal the binary: %w; to mend it: let root own it", err)
+	}
+	if fd < 0 {
+		return nil
+	}
+	tree, err := unix.OpenTree(fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	unix.Close(fd)
 	if errors.Is(err, unix.ENOSYS) {
 		return nil // before Linux 5.2: the untraceable pid 1 has to do
 	}
@@ -170,7 +176,33 @@ func seal() error {
 	if _, err := unix.FcntlInt(controlFD, unix.F_SETFD, 0); err != nil {
 		return fmt.Errorf("seal the binary: %w", err)
 	}
-	return fmt.Errorf("seal the binary: %w", unix.Exec(fdPath(tree), []string{InitArg, initSealed}, nil))
+	return fmt.Errorf("seal the binary: %w", unix.Exec(fdPath(tree), []string{InitArg, initRun}, initEnv()))
+}
+
+// openSelf opens this binary by its name: /proc/self/exe itself leads into the
+// supervisor's mount namespace, whose mounts cannot be cloned from here. -1 is a
+// binary that has no name any more, which no later start can use.
+func openSelf() (int, error) {
+	name, err := os.Readlink(selfExe)
+	if err != nil {
+		return -1, err
+	}
+	var self, named unix.Stat_t
+	if err := unix.Stat(selfExe, &self); err != nil {
+		return -1, err
+	}
+	if self.Nlink == 0 {
+		return -1, nil
+	}
+	fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", name, err)
+	}
+	if err := unix.Fstat(fd, &named); err != nil || named.Dev != self.Dev || named.Ino != self.Ino {
+		unix.Close(fd)
+		return -1, fmt.Errorf("%s is another file", name)
+	}
+	return fd, nil
 }
 
 // watch obeys the supervisor's signals until it goes away, and then ends the

@@ -28,6 +28,7 @@ type layering struct {
 	base   place           // where upper and work directories are made
 	root   place           // the new root
 	skip   map[string]bool // paths that something else will be put at
+	split  map[string]bool // paths with a mount below them
 	mounts int
 }
 
@@ -58,8 +59,8 @@ func (l *layering) spread(lower int, at string) error {
 }
 
 // directory puts the lower directory name at p: an overlay, or, where it cannot be
-// read, an empty directory of the container's own, or, where a mount lies below
-// it, its entries one by one.
+// read or has no entry, a directory of the container's own, or, where a mount lies
+// below it, its entries one by one.
 func (l *layering) directory(lower int, name, p string) error {
 	dir, err := unix.Openat(lower, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -76,14 +77,17 @@ func (l *layering) directory(lower int, name, p string) error {
 	if l.mounts >= maxLayers {
 		return nil
 	}
-	err = l.overlay(dir, p, st.Mode&modeBits)
-	if err == nil {
-		l.mounts++
-		return nil
-	}
-	// EINVAL: a locked mount below, or a file system that cannot be a layer.
-	if !errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("lay %s over the host's: %w", p, err)
+	if !l.split[p] && !isEmpty(dir) {
+		err = l.overlay(dir, p, st.Mode&modeBits)
+		if err == nil {
+			l.mounts++
+			return nil
+		}
+		// EINVAL: a locked mount below that has just come, or a file system that
+		// cannot be a layer.
+		if !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("lay %s over the host's: %w", p, err)
+		}
 	}
 	if err := chmodAt(l.root.join(p), st.Mode&modeBits); err != nil {
 		return err
@@ -144,13 +148,30 @@ func (l *layering) regular(lower int, name, p string) error {
 	return nil
 }
 
+// isEmpty reports whether an open directory has no entry.
+func isEmpty(dir int) bool {
+	var buf [direntBuf]byte
+	n, err := unix.Getdents(dir, buf[:])
+	if err != nil {
+		return false
+	}
+	_, entries, _ := unix.ParseDirent(buf[:n], 1, nil)
+	return entries == 0
+}
+
+// direntBuf is the size in bytes of a buffer with room for ".", ".." and one more
+// directory entry (NAME_MAX plus the header of linux_dirent64).
+const direntBuf = 512
+
 // readDir lists an open directory, which stays open and where it was.
 func readDir(dir int) ([]fs.DirEntry, error) {
 	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), ".")
+	// Where the file system does not tell types, ReadDir looks entries up below
+	// this name.
+	f := os.NewFile(uintptr(fd), fdPath(fd))
 	defer f.Close()
 	return f.ReadDir(-1)
 }

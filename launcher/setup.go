@@ -173,14 +173,18 @@ func (s *setup) layer(m specs.Mount, ms mountSpec) error {
 	if m.Source != "/" || m.Destination != "/" {
 		return fmt.Errorf("overlay of %s on %s: only / on / can be", m.Source, m.Destination)
 	}
-	l := layering{mt: s.mt, m: ms, base: place{s.base, baseLayers}, root: place{s.root, "/"}, skip: map[string]bool{}}
+	split, err := mountParents()
+	if err != nil {
+		return err
+	}
+	l := layering{mt: s.mt, m: ms, base: place{s.base, baseLayers}, root: place{s.root, "/"}, skip: map[string]bool{}, split: split}
 	for _, m := range s.b.Spec.Mounts {
 		l.skip[path.Clean(m.Destination)] = true
 	}
 	for _, f := range s.b.Files {
 		l.skip[path.Clean(f.Path)] = true
 	}
-	err := l.spread(s.host, "/")
+	err = l.spread(s.host, "/")
 	switch {
 	case errors.Is(err, unix.ENODEV):
 		return fmt.Errorf("%w: the kernel has no overlayfs; to mend it: sudo modprobe overlay", err)

@@ -65,10 +65,9 @@ func newTerminal(fd int, c Config, streams [3]bool) (*terminal, error) {
 		return nil, fmt.Errorf("set up the container's terminal: %w", err)
 	}
 	t := &terminal{master: os.NewFile(uintptr(fd), "ptmx"), wake: [2]int{-1, -1}}
-	all := [3]*os.File{c.Stdin, c.Stdout, c.Stderr}
-	for i, f := range all {
+	for _, f := range []*os.File{c.Stdin, c.Stdout, c.Stderr} {
 		if t.tty == nil && isTerminal(f) {
-			t.tty = all[i]
+			t.tty = f
 		}
 	}
 	if streams[0] {
