@@ -61,13 +61,13 @@ func (ct *Container) Run(ctx context.Context) (code int, err error) {
 	// this one must outlive it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	sigs := newSignals()
-	defer sigs.stop()
 	r, err := ct.start()
 	if err != nil {
 		return exitOurs, err
 	}
 	defer r.close()
+	sigs := newSignals()
+	defer sigs.stop()
 	if err := r.network(ctx); err != nil {
 		r.kill()
 		// What the init stage says goes before what follows from its end.

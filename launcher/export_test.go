@@ -27,9 +27,9 @@ func ReadFrame(r io.Reader) (byte, []byte, error) {
 	return byte(k), p, err
 }
 
-// DecodeBundle decodes a bundle as the init stage does, and returns the command.
-func DecodeBundle(b []byte) ([]string, error) {
-	d, err := decodeBundle(b)
+// DecodeOrder decodes a bundle as the init stage does, and returns the command.
+func DecodeOrder(b []byte) ([]string, error) {
+	d, err := decodeOrder(b)
 	if err != nil {
 		return nil, err
 	}

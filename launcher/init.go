@@ -65,14 +65,14 @@ func initMain(ctl *control) (int, error) {
 	if err := seal(); err != nil {
 		return 0, err
 	}
-	b, err := receiveBundle(ctl)
+	o, err := receiveOrder(ctl)
 	if err != nil {
 		return 0, err
 	}
-	if err := makeContainer(b); err != nil {
+	if err := makeContainer(o); err != nil {
 		return 0, err
 	}
-	p, err := newPayload(b, ctl)
+	p, err := newPayload(o, ctl)
 	if err != nil {
 		return 0, err
 	}
@@ -83,8 +83,8 @@ func initMain(ctl *control) (int, error) {
 	return p.run()
 }
 
-// receiveBundle reads the first frame.
-func receiveBundle(ctl *control) (*bundle, error) {
+// receiveOrder reads the first frame.
+func receiveOrder(ctl *control) (*order, error) {
 	kind, payload, err := readFrame(ctl)
 	if err != nil {
 		return nil, fmt.Errorf("receive the spec: %w", err)
@@ -92,13 +92,13 @@ func receiveBundle(ctl *control) (*bundle, error) {
 	if kind != frameBundle {
 		return nil, fmt.Errorf("receive the spec: unexpected frame %d", kind)
 	}
-	return decodeBundle(payload)
+	return decodeOrder(payload)
 }
 
 // makeContainer does what the spec says up to the command itself.
-func makeContainer(b *bundle) error {
+func makeContainer(o *order) error {
 	unix.Umask(0)
-	s, err := newSetup(b)
+	s, err := newSetup(o)
 	if err != nil {
 		return err
 	}
@@ -107,10 +107,10 @@ func makeContainer(b *bundle) error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Sethostname([]byte(b.Spec.Hostname)); err != nil {
-		return fmt.Errorf("set hostname %q: %w", b.Spec.Hostname, err)
+	if err := unix.Sethostname([]byte(o.Spec.Hostname)); err != nil {
+		return fmt.Errorf("set hostname %q: %w", o.Spec.Hostname, err)
 	}
-	if hasNamespace(b.Spec, specs.NetworkNamespace) {
+	if hasNamespace(o, specs.NetworkNamespace) {
 		if err := loopbackUp(); err != nil {
 			return fmt.Errorf("set up lo: %w", err)
 		}
@@ -118,8 +118,8 @@ func makeContainer(b *bundle) error {
 	return nil
 }
 
-func hasNamespace(s *specs.Spec, t specs.LinuxNamespaceType) bool {
-	for _, n := range s.Linux.Namespaces {
+func hasNamespace(o *order, t specs.LinuxNamespaceType) bool {
+	for _, n := range o.Spec.Linux.Namespaces {
 		if n.Type == t {
 			return true
 		}

@@ -15,7 +15,7 @@ import (
 
 // A payload is the command of a container and the streams it is to have.
 type payload struct {
-	b       *bundle
+	o       *order
 	ctl     *control
 	argv0   string // the executable's path
 	streams [3]uintptr
@@ -24,13 +24,13 @@ type payload struct {
 
 // newPayload looks for the command and enters its working directory. It must be
 // called in the container's root.
-func newPayload(b *bundle, ctl *control) (*payload, error) {
-	p := &payload{b: b, ctl: ctl, streams: [3]uintptr{0, 1, 2}}
-	if err := enter(b.Spec.Process.Cwd); err != nil {
+func newPayload(o *order, ctl *control) (*payload, error) {
+	p := &payload{o: o, ctl: ctl, streams: [3]uintptr{0, 1, 2}}
+	if err := enter(o.Spec.Process.Cwd); err != nil {
 		return nil, err
 	}
 	var err error
-	if p.argv0, err = findCommand(b.Spec.Process.Args[0], b.Spec.Process.Env); err != nil {
+	if p.argv0, err = findCommand(o.Spec.Process.Args[0], o.Spec.Process.Env); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -87,7 +87,7 @@ func findCommand(name string, env []string) (string, error) {
 // run starts the command, reaps whatever ends in the container, and returns the
 // command's exit code.
 func (p *payload) run() (int, error) {
-	proc := p.b.Spec.Process
+	proc := p.o.Spec.Process
 	caps := proc.Capabilities
 	bounding, err := capMask(caps.Bounding)
 	if err != nil {
@@ -130,7 +130,7 @@ func (p *payload) run() (int, error) {
 
 // start executes the command in a session of its own.
 func (p *payload) start() (int, error) {
-	proc := p.b.Spec.Process
+	proc := p.o.Spec.Process
 	attr := &syscall.ProcAttr{
 		Env:   proc.Env,
 		Files: p.streams[:],
@@ -154,7 +154,7 @@ func (p *payload) start() (int, error) {
 
 // ctty is the stream that becomes the controlling terminal.
 func (p *payload) ctty() int {
-	for i, replaced := range p.b.Streams {
+	for i, replaced := range p.o.Streams {
 		if replaced {
 			return i
 		}
@@ -174,7 +174,7 @@ func (p *payload) console() error {
 	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
 		return fmt.Errorf("unlock it: %w", err)
 	}
-	if s := p.b.Spec.Process.ConsoleSize; s != nil {
+	if s := p.o.Spec.Process.ConsoleSize; s != nil {
 		ws := unix.Winsize{Row: uint16(s.Height), Col: uint16(s.Width)}
 		if err := unix.IoctlSetWinsize(master, unix.TIOCSWINSZ, &ws); err != nil {
 			return fmt.Errorf("set its size: %w", err)
@@ -186,7 +186,7 @@ func (p *payload) console() error {
 	if errno != 0 {
 		return fmt.Errorf("open its other end: %w", errno)
 	}
-	for i, replaced := range p.b.Streams {
+	for i, replaced := range p.o.Streams {
 		if replaced {
 			p.streams[i] = slave
 		}

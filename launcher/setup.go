@@ -34,28 +34,28 @@ type step struct {
 // A setup is the state between the steps. Its descriptors are those of the host
 // or of the new root and are closed by close.
 type setup struct {
-	b    *bundle
+	o    *order
 	mt   *mounter
 	host int // the host's root
 	base int // the tmpfs
 	root int // the container's root, a mount of its own
 }
 
-// steps says in which order the container b describes is made, up to and
+// steps says in which order the container o describes is made, up to and
 // including the change of root.
-func steps(b *bundle) []step {
+func steps(o *order) []step {
 	all := []step{
 		{"separate the mounts", (*setup).separate},
 		{"make the root", (*setup).makeRoot},
 	}
-	for _, m := range b.Spec.Mounts {
+	for _, m := range o.Spec.Mounts {
 		all = append(all, step{"mount " + m.Destination, func(s *setup) error { return s.mount(m) }})
 	}
-	for _, d := range b.Spec.Linux.Devices {
+	for _, d := range o.Spec.Linux.Devices {
 		all = append(all, step{"make " + d.Path, func(s *setup) error { return s.device(d) }})
 	}
 	all = append(all, step{"make the links in /dev", (*setup).links})
-	for _, f := range b.Files {
+	for _, f := range o.Files {
 		all = append(all, step{"make " + f.Path, func(s *setup) error {
 			return place{s.root, f.Path}.create(f.Content, 0o644)
 		}})
@@ -70,8 +70,8 @@ func steps(b *bundle) []step {
 }
 
 // newSetup opens what the steps start from.
-func newSetup(b *bundle) (*setup, error) {
-	s := &setup{b: b, mt: newMounter(b.Legacy), host: -1, base: -1, root: -1}
+func newSetup(o *order) (*setup, error) {
+	s := &setup{o: o, mt: newMounter(o.Legacy), host: -1, base: -1, root: -1}
 	var err error
 	if s.host, err = unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("open the host's root: %w", err)
@@ -81,7 +81,7 @@ func newSetup(b *bundle) (*setup, error) {
 
 // run runs the steps.
 func (s *setup) run() error {
-	for _, st := range steps(s.b) {
+	for _, st := range steps(s.o) {
 		if err := st.run(s); err != nil {
 			return fmt.Errorf("could not %s: %w", st.name, err)
 		}
@@ -178,10 +178,10 @@ func (s *setup) layer(m specs.Mount, ms mountSpec) error {
 		return err
 	}
 	l := layering{mt: s.mt, m: ms, base: place{s.base, baseLayers}, root: place{s.root, "/"}, skip: map[string]bool{}, split: split}
-	for _, m := range s.b.Spec.Mounts {
+	for _, m := range s.o.Spec.Mounts {
 		l.skip[path.Clean(m.Destination)] = true
 	}
-	for _, f := range s.b.Files {
+	for _, f := range s.o.Files {
 		l.skip[path.Clean(f.Path)] = true
 	}
 	err = l.spread(s.host, "/")
@@ -244,7 +244,7 @@ func (s *setup) links() error {
 
 // sysctls writes them through the container's own procfs.
 func (s *setup) sysctls() error {
-	for k, v := range s.b.Spec.Linux.Sysctl {
+	for k, v := range s.o.Spec.Linux.Sysctl {
 		fd, err := place{s.root, "proc/sys/" + strings.ReplaceAll(k, ".", "/")}.open(unix.O_WRONLY)
 		if errors.Is(err, unix.ENOENT) {
 			continue // a kernel without it
@@ -269,7 +269,7 @@ func (s *setup) sysctls() error {
 
 // readonly makes trees read-only by a mount on themselves.
 func (s *setup) readonly() error {
-	for _, p := range s.b.Spec.Linux.ReadonlyPaths {
+	for _, p := range s.o.Spec.Linux.ReadonlyPaths {
 		at := place{s.root, p}
 		fd, err := at.open(unix.O_PATH)
 		if errors.Is(err, unix.ENOENT) {
@@ -299,7 +299,7 @@ func (s *setup) mask() error {
 		return err
 	}
 	defer unix.Close(empty)
-	for _, p := range s.b.Spec.Linux.MaskedPaths {
+	for _, p := range s.o.Spec.Linux.MaskedPaths {
 		if err := s.maskOne(place{s.root, p}, null, empty); err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}

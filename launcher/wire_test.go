@@ -46,12 +46,12 @@ func FuzzReadFrame(f *testing.F) {
 	})
 }
 
-func FuzzDecodeBundle(f *testing.F) {
+func FuzzDecodeOrder(f *testing.F) {
 	f.Add([]byte(`{"Spec":{"process":{"args":["sh"],"capabilities":{}},"linux":{}}}`))
 	f.Add([]byte(`{"Spec":{"process":{"args":[]}}}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		args, err := launcher.DecodeBundle(b)
+		args, err := launcher.DecodeOrder(b)
 		if err == nil && len(args) == 0 {
 			t.Error("a bundle without a command was taken")
 		}
