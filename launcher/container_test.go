@@ -113,6 +113,36 @@ func TestRoot(t *testing.T) {
 	}
 }
 
+// TestMountBelow runs a container in a mount namespace with a mount in the middle
+// of a directory, which overlayfs refuses to have below it.
+func TestMountBelow(t *testing.T) {
+	needNamespaces(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, d := range []string{"beside", "mounted"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("file\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const inside = `cd "$1" && cat file mounted/in && echo x > beside/new && echo y > mounted/new && rm mounted/in && cat beside/new mounted/new`
+	const outside = `mount -t tmpfs x "$1/mounted" && echo in > "$1/mounted/in" &&
+		"$0" ` + roleSupervise + ` sh -c "$2" sh "$1" && ls "$1/beside" "$1/mounted"`
+	out, err := exec.CommandContext(t.Context(), "unshare", "-Urm", "sh", "-c", outside, self, dir, inside).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	want := "file\nin\nx\ny\n" + dir + "/beside:\n\n" + dir + "/mounted:\nin\n"
+	if diff := cmp.Diff(want, string(out)); diff != "" {
+		t.Errorf("output (-want +got):\n%s", diff)
+	}
+}
+
 func TestResolver(t *testing.T) {
 	c := sh("cat /etc/resolv.conf; tail -n 2 /etc/hosts; cat /etc/hostname; echo more >> /etc/hosts")
 	c.Net, c.Hostname = launcher.NetPrivate, "box"

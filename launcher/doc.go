@@ -35,7 +35,8 @@
 // written, since every other owner is unmapped in the user namespace. Sockets
 // in the host's directories cannot be connected to through an overlay.
 // Everything written lies on that tmpfs, in the container's mount namespace, and
-// vanishes with it.
+// vanishes with it. The container's /run and /dev are its own and empty; host
+// directories that the caller cannot read are there and empty.
 //
 // # What the command holds
 //
@@ -44,7 +45,8 @@
 // session keyring of its own; its three standard streams and no other
 // descriptor. A stream that is a terminal is replaced by one of the container's
 // own devpts, so that it cannot type into the caller's (TIOCSTI). There is no
-// seccomp filter and no resource limit.
+// seccomp filter and no resource limit. The init stage itself cannot be traced,
+// and if the caller could write its binary it runs from a read-only mount of it.
 //
 // # Seams
 //

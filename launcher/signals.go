@@ -5,6 +5,7 @@ package launcher
 import (
 	"os"
 	"os/signal"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,5 +55,6 @@ func passedSignals() []os.Signal {
 		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2,
 		unix.SIGALRM, unix.SIGCONT, unix.SIGWINCH, unix.SIGABRT, unix.SIGIO, unix.SIGPWR,
 	}
-	return all
+	// What the caller had ignored, as nohup(1) does, the command ignores as well.
+	return slices.DeleteFunc(all, signal.Ignored)
 }
