@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launcher
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// nameBytes is the number of random bytes in a container's default name, which
+// has two digits for each.
+const nameBytes = 6
+
+// maxResolvConf bounds in bytes what is taken of the host's resolv.conf.
+const maxResolvConf = 64 << 10
+
+// hostResolvConf is where the host's resolver configuration is (resolv.conf(5)).
+const hostResolvConf = "/etc/resolv.conf"
+
+// A file is one that the container has from its first moment, in place of what
+// the lower layer has there.
+type file struct {
+	Path    string
+	Content string
+}
+
+// randomName makes a container's default name.
+func randomName() string {
+	b := make([]byte, nameBytes)
+	rand.Read(b) // never fails: crypto/rand.Read
+	return hex.EncodeToString(b)
+}
+
+// etcFiles makes the files in /etc that tell the container who and where it is.
+func etcFiles(c Config) ([]file, error) {
+	resolv, err := resolvConf(c)
+	if err != nil {
+		return nil, err
+	}
+	return []file{
+		{Path: "/etc/hostname", Content: c.Hostname + "\n"},
+		{Path: "/etc/hosts", Content: hosts(c)},
+		{Path: "/etc/resolv.conf", Content: resolv},
+	}, nil
+}
+
+// hosts makes hosts(5): loopback, and the container's name at its addresses, or
+// at loopback where it has no other.
+func hosts(c Config) string {
+	var b strings.Builder
+	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+	if c.Net != NetPrivate || len(c.ContainerAddrs) == 0 {
+		fmt.Fprintf(&b, "127.0.0.1\t%s\n", c.Hostname)
+		return b.String()
+	}
+	for _, a := range c.ContainerAddrs {
+		fmt.Fprintf(&b, "%s\t%s\n", a, c.Hostname)
+	}
+	return b.String()
+}
+
+// resolvConf makes resolv.conf(5): our resolvers on a private network, the
+// host's file on the host's network, and nothing where there is no network.
+func resolvConf(c Config) (string, error) {
+	switch c.Net {
+	case NetHost:
+		b, err := os.ReadFile(hostResolvConf)
+		if err != nil && !os.IsNotExist(err) {
+			return "", fmt.Errorf("take over the host's resolver: %w", err)
+		}
+		return string(b[:min(len(b), maxResolvConf)]), nil
+	case NetNone:
+		return "", nil
+	}
+	var b strings.Builder
+	for _, a := range c.DNS {
+		fmt.Fprintf(&b, "nameserver %s\n", a)
+	}
+	var search []string
+	for _, s := range c.Search {
+		// One word: anything else would be another line or another domain.
+		if f := strings.Fields(s); len(f) == 1 {
+			search = append(search, f[0])
+		}
+	}
+	if len(search) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
+	}
+	return b.String(), nil
+}

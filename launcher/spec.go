@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launcher
+
+import (
+	"os"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Device numbers of the nodes a container has
+// (Documentation/admin-guide/devices.txt of Linux).
+const (
+	majorMem  = 1
+	majorTTY  = 5
+	majorMisc = 10
+	minorTun  = 200
+)
+
+// fileModeDev is the access mode of every device node: anyone may open them.
+const fileModeDev = 0o666
+
+// containerUmask is the umask the command starts with.
+const containerUmask = 0o022
+
+// Host is what the spec takes from the host it is made for. The zero Host has
+// none of it.
+type Host struct {
+	UID, GID uint32 // the caller's ids, which become 0 in the container
+	Tun      bool   // there is a /dev/net/tun
+	Terminal bool   // the command has a terminal of the container's own
+	Rows     uint   // the terminal's size in characters, 0 where it is not known
+	Columns  uint
+}
+
+// Spec builds the container of c as an OCI runtime-spec
+// (https://github.com/opencontainers/runtime-spec), in which everything the
+// container's file system and privileges consist of is written down. It depends on
+// its arguments alone. c must be one that New accepts, with its defaults filled in.
+func Spec(c Config, h Host) *specs.Spec {
+	umask := uint32(containerUmask)
+	caps := DefaultCapabilities()
+	s := &specs.Spec{
+		Version:  specs.Version,
+		Hostname: c.Hostname,
+		Root:     &specs.Root{Path: "/"},
+		Mounts:   specMounts(c.Net),
+		Process: &specs.Process{
+			Terminal:        h.Terminal,
+			User:            specs.User{Umask: &umask},
+			Args:            c.Args,
+			Env:             specEnv(c, h.Terminal),
+			Cwd:             c.Workdir,
+			NoNewPrivileges: true,
+			Capabilities:    &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
+		},
+		Linux: &specs.Linux{
+			UIDMappings:   []specs.LinuxIDMapping{{ContainerID: 0, HostID: h.UID, Size: 1}},
+			GIDMappings:   []specs.LinuxIDMapping{{ContainerID: 0, HostID: h.GID, Size: 1}},
+			Namespaces:    specNamespaces(c.Net),
+			Devices:       specDevices(h.Tun),
+			MaskedPaths:   maskedPaths(),
+			ReadonlyPaths: readonlyPaths(),
+		},
+	}
+	if h.Terminal && h.Rows > 0 && h.Columns > 0 {
+		s.Process.ConsoleSize = &specs.Box{Height: h.Rows, Width: h.Columns}
+	}
+	if c.Net != NetHost {
+		// Without CAP_NET_RAW ping needs the ICMP sockets of icmp(7), which a new
+		// namespace gives to nobody.
+		s.Linux.Sysctl = map[string]string{"net.ipv4.ping_group_range": "0 0"}
+	}
+	return s
+}
+
+func specNamespaces(net NetMode) []specs.LinuxNamespace {
+	ns := []specs.LinuxNamespace{
+		{Type: specs.UserNamespace},
+		{Type: specs.MountNamespace},
+		{Type: specs.PIDNamespace},
+		{Type: specs.IPCNamespace},
+		{Type: specs.UTSNamespace},
+		{Type: specs.CgroupNamespace},
+	}
+	if net != NetHost {
+		ns = append(ns, specs.LinuxNamespace{Type: specs.NetworkNamespace})
+	}
+	return ns
+}
+
+func specMounts(net NetMode) []specs.Mount {
+	m := []specs.Mount{
+		// userxattr: without it the mount succeeds, and removing a directory of
+		// the lower layer fails with EIO.
+		{Destination: "/", Type: "overlay", Source: "/", Options: []string{"userxattr"}},
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "strictatime", "mode=755", "size=65536k"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
+		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/run", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "mode=755"}},
+	}
+	if net == NetHost {
+		// A sysfs can be mounted by the owner of the network namespace alone.
+		return append(m, specs.Mount{Destination: "/sys", Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}})
+	}
+	return append(m,
+		specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+		specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup2", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}},
+	)
+}
+
+func specDevices(tun bool) []specs.LinuxDevice {
+	node := func(path string, major, minor int64) specs.LinuxDevice {
+		mode := os.FileMode(fileModeDev)
+		return specs.LinuxDevice{Path: path, Type: "c", Major: major, Minor: minor, FileMode: &mode}
+	}
+	d := []specs.LinuxDevice{
+		node("/dev/null", majorMem, 3),
+		node("/dev/zero", majorMem, 5),
+		node("/dev/full", majorMem, 7),
+		node("/dev/random", majorMem, 8),
+		node("/dev/urandom", majorMem, 9),
+		node("/dev/tty", majorTTY, 0),
+	}
+	if tun {
+		d = append(d, node("/dev/net/tun", majorMisc, minorTun))
+	}
+	return d
+}
+
+// specEnv is the default environment with the words of c put over it.
+func specEnv(c Config, terminal bool) []string {
+	env := []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"HOME=/root",
+		"HOSTNAME=" + c.Hostname,
+		"container=slipway",
+	}
+	if terminal {
+		env = append(env, "TERM=xterm")
+	}
+	at := make(map[string]int, len(env)+len(c.Env))
+	for i, e := range env {
+		k, _, _ := strings.Cut(e, "=")
+		at[k] = i
+	}
+	for _, e := range c.Env {
+		k, _, _ := strings.Cut(e, "=")
+		if i, ok := at[k]; ok {
+			env[i] = e
+			continue
+		}
+		at[k] = len(env)
+		env = append(env, e)
+	}
+	return env
+}
+
+// maskedPaths are those that Docker and Podman hide: they tell of the host or
+// reach its hardware.
+func maskedPaths() []string {
+	return []string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
+		"/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
+		"/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+	}
+}
+
+// readonlyPaths are those that Docker and Podman make read-only.
+func readonlyPaths() []string {
+	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+}
