@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+
+	"github.com/slipway-net/slipway/launcher"
 )
 
 // Exit codes of every command; `slipway run` passes the container's on.
@@ -32,6 +34,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"attach", "give the network namespace of a process, or at a path, a network", runAttach},
+		{"run", "run a command in a container", runRun},
 		{"flows", "list the flows of a running `slipway attach`", runFlows},
 		{"pcap", "capture the frames of a running `slipway attach`", runPcap},
 		{"version", "print the version", runVersion},
@@ -39,6 +42,9 @@ func commands() []command {
 }
 
 func main() {
+	if launcher.IsInit(os.Args) {
+		os.Exit(launcher.Init(os.Args))
+	}
 	os.Exit(dispatch(os.Args[1:], os.Stdout, os.Stderr))
 }
 

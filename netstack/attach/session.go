@@ -143,13 +143,14 @@ func (s *Session) StartCapture(w io.Writer) error { return s.network.StartCaptur
 // StopCapture ends the capture; see netstack.Network.StopCapture.
 func (s *Session) StopCapture() error { return s.network.StopCapture() }
 
-// Search returns the search domains of the host's resolver, for the container's
-// resolv.conf.
-func (s *Session) Search() []string {
-	if s.dns == nil {
-		return nil
+// Search returns the search domains of the host's resolver, for the resolv.conf of
+// a container with this configuration.
+func Search(cfg Config) []string {
+	f, err := newDNS(cfg)
+	if err != nil {
+		return nil // New will say what is wrong
 	}
-	return s.dns.Search()
+	return f.Search()
 }
 
 func newDNS(cfg Config) (*dns.Forwarder, error) {
