@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -111,9 +112,6 @@ func Open(cfg Config) (*Device, error) {
 	}
 	cfg.Log.Debug("tap is open", "target", cfg.Target.String(), "interface", d.name, "mtu", d.mtu,
 		"mac", d.mac.String(), "offload", d.offload.String(), "taken over", d.TakenOver())
-	if d.err6 != nil {
-		cfg.Log.Warn("the container gets no IPv6", "reason", d.err6.Error())
-	}
 	return d, nil
 }
 
@@ -149,11 +147,20 @@ func (d *Device) Close() error {
 		if d.process != nil {
 			d.process.Close()
 		}
-		if err := unix.Close(d.fd); err != nil {
+		if err := closeFile(d.fd); err != nil {
 			d.closeErr = fmt.Errorf("close %s: %w", d.name, err)
 		}
 	})
 	return d.closeErr
+}
+
+// closeFile closes the descriptor when no fork that os/exec makes at the moment
+// has a copy of it, which would keep a tap open until its execve(2): what is
+// closed is gone when closeFile returns.
+func closeFile(fd int) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return unix.Close(fd)
 }
 
 // complete checks the configuration and fills in the defaults.

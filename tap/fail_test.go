@@ -20,14 +20,29 @@ import (
 	"github.com/slipway-net/slipway/tap/taptest"
 )
 
-// TestOpenFails proves of each failure that the message says what is wrong and
-// that nothing is left: no interface, no descriptor, no child.
-func TestOpenFails(t *testing.T) {
+// mustFail opens and proves that the one line of the error says what is wrong
+// and that nothing is left: no interface, no descriptor, no child.
+func mustFail(t *testing.T, c *taptest.Container, cfg tap.Config, is error, says string) {
+	t.Helper()
+	want := take(t, c)
+	d, err := tap.Open(cfg)
+	if err == nil {
+		d.Close()
+		t.Fatal("Open succeeded")
+	}
+	if !strings.Contains(err.Error(), says) || (is != nil && !errors.Is(err, is)) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("the error is %q, want %v and one line that says %q", err, is, says)
+	}
+	if diff := cmp.Diff(want, take(t, c)); diff != "" {
+		t.Errorf("left behind (-want +got):\n%s", diff)
+	}
+}
+
+func TestOpenBadConfig(t *testing.T) {
+	c := taptest.NewContainer(t)
 	for _, tt := range []struct {
 		name   string
-		before func(t *testing.T, c *taptest.Container)
 		change func(cfg *tap.Config)
-		is     error
 		says   string
 	}{
 		{name: "name too long", change: func(c *tap.Config) { c.Name = "0123456789abcdef" }, says: "at most 15 bytes"},
@@ -41,7 +56,25 @@ func TestOpenFails(t *testing.T) {
 		{name: "MAC multicast", change: func(c *tap.Config) { c.MAC = net.HardwareAddr{1, 0, 0, 0, 0, 1} }, says: "MAC address"},
 		{name: "MAC zero", change: func(c *tap.Config) { c.MAC = make(net.HardwareAddr, 6) }, says: "MAC address"},
 		{name: "MAC too short", change: func(c *tap.Config) { c.MAC = net.HardwareAddr{2, 0} }, says: "MAC address"},
-		{name: "name of no tap", change: func(c *tap.Config) { c.Name = "lo" }, is: tap.ErrNameTaken, says: "choose another interface name"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := tap.Config{Target: tap.Target{PID: c.PID()}, Configure: true, Plan: defaultPlan(t)}
+			tt.change(&cfg)
+			mustFail(t, c, cfg, nil, tt.says)
+		})
+	}
+}
+
+// TestOpenConflicts meets containers that have something in the way.
+func TestOpenConflicts(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		before func(t *testing.T, c *taptest.Container)
+		iface  string
+		is     error
+		says   string
+	}{
+		{name: "name of no tap", iface: "lo", is: tap.ErrNameTaken, says: "choose another interface name"},
 		{
 			name:   "name of a tap in use",
 			before: func(t *testing.T, c *taptest.Container) { open(t, tap.Config{Target: tap.Target{PID: c.PID()}}) },
@@ -80,22 +113,8 @@ func TestOpenFails(t *testing.T) {
 				if tt.before != nil {
 					tt.before(t, c)
 				}
-				cfg := tap.Config{Target: tap.Target{PID: c.PID()}, Configure: true, Plan: defaultPlan(t), Pin: pin}
-				if tt.change != nil {
-					tt.change(&cfg)
-				}
-				want := take(t, c)
-				d, err := tap.Open(cfg)
-				if err == nil {
-					d.Close()
-					t.Fatal("Open succeeded")
-				}
-				if !strings.Contains(err.Error(), tt.says) || (tt.is != nil && !errors.Is(err, tt.is)) || strings.Contains(err.Error(), "\n") {
-					t.Errorf("the error is %q, want %v and one line that says %q", err, tt.is, tt.says)
-				}
-				if diff := cmp.Diff(want, take(t, c)); diff != "" {
-					t.Errorf("left behind (-want +got):\n%s", diff)
-				}
+				cfg := tap.Config{Target: tap.Target{PID: c.PID()}, Name: tt.iface, Configure: true, Plan: defaultPlan(t), Pin: pin}
+				mustFail(t, c, cfg, tt.is, tt.says)
 			})
 		}
 	}
@@ -137,18 +156,7 @@ func TestOpenBadTarget(t *testing.T) {
 	}
 	for _, tt := range rows {
 		t.Run(tt.name, func(t *testing.T) {
-			want := take(t, c)
-			d, err := tap.Open(tap.Config{Target: tt.target})
-			if err == nil {
-				d.Close()
-				t.Fatal("Open succeeded")
-			}
-			if !errors.Is(err, tap.ErrTarget) || !strings.Contains(err.Error(), tt.says) {
-				t.Errorf("the error is %q, want ErrTarget and %q", err, tt.says)
-			}
-			if diff := cmp.Diff(want, take(t, c)); diff != "" {
-				t.Errorf("left behind (-want +got):\n%s", diff)
-			}
+			mustFail(t, c, tap.Config{Target: tt.target}, tap.ErrTarget, tt.says)
 		})
 	}
 }
@@ -157,19 +165,9 @@ func TestOpenBadTarget(t *testing.T) {
 // network namespace.
 func TestOpenForeignUserNS(t *testing.T) {
 	c, other := taptest.NewContainer(t), taptest.NewContainer(t)
-	want := take(t, c)
+	target := tap.Target{NetNS: c.NetNSPath(), UserNS: other.UserNSPath()}
 	for _, pin := range []bool{false, true} {
-		d, err := tap.Open(tap.Config{Target: tap.Target{NetNS: c.NetNSPath(), UserNS: other.UserNSPath()}, Pin: pin})
-		if err == nil {
-			d.Close()
-			t.Fatal("Open succeeded")
-		}
-		if !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "no capability in the user namespace that owns it") {
-			t.Errorf("the error is %q, want EPERM and why", err)
-		}
-	}
-	if diff := cmp.Diff(want, take(t, c)); diff != "" {
-		t.Errorf("left behind (-want +got):\n%s", diff)
+		mustFail(t, c, tap.Config{Target: target, Pin: pin}, unix.EPERM, "no capability in the user namespace that owns it")
 	}
 }
 

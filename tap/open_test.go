@@ -129,8 +129,8 @@ func TestOpenConfigures(t *testing.T) {
 			if diff := cmp.Diff(tt.addrs, global, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("addresses (-want +got):\n%s", diff)
 			}
-			if slices.ContainsFunc(l.Addresses, func(a addr) bool { return a.Tentative }) {
-				t.Errorf("duplicate address detection holds up %+v", l.Addresses)
+			if slices.ContainsFunc(global, func(a addr) bool { return a.Tentative }) {
+				t.Errorf("duplicate address detection holds up %+v", global)
 			}
 			if diff := cmp.Diff(tt.routes, defaults(t, c), cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("default routes (-want +got):\n%s", diff)

@@ -85,7 +85,7 @@ func newScript() (*script, error) {
 func (s *script) close() {
 	for r := range s.m.regs {
 		if fd := s.take(register(r)); fd >= 0 {
-			unix.Close(fd)
+			closeFile(fd)
 		}
 	}
 	unix.Munmap(s.mem)
