@@ -230,6 +230,7 @@ func (r *rig) counter(name string) uint64 {
 func (r *rig) settle() {
 	done := make(chan struct{})
 	r.net.loop.Post(func() {
+		r.net.batch = tapBatch
 		r.net.tapReady(0)
 		close(done)
 	})

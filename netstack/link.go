@@ -43,6 +43,7 @@ type link struct {
 	peer    atomic.Uint64 // the container's hardware address, in the low 48 bits
 	count   *counters
 	capture atomic.Pointer[capture]
+	acks    ackHolder
 
 	dispatcher stack.NetworkDispatcher
 }
@@ -135,8 +136,17 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 }
 
 // WritePacket implements stack.QueueingDiscipline: it writes a packet of
-// gVisor's to the tap, as one super-frame where it is larger than a segment.
+// gVisor's to the tap, now or at the end of the loop's turn.
 func (l *link) WritePacket(pkt *stack.PacketBuffer) tcpip.Error {
+	if l.acks.take(pkt) || l.writePacket(pkt) {
+		return nil
+	}
+	return &tcpip.ErrNoBufferSpace{}
+}
+
+// writePacket writes a packet of gVisor's, as one super-frame where it is larger
+// than a segment, and reports whether the kernel took it.
+func (l *link) writePacket(pkt *stack.PacketBuffer) bool {
 	var vh tap.VNetHdr
 	if g := &pkt.GSOOptions; g.Type != stack.GSONone && g.NeedsCsum {
 		vh.Flags = tap.VNetNeedsCSum
@@ -172,10 +182,7 @@ func (l *link) WritePacket(pkt *stack.PacketBuffer) tcpip.Error {
 		off = 0
 		n++
 	}
-	if !l.write(&vh, parts[:n]) {
-		return &tcpip.ErrNoBufferSpace{}
-	}
-	return nil
+	return l.write(&vh, parts[:n])
 }
 
 // write writes one frame, given in pieces from the Ethernet header on, and

@@ -88,6 +88,7 @@ type Network struct {
 	frags      *frag.Reassembler
 	neighbor   *neighbor.Responder
 	dhcp       *dhcp.Server
+	batch      int           // how many frames this turn may read
 	frameLen   int           // of the frame in rx
 	flat       []byte        // room for what must be in one piece
 	fatal      error         // why Run ends by itself
@@ -105,7 +106,7 @@ func New(cfg Config) (*Network, error) {
 	if cfg.MaxFlows == 0 {
 		cfg.MaxFlows = DefaultMaxFlows
 	}
-	n := &Network{cfg: cfg, log: cfg.Log, start: time.Now()}
+	n := &Network{cfg: cfg, log: cfg.Log, start: time.Now(), batch: 1}
 	var err error
 	if n.loop, err = loop.New(); err != nil {
 		return nil, err
@@ -121,6 +122,7 @@ func New(cfg Config) (*Network, error) {
 	if len(cfg.ContainerMAC) == len(n.link.mac) {
 		n.link.peer.Store(macBits(cfg.ContainerMAC))
 	}
+	n.loop.AtEnd(n.endTurn)
 	n.emit.link = n.link
 	n.pending.n = n
 	n.tcp.init(n)
@@ -253,6 +255,7 @@ func (n *Network) setNow() { n.now = time.Since(n.start) }
 func (n *Network) shutdown() {
 	n.loop.Remove(n.cfg.TapFD, n.tapToken)
 	n.pending.flush()
+	n.endTurn()
 	n.tcp.closeAll()
 	n.udp.closeAll()
 	n.ping.closeAll()
@@ -260,22 +263,31 @@ func (n *Network) shutdown() {
 }
 
 // tapReady reads what the container sent, a batch at a time so that sockets get
-// their turn.
+// their turn. The batch grows while frames come faster than turns, and shrinks to
+// one where each is waited for: then the read that finds no more is not made.
 func (n *Network) tapReady(ev loop.Events) {
 	n.setNow()
-	for range tapBatch {
+	n.link.acks.hold()
+	read := 0
+	for read < n.batch {
 		size, errno := n.link.read(&n.rx)
-		switch errno {
-		case 0:
-			n.ingress(size)
+		if errno == unix.EINTR {
 			continue
-		case unix.EAGAIN:
-		case unix.EINTR:
-			continue
-		default:
-			n.fail(fmt.Errorf("read from tap: %w: %w", errno, ErrTapGone))
 		}
-		break
+		if errno != 0 {
+			if errno != unix.EAGAIN {
+				n.fail(fmt.Errorf("read from tap: %w: %w", errno, ErrTapGone))
+			}
+			break
+		}
+		read++
+		n.ingress(size)
+	}
+	switch {
+	case read < n.batch:
+		n.batch = max(1, read)
+	case n.loop.Busy():
+		n.batch = min(2*n.batch, tapBatch)
 	}
 	n.pending.flush()
 	if ev&loop.Error != 0 {
@@ -283,5 +295,10 @@ func (n *Network) tapReady(ev loop.Events) {
 	}
 }
 
-// tapBatch is how many frames are read in one turn of the loop.
+// endTurn writes what was held back while the loop had bytes to move.
+func (n *Network) endTurn() {
+	n.link.acks.release(func(pkt *stack.PacketBuffer) { n.link.writePacket(pkt) })
+}
+
+// tapBatch is how many frames are read in one turn of the loop at the most.
 const tapBatch = 64

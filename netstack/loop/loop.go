@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -62,9 +63,11 @@ type Loop struct {
 	// Owned by the loop.
 	slots    []slot
 	free     []uint32
+	atEnd    func()
 	deferred []func()
 	spare    []func() // the array that deferred had in the turn before
 	events   [batch]unix.EpollEvent
+	busy     bool // this turn did not have to be waited for
 
 	asleep atomic.Bool // the loop is parked, or about to be
 	mu     sync.Mutex  // guards posted and closed
@@ -130,6 +133,9 @@ func (l *Loop) Run(ctx context.Context) error {
 			runtime.Gosched()
 		}
 		l.runTasks()
+		if l.atEnd != nil {
+			l.atEnd()
+		}
 	}
 	return nil
 }
@@ -198,6 +204,14 @@ func (l *Loop) Remove(fd int, t Token) {
 // Defer runs f on the loop before it next waits. Only the loop may call it.
 func (l *Loop) Defer(f func()) { l.deferred = append(l.deferred, f) }
 
+// Busy reports whether what this turn is about was there already when the turn
+// before ended: whether there is more to do than time. Only the loop may call it.
+func (l *Loop) Busy() bool { return l.busy }
+
+// AtEnd makes f run at the end of each turn, before the loop waits. Call it before
+// Run.
+func (l *Loop) AtEnd(f func()) { l.atEnd = f }
+
 // Post runs f on the loop soon and returns at once. Any goroutine may call it.
 func (l *Loop) Post(f func()) {
 	l.mu.Lock()
@@ -239,12 +253,16 @@ func (l *Loop) wait(ctx context.Context) (int, error) {
 	l.asleep.Store(true)
 	defer l.asleep.Store(false)
 	if l.pending() || ctx.Err() != nil {
+		l.busy = true
 		return l.fetch()
 	}
 	var n int
 	var ferr error
+	l.busy = true
 	err := l.raw.Read(func(uintptr) bool {
-		n, ferr = l.fetch()
+		if n, ferr = l.fetch(); n == 0 {
+			l.busy = false
+		}
 		return n > 0 || ferr != nil || !l.asleep.Load()
 	})
 	return n, errors.Join(err, ferr)
@@ -260,17 +278,20 @@ func (l *Loop) pending() bool {
 	return len(l.posted) > 0
 }
 
-// fetch fetches the events that are there, without waiting.
+// fetch fetches the events that are there, without waiting. It does not tell the
+// scheduler of the system call: that would wake the runtime's monitor thread,
+// which then polls every 20 µs, each time the loop has something to do.
 func (l *Loop) fetch() (int, error) {
 	for {
-		n, err := unix.EpollWait(l.epfd, l.events[:], 0)
-		if err == unix.EINTR {
-			continue
+		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epfd),
+			uintptr(unsafe.Pointer(&l.events[0])), batch, 0, 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, os.NewSyscallError("epoll_pwait", errno)
 		}
-		if err != nil {
-			return 0, os.NewSyscallError("epoll_wait", err)
-		}
-		return n, nil
 	}
 }
 
