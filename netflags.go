@@ -72,7 +72,7 @@ func (f *netFlags) logger(w io.Writer) (*slog.Logger, error) {
 // config returns the session that the flags ask for, but for its target.
 func (f *netFlags) config(log *slog.Logger) (attach.Config, error) {
 	cfg := attach.Config{
-		Tap:   tap.Config{MTU: f.mtu, Configure: true},
+		Tap:   tap.Config{MTU: f.mtu, Configure: true, Pin: true},
 		Rules: f.rules,
 		Log:   log,
 	}

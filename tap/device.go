@@ -52,8 +52,8 @@ type Config struct {
 	// Pin makes the tap in the target itself, rather than in a throw-away
 	// network namespace from which it is moved. That takes 1 ms instead of
 	// three to six ticks of the kernel's clock (14 to 24 ms at HZ=250). But an
-	// open tap then keeps the target alive: whoever sets Pin runs Watch, and
-	// closes the Device when that says so.
+	// open tap then keeps the target alive: whoever sets Pin runs Watch, which
+	// tells when nobody is left there, and then closes the Device.
 	Pin bool
 	// Offload is the most to ask for; zero is everything, OffloadNone nothing.
 	Offload Offload

@@ -47,7 +47,7 @@
 //	pinned     (Config.Pin) opened in the target. Open takes 1.2 ms rather than
 //	           14 to 24 ms at HZ=250, since moving a link waits for an RCU
 //	           barrier, some ticks of the clock. The target stays alive until
-//	           Close: Watch says when to.
+//	           Close: Watch says when nobody else needs it.
 //	taken over the target has a tap of that name that nobody holds open. It can
 //	           only be opened in the target, so this is like pinned. Nothing of
 //	           its configuration changes that Config does not ask for.

@@ -103,11 +103,14 @@ func (t Target) open() (_ *namespaces, err error) {
 	case t.PID != 0:
 		err = ns.openProcess(t.PID)
 	case t.NetNS != "":
-		err = ns.openPath(t.NetNS)
+		ns.net, err = openNS(t.NetNS, unix.CLONE_NEWNET)
 	default:
 		err = errors.New("no target given: want a process id or the path of a network namespace")
 	}
 	if err != nil {
+		return nil, err
+	}
+	if ns.file, err = statHandle(ns.net); err != nil {
 		return nil, err
 	}
 	if err := ns.openOwner(t); err != nil {
@@ -139,15 +142,6 @@ func (n *namespaces) openProcess(pid int) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("process %d is not to be seen in /proc: is /proc that of our pid namespace, mounted without hidepid? (%w)", pid, err)
 	}
-	return err
-}
-
-// openPath opens the network namespace at a path and notes which file it is.
-func (n *namespaces) openPath(path string) (err error) {
-	if n.net, err = openNS(path, unix.CLONE_NEWNET); err != nil {
-		return err
-	}
-	n.file, err = statHandle(n.net)
 	return err
 }
 

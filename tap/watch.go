@@ -31,42 +31,54 @@ type fileID struct{ dev, ino uint64 }
 // milliseconds after the last process, bind mount or descriptor of the namespace
 // is gone (seconds, where packets in the kernel still refer to it). There Watch
 // only waits for ctx. A tap that was taken over, or made with Config.Pin, was
-// opened inside the namespace and keeps it alive, so it tells nothing; then the
-// target counts as gone when
-//   - the process ended, where a process id named it (seen at once, and also
-//     where other processes are left in the namespace), or
-//   - the path is missing or is another file, where a path named it (seen
-//     within a second).
+// opened inside the namespace and keeps it alive, so it tells nothing. Then the
+// target is gone when what named it is, and no process is left in the namespace
+// (of those that we may look at, see residents.go):
+//   - a process id names it until the process ends, which is seen at once,
+//   - a path names it until it is missing or another file, which is seen within
+//     watchInterval.
 //
 // At most one Watch may run at a time, and it must end before Close.
 func (d *Device) Watch(ctx context.Context) error {
-	switch {
-	case d.way == moved:
+	if d.way == moved {
 		<-ctx.Done()
 		return nil
-	case d.process != nil:
-		return d.watchProcess(ctx)
-	default:
-		return d.watchPath(ctx)
 	}
+	var gone error
+	if d.process != nil {
+		gone = waitProcess(ctx, d.process, d.target.PID)
+	} else {
+		gone = d.watchPath(ctx)
+	}
+	for errors.Is(gone, ErrGone) {
+		p, pid := resident(d.file)
+		if p == nil {
+			return gone
+		}
+		gone = waitProcess(ctx, p, pid)
+		p.Close()
+	}
+	return gone
 }
 
-func (d *Device) watchProcess(ctx context.Context) error {
-	conn, err := d.process.SyscallConn()
+// waitProcess waits until the process of a pidfd has ended, and then returns
+// ErrGone, or until ctx is done, and then returns nil.
+func waitProcess(ctx context.Context, pidfd *os.File, pid int) error {
+	conn, err := pidfd.SyscallConn()
 	if err != nil {
-		return fmt.Errorf("watch process %d: %w", d.target.PID, err)
+		return fmt.Errorf("watch process %d: %w", pid, err)
 	}
-	d.process.SetReadDeadline(time.Time{}) // an earlier Watch may have left one
-	stop := context.AfterFunc(ctx, func() { d.process.SetReadDeadline(time.Unix(1, 0)) })
+	pidfd.SetReadDeadline(time.Time{}) // an earlier Watch may have left one
+	stop := context.AfterFunc(ctx, func() { pidfd.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	err = conn.Read(func(fd uintptr) bool { return ended(int(fd)) })
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w: process %d has ended", ErrGone, d.target.PID)
+		return fmt.Errorf("%w: process %d has ended", ErrGone, pid)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil
 	}
-	return fmt.Errorf("watch process %d: %w", d.target.PID, err)
+	return fmt.Errorf("watch process %d: %w", pid, err)
 }
 
 func (d *Device) watchPath(ctx context.Context) error {

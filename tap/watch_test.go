@@ -36,7 +36,8 @@ func TestWatchGone(t *testing.T) {
 				symlink(t, c.NetNSPath(), p)
 				return tap.Target{NetNS: p}
 			},
-			func(t *testing.T, _ *taptest.Container, target tap.Target) {
+			func(t *testing.T, c *taptest.Container, target tap.Target) {
+				defer c.Kill()
 				other := target.NetNS + ".new"
 				symlink(t, taptest.NewContainer(t).NetNSPath(), other)
 				if err := os.Rename(other, target.NetNS); err != nil {
@@ -55,6 +56,40 @@ func TestWatchGone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWatchOutlivesTheProcess ends the process that named the target while
+// another one is still in its namespace.
+func TestWatchOutlivesTheProcess(t *testing.T) {
+	c := taptest.NewContainer(t)
+	other := c.Command("sh", "-c", "echo inside; exec sleep 1000")
+	out, err := other.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, tap.Config{Target: tap.Target{PID: c.PID()}, Pin: true})
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := make(chan error)
+	go func() { gone <- d.Watch(ctx) }()
+	c.Kill()
+	cancel()
+	if err := <-gone; err != nil {
+		t.Errorf("Watch: %v while a process is left", err)
+	}
+	go func() { gone <- d.Watch(t.Context()) }()
+	if err := other.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-gone; !errors.Is(err, tap.ErrGone) {
+		t.Errorf("Watch: %v, want ErrGone", err)
+	}
+	_ = other.Wait() // killed
 }
 
 // TestWatchCanceled cancels both before and during Watch; the target lives on.
