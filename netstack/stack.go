@@ -47,7 +47,11 @@ func newStack(l *link, forwarded func(*tcp.ForwarderRequest)) (*stack.Stack, err
 				NDPConfigs: ipv6.NDPConfigurations{HandleRAs: ipv6.HandlingRAsDisabled},
 			}),
 		},
-		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocolCUBIC},
+		// Reno, which is the protocol's default: on a link that loses nothing its
+		// slow start never ends. CUBIC's HyStart takes the jitter of a round trip of
+		// microseconds for a full queue, and then grows a window of a few segments
+		// by the clock: 10.7 instead of 16.8 Gbit/s into the container at MTU 1500.
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol},
 		// Packets from the stack's own addresses must be accepted: with spoofing
 		// on, every address is one.
 		HandleLocal: false,
