@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"sync"
 
 	"github.com/slipway-net/slipway/netstack"
@@ -134,8 +135,11 @@ func (s *Session) Device() *tap.Device { return s.device }
 // Flows returns what is under way, oldest first; see netstack.Network.Flows.
 func (s *Session) Flows(ctx context.Context) []netstack.FlowInfo { return s.network.Flows(ctx) }
 
-// Counters returns what was carried, dropped and refused so far.
-func (s *Session) Counters() []netstack.Counter { return s.network.Counters() }
+// Counters returns what was carried, dropped and refused so far, and last a gauge:
+// how many goroutines the process has now.
+func (s *Session) Counters() []netstack.Counter {
+	return append(s.network.Counters(), netstack.Counter{Name: "goroutines", Value: uint64(runtime.NumGoroutine())})
+}
 
 // StartCapture writes the tap's frames to w; see netstack.Network.StartCapture.
 func (s *Session) StartCapture(w io.Writer) error { return s.network.StartCapture(w) }
