@@ -72,6 +72,9 @@ func New(cfg Config) (*Session, error) {
 		return nil, err
 	}
 	if !cfg.NoDNS {
+		if err := checkDNS(cfg); err != nil {
+			return nil, err
+		}
 		if s.dns, err = newDNS(cfg); err != nil {
 			return nil, err
 		}
@@ -155,6 +158,17 @@ func Search(cfg Config) []string {
 		return nil // New will say what is wrong
 	}
 	return f.Search()
+}
+
+// checkDNS refuses to start without a resolver: better now than at each query.
+func checkDNS(cfg Config) error {
+	if len(cfg.DNS) > 0 {
+		return nil
+	}
+	if err := dns.CheckResolvConf(""); err != nil {
+		return fmt.Errorf("no DNS for the container: %w: mend the file, give --dns ADDR, or go without by --dns none", err)
+	}
+	return nil
 }
 
 func newDNS(cfg Config) (*dns.Forwarder, error) {
