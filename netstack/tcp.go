@@ -107,6 +107,9 @@ func (t *tcpTable) syn(p *packet, l3 []byte, key tuple, isn uint32) {
 			n.refuse(p, d)
 			return
 		}
+		if n.expired(p) {
+			return
+		}
 		host = d.Dial
 	}
 	if len(t.flows) >= n.cfg.MaxFlows || t.connecting >= maxConnecting || t.perHost[host.Addr()] >= maxConnectingPerHost {
