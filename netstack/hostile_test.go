@@ -200,3 +200,86 @@ func TestUrgentDataArrivesInLine(t *testing.T) {
 		t.Errorf("container read %q, %v; want %q", got, err, "ab!cd")
 	}
 }
+
+// A mapping that began with the host's loopback must not carry traffic past the
+// address that flows are to leave from.
+func TestUDPSocketsStayBound(t *testing.T) {
+	r := newRig(t, options{cfg: func(c *Config) { c.Outbound.Addr4 = netip.MustParseAddr("127.0.0.2") }})
+	local, addr := listenUDP(t, netip.MustParseAddr("127.0.0.1"), r.plan.V4.Gateway)
+	inside := r.packet(netip.AddrPort{}, false)
+	_, err := inside.WriteTo([]byte("x"), net.UDPAddrFromAddrPort(addr))
+	must(t, err)
+	_, _, err = local.ReadFromUDPAddrPort(make([]byte, 8))
+	must(t, err)
+	// Nobody need be there: the socket is what counts.
+	_, err = inside.WriteTo([]byte("x"), &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 9})
+	must(t, err)
+	eventually(func() bool { return r.counter("flows_udp") == 2 })
+	r.on(func() {
+		for key, f := range r.net.udp.flows {
+			sa, err := unix.Getsockname(f.fd)
+			must(t, err)
+			want := [4]byte{}
+			if key.bound {
+				want = [4]byte{127, 0, 0, 2}
+			}
+			if got := sa.(*unix.SockaddrInet4).Addr; key.bound && got != want {
+				t.Errorf("socket to %v is bound to %v, want %v", f.host, got, want)
+			}
+			if key.bound == f.host.Addr().IsLoopback() {
+				t.Errorf("mapping to %v: bound is %v", f.host, key.bound)
+			}
+		}
+	})
+}
+
+// The error of an earlier datagram says nothing about super-datagrams.
+func TestUDPErrorOfEarlierDatagramKeepsGSO(t *testing.T) {
+	r := newRig(t, options{raw: true})
+	tests := []struct {
+		name string
+		err  unix.Errno
+		want int
+	}{
+		{"refused", unix.ECONNREFUSED, maxDatagram},
+		{"longer than the MTU", unix.EINVAL, 99},
+		{"no checksum offload", unix.EIO, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r.on(func() {
+				f := &udpFlow{table: &r.net.udp, fd: -1, gsoMax: maxDatagram}
+				f.container = netip.AddrPortFrom(r.plan.V4.Container, 1)
+				s := &udpSender{n: r.net, arena: make([]byte, 200)}
+				dst := netip.MustParseAddrPort("192.0.2.1:9")
+				s.failed(f, &run{dst: dst, size: 200, segment: 100, count: 2}, tt.err)
+				if f.gsoMax != tt.want {
+					t.Errorf("longest datagram of super-datagrams is %d, want %d", f.gsoMax, tt.want)
+				}
+			})
+		})
+	}
+}
+
+func TestEvictionsAreBounded(t *testing.T) {
+	r := newRig(t, options{raw: true, cfg: func(c *Config) { c.MaxFlows = 1 }})
+	r.on(func() {
+		n := r.net
+		n.evictions = maxEvictions - 1
+		dst := netip.MustParseAddrPort("127.0.0.1:9")
+		for port := range uint16(4) {
+			n.udp.open(udpKey{container: netip.AddrPortFrom(r.plan.V4.Container, port+1)}, dst, dst)
+		}
+		// One fills the table, one takes its place, two find no room.
+		if f := n.udp.flows[udpKey{container: netip.AddrPortFrom(r.plan.V4.Container, 2)}]; len(n.udp.flows) != 1 || f == nil {
+			t.Errorf("%d mappings, want that of the second port only", len(n.udp.flows))
+		}
+		n.expire()
+		if !n.evict() {
+			t.Error("no eviction in the next tick")
+		}
+	})
+	if got := r.counter("drop_flow_limit"); got != 2 {
+		t.Errorf("%d datagrams found no room, want 2", got)
+	}
+}
