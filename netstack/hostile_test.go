@@ -283,3 +283,37 @@ func TestEvictionsAreBounded(t *testing.T) {
 		t.Errorf("%d datagrams found no room, want 2", got)
 	}
 }
+
+// What the container was told has arrived is not taken back at the end.
+func TestEndDeliversWhatWasFinished(t *testing.T) {
+	r := newRig(t, options{})
+	l, addr := listen(t, netip.MustParseAddr("127.0.0.1"), r.plan.V4.Gateway)
+	raw, err := l.SyscallConn()
+	must(t, err)
+	// The receiver has room for little, so that most stays with the sender.
+	must(t, raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) }))
+	must(t, err)
+	inside, err := r.dial(addr)
+	must(t, err)
+	defer inside.Close()
+	outside, err := l.AcceptTCP()
+	must(t, err)
+	defer outside.Close()
+	want := random(100 << 10)
+	_, err = inside.Write(want)
+	must(t, err)
+	must(t, inside.CloseWrite())
+	eventually(func() (done bool) {
+		r.on(func() {
+			for _, f := range r.net.tcp.flows {
+				done = f.upDone
+			}
+		})
+		return done
+	})
+	r.on(r.net.tcp.closeAll)
+	got, err := io.ReadAll(outside)
+	if err != nil || len(got) != len(want) {
+		t.Errorf("host got %d bytes, %v; want %d and the end", len(got), err, len(want))
+	}
+}
