@@ -73,7 +73,7 @@
 // Flows per kind, connects under way, and those to one destination, reassembly,
 // DNS queries and ICMP identifiers are all bounded by named constants; above a
 // bound, new traffic is dropped or the oldest idle flow ends, and a counter says
-// so.
+// so. TCP connections share what gVisor may buffer for them (type budget).
 //
 // Not carried: multicast and broadcast to the host's network, IGMP and MLD, SCTP
 // and other transports, TCP in IP fragments, and TCP urgent data, which arrives

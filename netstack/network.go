@@ -93,6 +93,7 @@ type Network struct {
 	flat       []byte        // room for what must be in one piece
 	fatal      error         // why Run ends by itself
 	complained time.Duration // when the log last heard of missing sockets
+	evictions  int           // of mappings since the last tick
 	stop       context.CancelFunc
 
 	services sync.WaitGroup // goroutines that answer DNS
@@ -242,10 +243,27 @@ func (n *Network) tick(ctx context.Context) {
 // expire ends what was idle for too long.
 func (n *Network) expire() {
 	n.setNow()
+	n.evictions = 0
 	n.udp.expire()
 	n.ping.expire()
 	n.tcp.expire()
 	n.frags.Expire(n.start.Add(n.now))
+}
+
+// maxEvictions is how many mappings may be replaced in one tick. To close a socket
+// and make another costs ten times what a datagram does: a container that sends
+// each from another port would leave no time for its other traffic.
+const maxEvictions = 1024
+
+// evict counts, and reports whether a mapping may now make room for another.
+func (n *Network) evict() bool {
+	if n.evictions >= maxEvictions {
+		n.count.inc(dropFlowLimit)
+		return false
+	}
+	n.evictions++
+	n.count.inc(flowsEvicted)
+	return true
 }
 
 // setNow refreshes the loop's clock.

@@ -83,7 +83,9 @@ func (t *pingTable) echo(p *packet, msg []byte) {
 func (t *pingTable) open(key, dst, host netip.AddrPort) *pingFlow {
 	n := t.n
 	if len(t.flows) >= maxPings {
-		n.count.inc(flowsEvicted)
+		if !n.evict() {
+			return nil
+		}
 		t.close(t.idle.Front().Value.(*pingFlow))
 	}
 	proto := unix.IPPROTO_ICMP

@@ -18,10 +18,10 @@ const (
 	// nicID is the only interface of the stack.
 	nicID = 1
 	// receiveBuffer and sendBuffer are what gVisor buffers for one connection
-	// (bytes). They bound, besides the host's socket buffers, what a slow reader
-	// can make us keep.
-	receiveBuffer = 4 << 20
-	sendBuffer    = 4 << 20
+	// (bytes), where there are few: see type budget. They bound, besides the host's
+	// socket buffers, what a slow reader can make us keep.
+	receiveBuffer = bufferMax
+	sendBuffer    = bufferMax
 	// handshakes is how many SYNs gVisor may have under way. Only SYNs whose host
 	// connection exists get there, and the flow table bounds those: this must
 	// merely not be the smaller bound, since gVisor drops what is above it.

@@ -46,6 +46,7 @@ type tcpTable struct {
 	connecting int
 	perHost    map[netip.Addr]int // connecting flows by the address dialed
 	closing    []*tcpFlow         // closed by us, not yet by gVisor
+	budget     budget
 	pump       pump
 
 	mu      sync.Mutex
@@ -71,6 +72,10 @@ func (t *tcpTable) ingress(p *packet, l3 []byte) {
 	}
 	h := header.TCP(p.l4)
 	if h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck) == header.TCPFlagSyn {
+		if !wellFormedSYN(h, p.len()) {
+			t.n.count.inc(dropMalformed)
+			return
+		}
 		t.syn(p, l3, tuple{
 			container: netip.AddrPortFrom(p.src, h.SourcePort()),
 			remote:    netip.AddrPortFrom(p.dst, h.DestinationPort()),
@@ -172,13 +177,21 @@ func (t *tcpTable) drain() {
 
 // forget takes f out of the table.
 func (t *tcpTable) forget(f *tcpFlow) {
+	t.dismiss(f)
 	if t.flows[f.key] == f {
 		delete(t.flows, f.key)
 	}
 }
 
-// expire forgets the closed flows that gVisor is done with too.
+// expire forgets the closed flows that gVisor is done with too, and ends those
+// whose SYN it did not take.
 func (t *tcpTable) expire() {
+	for _, f := range t.strays() {
+		t.n.count.inc(dropMalformed)
+		f.closeHost(true)
+		f.state = closed
+		t.forget(f)
+	}
 	open := t.closing[:0]
 	for _, f := range t.closing {
 		if f.ep == nil || !lives(f.ep) {
@@ -191,11 +204,34 @@ func (t *tcpTable) expire() {
 	t.closing = open
 }
 
-// closeAll ends every flow: what was sent is delivered, and both ends are told.
+// strays takes the flows off the list of those that shake hands whose SYN gVisor
+// has thrown away: it does so, without a word, with what it finds fault with, such
+// as IP options. A good one it hands to forwarded within the same turn.
+func (t *tcpTable) strays() []*tcpFlow {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var fs []*tcpFlow
+	for key, f := range t.shaking {
+		if t.n.now-f.last >= tickEvery {
+			delete(t.shaking, key)
+			fs = append(fs, f)
+		}
+	}
+	return fs
+}
+
+// closeAll ends every flow: what the host's kernel will take of what was sent is
+// delivered, and both ends are told.
 func (t *tcpTable) closeAll() {
 	for _, f := range t.flows {
+		if f.state == open && !f.service {
+			f.moveUp()
+		}
 		f.abort()
 	}
+	t.mu.Lock()
+	clear(t.shaking)
+	t.mu.Unlock()
 	clear(t.flows)
 	t.closing = nil
 }
@@ -205,6 +241,15 @@ func (t *tcpTable) infos(fs []FlowInfo) []FlowInfo {
 		fs = append(fs, f.info())
 	}
 	return fs
+}
+
+// wellFormedSYN reports whether a SYN of size bytes is one that opens a
+// connection: not one that ends it at once (RFC 9293 §3.10.7.2, and as Linux has
+// it for FIN), and with its options in it.
+func wellFormedSYN(h header.TCP, size int) bool {
+	offset := int(h.DataOffset())
+	return h.Flags()&(header.TCPFlagRst|header.TCPFlagFin) == 0 &&
+		offset >= header.TCPMinimumSize && offset <= size
 }
 
 // lives reports whether gVisor still needs the endpoint's tuple.
@@ -261,7 +306,7 @@ func (n *Network) deliver(p *packet) {
 	head.TrimFront(ethernetLen)
 	buf := buffer.MakeWithView(head)
 	if rest := size - headLen; rest > 0 {
-		if rest <= copyBreak {
+		if rest <= copyBreak || n.tcp.budget.scarce() {
 			_ = buf.Append(buffer.NewViewWithData(n.rx.data.AsSlice()[:rest]))
 		} else {
 			n.rx.data.CapLength(rest)

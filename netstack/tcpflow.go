@@ -56,6 +56,7 @@ type tcpFlow struct {
 	queued   atomic.Bool // on the table's ready list
 	upDone   bool        // container's FIN passed on
 	downDone bool        // host's FIN passed on
+	shared   bool        // has a share of the table's budget
 }
 
 // keepSYN keeps a copy of the SYN until the host has connected.
@@ -92,6 +93,8 @@ func (f *tcpFlow) connect() {
 // kernel lacks, without which the flow works as well.
 func setHostOptions(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	// Urgent data arrives in line: the kernel would hold a byte of it back.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepaliveIdle/time.Second))
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepaliveInterval/time.Second))
@@ -159,7 +162,7 @@ func (f *tcpFlow) failed(err error) {
 // shake gives the SYN to gVisor, which will call tcpTable.forwarded.
 func (f *tcpFlow) shake() {
 	t := f.table
-	f.state = shaking
+	f.state, f.last = shaking, t.n.now
 	syn := f.syn
 	f.syn = nil
 	t.mu.Lock()
@@ -184,6 +187,7 @@ func (f *tcpFlow) accepted(ep tcpip.Endpoint, err tcpip.Error) {
 	}
 	f.state = open
 	f.ep = ep
+	t.admit(f)
 	if f.service {
 		t.closing = append(t.closing, f)
 		t.n.serveDNS(&f.wq, ep)
@@ -254,7 +258,9 @@ func (f *tcpFlow) abort() {
 		if !f.service {
 			f.wq.EventUnregister(&f.entry)
 		}
-		f.closeHost(true)
+		// Where the container's FIN was passed on, it has been told that all is
+		// well: a RST would take back what the host's kernel has not sent yet.
+		f.closeHost(!f.upDone)
 		f.ep.Abort()
 	case closed:
 		if f.ep != nil && lives(f.ep) {

@@ -30,13 +30,23 @@ const (
 // (RFC 4787 REQ-1 and REQ-8), so that peers can find each other.
 type udpTable struct {
 	n     *Network
-	flows map[netip.AddrPort]*udpFlow
+	flows map[udpKey]*udpFlow
 	idle  list.List // of *udpFlow, least recently used first
+	bound bool      // sockets are bound as Config.Outbound says
+}
+
+// A udpKey names a mapping. Where sockets are bound to an address or interface, a
+// container's address has two: the host's loopback is reached only from a socket
+// that is not bound, and nothing else may be reached from that.
+type udpKey struct {
+	container netip.AddrPort
+	bound     bool
 }
 
 func (t *udpTable) init(n *Network) {
 	t.n = n
-	t.flows = make(map[netip.AddrPort]*udpFlow)
+	t.flows = make(map[udpKey]*udpFlow)
+	t.bound = n.cfg.Outbound != Outbound{}
 	t.idle.Init()
 }
 
@@ -44,6 +54,7 @@ func (t *udpTable) init(n *Network) {
 type udpFlow struct {
 	flow
 	table   *udpTable
+	key     udpKey
 	element *list.Element
 	fd      int
 	token   loop.Token
@@ -78,7 +89,8 @@ func (t *udpTable) ingress(p *packet, segment int, partial bool) {
 	if n.udpService(p, src, dst) {
 		return
 	}
-	f := t.flows[src]
+	key := udpKey{src, t.bound}
+	f := t.flows[key]
 	var host netip.AddrPort
 	if f != nil && f.remote == dst {
 		host = f.host
@@ -89,12 +101,16 @@ func (t *udpTable) ingress(p *packet, segment int, partial bool) {
 			return
 		}
 		host = d.Dial
+		if t.bound && host.Addr().IsLoopback() {
+			key.bound = false
+			f = t.flows[key]
+		}
 	}
 	if n.expired(p) {
 		return
 	}
 	if f == nil {
-		if f = t.open(src, dst, host); f == nil {
+		if f = t.open(key, dst, host); f == nil {
 			return
 		}
 	}
@@ -108,16 +124,17 @@ func (t *udpTable) ingress(p *packet, segment int, partial bool) {
 
 // open makes the mapping for a source, at the expense of the least recently used
 // one where there are as many as may be.
-func (t *udpTable) open(src, dst, host netip.AddrPort) *udpFlow {
-	n := t.n
+func (t *udpTable) open(key udpKey, dst, host netip.AddrPort) *udpFlow {
+	n, src := t.n, key.container
 	if len(t.flows) >= n.cfg.MaxFlows {
-		n.count.inc(flowsEvicted)
+		if !n.evict() {
+			return nil
+		}
 		t.close(t.idle.Front().Value.(*udpFlow))
 	}
 	fd, err := n.cfg.Outbound.socket(host.Addr(), unix.SOCK_DGRAM, 0)
-	if err != nil && t.idle.Len() > 0 {
+	if err != nil && t.idle.Len() > 0 && n.evict() {
 		// No descriptor left: the oldest mapping gives its own.
-		n.count.inc(flowsEvicted)
 		t.close(t.idle.Front().Value.(*udpFlow))
 		fd, err = n.cfg.Outbound.socket(host.Addr(), unix.SOCK_DGRAM, 0)
 	}
@@ -125,7 +142,7 @@ func (t *udpTable) open(src, dst, host netip.AddrPort) *udpFlow {
 		n.noSocket(err)
 		return nil
 	}
-	f := &udpFlow{flow: n.newFlow(src, dst, host), table: t, fd: fd, dnsOnly: true, gsoMax: maxDatagram}
+	f := &udpFlow{flow: n.newFlow(src, dst, host), table: t, key: key, fd: fd, dnsOnly: true, gsoMax: maxDatagram}
 	setDatagramOptions(fd, src.Addr().Is6())
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) // Linux 5.0; without it datagrams come one by one
 	if f.token, err = n.loop.Add(fd, loop.Readable|loop.Edge, f); err != nil {
@@ -134,7 +151,7 @@ func (t *udpTable) open(src, dst, host netip.AddrPort) *udpFlow {
 		return nil
 	}
 	f.element = t.idle.PushBack(f)
-	t.flows[src] = f
+	t.flows[key] = f
 	n.count.inc(flowsUDP)
 	return f
 }
@@ -194,8 +211,10 @@ func markSocket(fd int, v6 bool, ttl, tos uint8) error {
 // refused is called when the container said that nobody listens at its end: the
 // host socket goes, so that the host's kernel says the same to the sender.
 func (t *udpTable) refused(container netip.AddrPort) {
-	if f := t.flows[container]; f != nil {
-		t.close(f)
+	for _, bound := range [...]bool{false, true} {
+		if f := t.flows[udpKey{container, bound}]; f != nil {
+			t.close(f)
+		}
 	}
 }
 
@@ -226,7 +245,7 @@ func (t *udpTable) close(f *udpFlow) {
 	n.loop.Remove(f.fd, f.token)
 	unix.Close(f.fd)
 	t.idle.Remove(f.element)
-	delete(t.flows, f.container)
+	delete(t.flows, f.key)
 	n.logFlow("flow closed", f.info())
 }
 

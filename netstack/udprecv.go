@@ -119,7 +119,7 @@ func (f *udpFlow) Ready(ev loop.Events) {
 // receive passes what came from the host on to the container.
 func (f *udpFlow) receive() {
 	n := f.table.n
-	if n.udp.flows[f.container] != f {
+	if n.udp.flows[f.key] != f {
 		return // closed since this was put off
 	}
 	r := n.receiver()

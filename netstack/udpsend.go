@@ -165,10 +165,13 @@ func (s *udpSender) failed(f *udpFlow, r *run, errno unix.Errno) {
 	switch {
 	case r.count > 1:
 		// The route takes no such super-datagrams: they are longer than its MTU, and
-		// must be fragmented, or its device has no checksum offload (EIO).
-		f.gsoMax = r.segment - 1
-		if errno == unix.EIO {
+		// must be fragmented, or its device has no checksum offload (EIO). Other
+		// errors are those of earlier datagrams.
+		switch errno {
+		case unix.EIO:
 			f.gsoMax = 0
+		case unix.EINVAL, unix.EMSGSIZE:
+			f.gsoMax = r.segment - 1
 		}
 		s.singly(f, r)
 	case errno == unix.EAGAIN || errno == unix.ENOBUFS:

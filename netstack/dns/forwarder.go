@@ -60,7 +60,7 @@ type Stats struct {
 	Queries    uint64 // handed to Exchange
 	Answered   uint64 // answers of a server passed on
 	Failed     uint64 // answered with SERVFAIL, since no server did
-	Malformed  uint64 // not a query: answered with FORMERR or not at all
+	Malformed  uint64 // not a query: answered with FORMERR or NOTIMP, or not at all
 	Dropped    uint64 // over MaxInFlight, or TCP connections over MaxConns
 	Mismatched uint64 // answers thrown away: wrong id or question
 	Failovers  uint64 // attempts at a server that failed
@@ -146,6 +146,12 @@ func (f *Forwarder) Exchange(ctx context.Context, query []byte, overTCP bool) []
 	if _, ok := question(query); !ok {
 		f.stats.malformed.Add(1)
 		return failure(query, rcodeFormErr)
+	}
+	if flags(query)&maskOpcode != 0 {
+		// An update or a transfer's notice, coming from the host itself, might be
+		// trusted by a server there.
+		f.stats.malformed.Add(1)
+		return failure(query, rcodeNotImp)
 	}
 	select {
 	case f.inFlight <- struct{}{}:

@@ -221,6 +221,8 @@ func TestGarbage(t *testing.T) {
 	response[2] |= 0x80
 	two := bytes.Clone(q)
 	two[5] = 2
+	update := bytes.Clone(q)
+	update[2] |= 5 << 3 // RFC 2136 §1.3
 	tests := []struct {
 		name  string
 		query []byte
@@ -231,6 +233,7 @@ func TestGarbage(t *testing.T) {
 		{"response", response, 0},
 		{"question cut off", q[:len(q)-1], dnsmessage.RCodeFormatError},
 		{"two questions", two, dnsmessage.RCodeFormatError},
+		{"update", update, dnsmessage.RCodeNotImplemented},
 		{"compressed name", append(bytes.Clone(q[:12]), 0xc0, 12, 0, 1, 0, 1), dnsmessage.RCodeFormatError},
 		{"endless name", append(bytes.Clone(q[:12]), bytes.Repeat([]byte{1, 'a'}, 200)...), dnsmessage.RCodeFormatError},
 	}

@@ -34,6 +34,7 @@ const (
 const (
 	rcodeFormErr  = dnsmessage.RCodeFormatError
 	rcodeServFail = dnsmessage.RCodeServerFailure
+	rcodeNotImp   = dnsmessage.RCodeNotImplemented
 )
 
 // isQuery reports whether b has the header of a query.
