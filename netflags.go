@@ -64,9 +64,9 @@ func (f *netFlags) logger(w io.Writer) (*slog.Logger, error) {
 	}
 	opts := &slog.HandlerOptions{Level: level}
 	if f.logJSON {
-		return slog.New(slog.NewJSONHandler(lossy(w), opts)), nil
+		return slog.New(slog.NewJSONHandler(w, opts)), nil
 	}
-	return slog.New(slog.NewTextHandler(lossy(w), opts)), nil
+	return slog.New(slog.NewTextHandler(w, opts)), nil
 }
 
 // config returns the session that the flags ask for, but for its target.
