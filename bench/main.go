@@ -74,6 +74,9 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 		}
 		return 0
 	}
+	if o.Readme != "" {
+		return fail(stderr, updateReadme(readmeFile, o.Readme))
+	}
 	return fail(stderr, runFront(ctx, o, args, stdout, stderr))
 }
 

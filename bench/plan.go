@@ -58,6 +58,9 @@ type Options struct {
 	Out  string // name or path of the JSON file; empty for none
 	User string // whom to become when started by root
 	List bool   // name the cases and end
+	// Readme is a results file, or a directory of them, to write into the README
+	// instead of measuring; empty to measure.
+	Readme string
 }
 
 // A step is one run of one case.
@@ -93,6 +96,7 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 	f.StringVar(&o.User, "user", "nobody", "the plain `user` to become when started by root")
 	f.BoolVar(&o.Plan.Iperf, "iperf3", false, "add cases in which iperf3 checks the throughput")
 	f.BoolVar(&o.List, "list", false, "list the cases and end")
+	f.StringVar(&o.Readme, "readme", "", "measure nothing: write the results in `FILE`, or the newest in a directory, into README.md")
 	if err := f.Parse(args); err != nil {
 		return Options{}, err
 	}
