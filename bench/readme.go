@@ -31,30 +31,36 @@ type readmeRow struct {
 	name   string // of the case
 	mtu    int    // bytes; 0 for the first of the run
 	metric string
-	unit   string
+	unit   string  // with the arrow that says which way is better
 	scale  float64 // from the metric's unit to this one
 }
 
 // idlePerConn turns the KiB of one connection into the MB of a thousand.
 const idlePerConn = 1000 * 1024 / 1e6
 
+// The arrows say which way is better.
+const (
+	more = "↑"
+	less = "↓"
+)
+
 // readmeRows are the lines of the README's table.
 var readmeRows = [...]readmeRow{
-	{"TCP up, 1 stream, MTU 65520", "tcp/throughput/up/1", 65520, "rate", "Gbit/s", 1},
-	{"TCP down, 1 stream, MTU 65520", "tcp/throughput/down/1", 65520, "rate", "Gbit/s", 1},
-	{"TCP up, 1 stream, MTU 1500", "tcp/throughput/up/1", 1500, "rate", "Gbit/s", 1},
-	{"TCP down, 1 stream, MTU 1500", "tcp/throughput/down/1", 1500, "rate", "Gbit/s", 1},
-	{"TCP up, 8 streams", "tcp/throughput/up/8", 0, "rate", "Gbit/s", 1},
-	{"TCP down, 8 streams", "tcp/throughput/down/8", 0, "rate", "Gbit/s", 1},
-	{"TCP connections, 1 at once", "tcp/connect/1", 0, "rate", "per second", 1},
-	{"TCP connections, 16 at once", "tcp/connect/16", 0, "rate", "per second", 1},
-	{"round trip of 1 B, median", "tcp/roundtrip/1", 0, "p50", "µs", 1},
-	{"round trip of 16 KiB, median", "tcp/roundtrip/16384", 0, "p50", "µs", 1},
-	{"UDP up, 1400 B, delivered", "udp/up/1400", 0, "delivered", "1000 per second", 1},
-	{"UDP down, 1400 B, delivered", "udp/down/1400", 0, "delivered", "1000 per second", 1},
-	{"start to ready", "start", 0, "ready", "ms", 1},
-	{"memory (RSS), idle", "memory", 0, "idle", "MB", 1},
-	{"memory per 1000 idle connections", "memory", 0, "perconn", "MB", idlePerConn},
+	{"TCP up, 1 stream, MTU 65520", "tcp/throughput/up/1", 65520, "rate", "Gbit/s " + more, 1},
+	{"TCP down, 1 stream, MTU 65520", "tcp/throughput/down/1", 65520, "rate", "Gbit/s " + more, 1},
+	{"TCP up, 1 stream, MTU 1500", "tcp/throughput/up/1", 1500, "rate", "Gbit/s " + more, 1},
+	{"TCP down, 1 stream, MTU 1500", "tcp/throughput/down/1", 1500, "rate", "Gbit/s " + more, 1},
+	{"TCP up, 8 streams", "tcp/throughput/up/8", 0, "rate", "Gbit/s " + more, 1},
+	{"TCP down, 8 streams", "tcp/throughput/down/8", 0, "rate", "Gbit/s " + more, 1},
+	{"TCP connections, 1 at once", "tcp/connect/1", 0, "rate", "per second " + more, 1},
+	{"TCP connections, 16 at once", "tcp/connect/16", 0, "rate", "per second " + more, 1},
+	{"round trip of 1 B, median", "tcp/roundtrip/1", 0, "p50", "µs " + less, 1},
+	{"round trip of 16 KiB, median", "tcp/roundtrip/16384", 0, "p50", "µs " + less, 1},
+	{"UDP up, 1400 B, delivered", "udp/up/1400", 0, "delivered", "1000 per second " + more, 1},
+	{"UDP down, 1400 B, delivered", "udp/down/1400", 0, "delivered", "1000 per second " + more, 1},
+	{"start to ready", "start", 0, "ready", "ms " + less, 1},
+	{"memory (RSS), idle", "memory", 0, "idle", "MB " + less, 1},
+	{"memory per 1000 idle connections", "memory", 0, "perconn", "MB " + less, idlePerConn},
 }
 
 // updateReadme rewrites the README's block from the results in a file, or from the
@@ -180,38 +186,27 @@ func readmeSubjects(p Plan) map[string]string {
 
 // write writes the row's line.
 func (row readmeRow) write(b *strings.Builder, r *Report, names map[string]string, notes *readmeNotes) {
-	higher, last := false, Cell{}
-	var values strings.Builder
+	fmt.Fprintf(b, "| %s, %s |", row.label, row.unit)
+	var last Cell
 	for _, tool := range readmeTools {
-		c := row.find(r, names[tool])
-		higher, last = higher || c.Row.Metric.Higher, c
-		fmt.Fprintf(&values, " %s |", row.text(c, notes))
+		last = row.find(r, names[tool])
+		fmt.Fprintf(b, " %s |", row.text(last, notes))
 	}
-	arrow := "↓"
-	if higher {
-		arrow = "↑"
-	}
-	// The direct path's latency is no goal that a helper could reach; its throughput is.
 	direct := ""
-	if higher {
+	if last.Row.Metric.Higher { // of what is to be low, the direct path has next to nothing
 		direct = ratio(last.Direct)
 	}
-	fmt.Fprintf(b, "| %s, %s %s |%s %s | %s |\n", row.label, row.unit, arrow, values.String(), direct, ratio(last.BestPeer))
+	fmt.Fprintf(b, " %s | %s |\n", direct, ratio(last.BestPeer))
 }
 
 // find returns the subject's cell, or one that says why there is none.
 func (row readmeRow) find(r *Report, subject string) Cell {
-	none := Cell{Missing: "not measured in this run"}
 	for _, c := range r.Cells {
-		if c.Row.Case != row.name || c.Row.Metric.Name != row.metric || (row.mtu != 0 && c.Row.MTU != row.mtu) {
-			continue
-		}
-		if c.Subject == subject {
+		if c.Subject == subject && c.Row.Case == row.name && c.Row.Metric.Name == row.metric && (row.mtu == 0 || c.Row.MTU == row.mtu) {
 			return c // the first is that of the run's first MTU, family and congestion control
 		}
-		none.Row = c.Row
 	}
-	return none
+	return Cell{Missing: "not measured in this run"}
 }
 
 // text is what the table shows of the cell.
