@@ -77,6 +77,9 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	if o.Readme != "" {
 		return fail(stderr, updateReadme(readmeFile, o.Readme))
 	}
+	if o.Plan.Soak > 0 {
+		return fail(stderr, runSoak(ctx, o, stdout))
+	}
 	return fail(stderr, runFront(ctx, o, args, stdout, stderr))
 }
 
