@@ -12,7 +12,7 @@ BINARY := bin/slipway
 PAGES  := $(wildcard docs/man/*.1)
 
 .DEFAULT_GOAL := build
-.PHONY: build test lint fuzz demo bench install clean help
+.PHONY: build test lint fuzz demo bench bench-readme bench-soak install clean help
 
 build: ## build bin/slipway, a static binary (this is the default)
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) .
@@ -32,6 +32,12 @@ demo: build ## a plain user's container fetches a page from the host through sli
 bench: build ## measure slipway beside its peers on this machine
 	@$(GO) run ./bench
 
+bench-readme: ## write the newest results in bench/results into README.md
+	@$(GO) run ./bench -readme bench/results
+
+bench-soak: build ## load slipway for ten minutes and see that it holds nothing back
+	@$(GO) run ./bench -soak 10m
+
 install: build ## install the binary and the man pages below DESTDIR and PREFIX (/usr/local)
 	@install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/slipway
 	@install -d $(DESTDIR)$(PREFIX)/share/man/man1
@@ -41,4 +47,4 @@ clean: ## remove what was built
 	@rm -rf bin
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

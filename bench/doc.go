@@ -35,6 +35,14 @@
 // or breaks leaves a record with the reason, which the table shows in place of
 // the number. A result that cannot be is flagged and takes no part in "best peer".
 //
+// With -soak nothing is measured. One slipway carries a mixed, moderate load for
+// long: streams that move both ways and are compared byte by byte, short
+// connections, UDP from many ports, DNS. Then the stage waits until every flow is
+// gone (a UDP mapping lasts 300 s without traffic, RFC 4787 §4.3) and compares open
+// files, goroutines, flows and memory with those before.
+//
+// With -readme nothing is run: results kept before become the table in README.md.
+//
 // Cleaning up: every process gets a signal when the thread that started it ends
 // (PR_SET_PDEATHSIG), the stage adopts helpers that go into the background
 // (PR_SET_CHILD_SUBREAPER) and ends them, and the namespaces live only as long as

@@ -17,6 +17,7 @@ type endpoint struct {
 	held heldConns
 	svc  *service
 	udp  udpPort
+	soak soakLoad
 }
 
 // runEndpoint obeys requests until the input ends.
@@ -81,6 +82,14 @@ func (e *endpoint) handle(req request) (any, error) {
 		return do(req, e.udpSend)
 	case "udp.count":
 		return do(req, e.udpCount)
+	case "soak.serve":
+		return nil, serveSoak()
+	case "soak.start":
+		return do(req, e.soak.start)
+	case "soak.counts":
+		return e.soak.counts(), nil
+	case "soak.stop":
+		return e.soak.stop()
 	case "iperf.serve":
 		return do(req, iperfServe)
 	case "iperf.run":

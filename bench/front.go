@@ -34,6 +34,8 @@ type front struct {
 	progress *progress
 	scratch  string // holds copies of programs for the plain user; empty if none
 	fatal    string
+	out      io.Writer   // takes the table of a soak
+	checks   []soakCheck // the end of a soak
 }
 
 // runFront measures what the options ask for and prints the report to out. Where
@@ -210,6 +212,10 @@ func (f *front) take(out io.Reader) {
 		case e.LeftOut:
 			f.report.LeftOut++
 			f.progress.skip()
+		case e.Sample != nil:
+			f.sample(*e.Sample)
+		case e.Checks != nil:
+			f.checks = e.Checks
 		case e.Fatal != "":
 			f.fatal = e.Fatal
 		}

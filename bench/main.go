@@ -74,6 +74,12 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 		}
 		return 0
 	}
+	if o.Readme != "" {
+		return fail(stderr, updateReadme(readmeFile, o.Readme))
+	}
+	if o.Plan.Soak > 0 {
+		return fail(stderr, runSoak(ctx, o, stdout))
+	}
 	return fail(stderr, runFront(ctx, o, args, stdout, stderr))
 }
 

@@ -50,6 +50,8 @@ type Plan struct {
 	Families   []int         `json:"families"` // 4 or 6
 	Congestion []string      `json:"congestion"`
 	Iperf      bool          `json:"iperf"` // let iperf3 check the throughput cases
+	// Soak is how long to keep a load on one slipway instead of measuring; 0 to measure.
+	Soak time.Duration `json:"soak_ns,omitempty"`
 }
 
 // Options are what the command line says.
@@ -58,6 +60,9 @@ type Options struct {
 	Out  string // name or path of the JSON file; empty for none
 	User string // whom to become when started by root
 	List bool   // name the cases and end
+	// Readme is a results file, or a directory of them, to write into the README
+	// instead of measuring; empty to measure.
+	Readme string
 }
 
 // A step is one run of one case.
@@ -93,6 +98,8 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 	f.StringVar(&o.User, "user", "nobody", "the plain `user` to become when started by root")
 	f.BoolVar(&o.Plan.Iperf, "iperf3", false, "add cases in which iperf3 checks the throughput")
 	f.BoolVar(&o.List, "list", false, "list the cases and end")
+	f.StringVar(&o.Readme, "readme", "", "measure nothing: write the results in `FILE`, or the newest in a directory, into README.md")
+	f.DurationVar(&o.Plan.Soak, "soak", 0, "measure nothing: load one slipway for this `time` and see that it holds nothing back")
 	if err := f.Parse(args); err != nil {
 		return Options{}, err
 	}
@@ -114,11 +121,12 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 	}
 	o.Plan.Warmup = time.Duration(float64(o.Plan.Window) * warmupShare)
 	o.Plan.Congestion = splitList(ccs)
-	var errs [4]error
+	var errs [5]error
 	o.Plan.Subjects, errs[0] = parseList(subjects, ParseSubject)
 	o.Plan.MTUs, errs[1] = parseList(mtus, strconv.Atoi)
 	o.Plan.Families, errs[2] = parseList(families, strconv.Atoi)
 	errs[3] = o.Plan.validate()
+	errs[4] = o.Plan.forSoak()
 	return o, errors.Join(errs[:]...)
 }
 
@@ -155,6 +163,21 @@ func (p Plan) validate() error {
 	}
 	if len(p.cases()) == 0 {
 		return fmt.Errorf("-cases %q: matches no case; -list shows their names", p.Cases)
+	}
+	return nil
+}
+
+// forSoak reduces the plan of a soak to its one subject.
+func (p *Plan) forSoak() error {
+	if p.Soak == 0 {
+		return nil
+	}
+	if p.Soak < minSoak {
+		return fmt.Errorf("-soak %s: want at least %s", p.Soak, minSoak)
+	}
+	p.Subjects = slices.DeleteFunc(p.Subjects, func(s Subject) bool { return s.Tool != "slipway" })
+	if len(p.Subjects) != 1 {
+		return fmt.Errorf("-soak: -subjects names %d slipways: want one", len(p.Subjects))
 	}
 	return nil
 }

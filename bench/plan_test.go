@@ -38,6 +38,17 @@ func TestParseOptions(t *testing.T) {
 				MTUs: []int{1500}, Families: []int{6, 4}, Congestion: []string{"cubic", "bbr"},
 			}},
 		},
+		{
+			name: "soak",
+			args: "-soak 1m",
+			want: Options{User: "nobody", Plan: Plan{
+				Subjects: four[3:], Repeat: 3, Window: 2 * time.Second, Warmup: 600 * time.Millisecond, Limit: 30 * time.Minute,
+				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic"}, Soak: time.Minute,
+			}},
+		},
+		{name: "soak too short", args: "-soak 1s", err: "-soak 1s"},
+		{name: "soak of nothing", args: "-soak 1m -subjects pasta", err: "0 slipways"},
+		{name: "soak of two", args: "-soak 1m -subjects slipway,old=slipway", err: "2 slipways"},
 		{name: "argument", args: "quick", err: `unexpected argument "quick"`},
 		{name: "bad expression", args: "-cases (", err: "-cases"},
 		{name: "no such case", args: "-cases tpc", err: "matches no case"},

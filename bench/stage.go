@@ -25,6 +25,9 @@ type event struct {
 	Record   *Record   `json:"record,omitempty"`   // the step that ended
 	LeftOut  bool      `json:"left_out,omitempty"` // a repeat that the limit forbids
 	Fatal    string    `json:"fatal,omitempty"`    // why nothing can be measured
+
+	Sample *soakSample `json:"sample,omitempty"` // of a soak
+	Checks []soakCheck `json:"checks,omitempty"` // the end of a soak
 }
 
 // A stage runs the steps of one plan. It is used by one goroutine.
@@ -53,6 +56,9 @@ func (s *stage) run(ctx context.Context) error {
 	}
 	if err := s.askVersions(); err != nil {
 		return err
+	}
+	if s.plan.Soak > 0 {
+		return s.soak(ctx)
 	}
 	steps, began := s.plan.steps(), time.Now()
 	for i, st := range steps {
