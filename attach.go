@@ -151,9 +151,14 @@ func (f *netFlags) capture(s *attach.Session) (stop func(), err error) {
 	if f.pcap == "" {
 		return func() {}, nil
 	}
-	file, err := os.OpenFile(f.pcap, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	// Without O_NONBLOCK a FIFO would be waited for.
+	file, err := os.OpenFile(f.pcap, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("capture frames: %w", err)
+	}
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		file.Close()
+		return nil, fmt.Errorf("capture frames: %s is no regular file, whose reader could stop the traffic: give one, or use --api and slipway pcap", f.pcap)
 	}
 	if err := s.StartCapture(file); err != nil {
 		file.Close()

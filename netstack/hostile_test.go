@@ -317,3 +317,36 @@ func TestEndDeliversWhatWasFinished(t *testing.T) {
 		t.Errorf("host got %d bytes, %v; want %d and the end", len(got), err, len(want))
 	}
 }
+
+// A sender of single bytes, whose reader in the container has stopped, must not
+// make us keep an account of each.
+func TestShortWritesWaitInTheHost(t *testing.T) {
+	r := newRig(t, options{})
+	f := families(r)["IPv4"]
+	inside, outside := connect(t, r, f.loopback, f.gateway)
+	buffer := func() (size int64) {
+		r.on(func() {
+			for _, f := range r.net.tcp.flows {
+				if f.state == open {
+					size = f.ep.SocketOptions().GetSendBufferSize()
+				}
+			}
+		})
+		return size
+	}
+	eventually(func() bool { return buffer() == bufferMax })
+	var b [1]byte
+	eventually(func() bool { // the host's kernel may put some together
+		outside.Write(b[:])
+		_, err := io.ReadFull(inside, b[:])
+		must(t, err)
+		return buffer() == shortBuffer
+	})
+	long := random(100 << 10)
+	go outside.Write(long)
+	_, err := io.ReadFull(inside, make([]byte, len(long)))
+	must(t, err)
+	if got := buffer(); got != bufferMax {
+		t.Errorf("a flow of long writes buffers %d bytes, want %d", got, bufferMax)
+	}
+}

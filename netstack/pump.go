@@ -24,6 +24,15 @@ const (
 	scratchSize = 16 << 10
 	// pumpBudget is how many reads a flow gets before it is another's turn.
 	pumpBudget = 16
+	// shortWrite is a length below which gVisor's account of a write takes more
+	// memory than its bytes: about 1 KB, which no buffer size bounds.
+	shortWrite = 256
+	// shortRun is how many such writes in a row make a flow one of short writes.
+	shortRun = 64
+	// shortBuffer is what gVisor then buffers of it towards the container (bytes,
+	// and so writes, at the most): if the container does not read, the rest waits
+	// in the host's kernel, which puts it together.
+	shortBuffer = 4 << 10
 	// maxGather is how many pieces one writev(2) takes from gVisor.
 	maxGather = 64
 )
@@ -157,6 +166,7 @@ func (f *tcpFlow) readBulk() bool {
 	*s = socketPayload{fd: f.fd, left: min(waiting, segmentMax)}
 	n, terr := f.ep.Write(s, tcpip.WriteOptions{})
 	f.down += uint64(n)
+	f.countShort(int(n))
 	return f.sent(terr)
 }
 
@@ -166,10 +176,27 @@ func (f *tcpFlow) send(b []byte) bool {
 	r.Reset(b)
 	n, err := f.ep.Write(r, tcpip.WriteOptions{})
 	f.down += uint64(n)
+	f.countShort(int(n))
 	if int(n) < len(b) {
 		f.stash = append(f.stash[:0], b[n:]...)
 	}
 	return f.sent(err)
+}
+
+// countShort notes the length of a write to the container, and fits the buffer to
+// what kind of writes there are.
+func (f *tcpFlow) countShort(n int) {
+	switch {
+	case n < shortWrite:
+		if f.shorts++; f.shorts == shortRun {
+			f.ep.SocketOptions().SetSendBufferSize(shortBuffer, true)
+		}
+	case f.shorts >= shortRun:
+		f.ep.SocketOptions().SetSendBufferSize(int64(f.table.budget.bytes()), true)
+		fallthrough
+	default:
+		f.shorts = 0
+	}
 }
 
 // flushStash writes what did not fit before, and reports whether all of it went.

@@ -87,7 +87,7 @@ func setOptions(s *stack.Stack) error {
 	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
 	opts := []tcpip.SettableTransportProtocolOption{
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: 4096, Default: receiveBuffer, Max: receiveBuffer},
-		&tcpip.TCPSendBufferSizeRangeOption{Min: 4096, Default: sendBuffer, Max: sendBuffer},
+		&tcpip.TCPSendBufferSizeRangeOption{Min: shortBuffer, Default: sendBuffer, Max: sendBuffer},
 		&moderate,
 		&wait,
 	}

@@ -49,6 +49,7 @@ type tcpFlow struct {
 	hungUp   bool // the host's peer sends nothing more
 	bulk     bool // the last read was large
 	stash    []byte
+	shorts   int // short writes to the container in a row
 
 	ep       tcpip.Endpoint
 	wq       waiter.Queue
