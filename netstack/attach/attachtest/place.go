@@ -227,7 +227,9 @@ func (p *Place) Run(t testing.TB, argv ...string) (string, int) {
 	if err != nil {
 		t.Fatalf("read from %q: %v", argv, err)
 	}
-	return string(out), proc.Wait(t)
+	code := proc.Wait(t)
+	proc.Kill()
+	return string(out), code
 }
 
 func (p *Place) socket(s socketRequest) (*os.File, error) {
