@@ -73,7 +73,7 @@ func TestSessionsLeaveNothing(t *testing.T) {
 	f := attachtest.Families()[0]
 	server := netip.AddrPortFrom(f.PeerAddr, 5353)
 	w := attachtest.Open(t)
-	serveDNS(t, w.Peer, server)
+	w.Peer.ServeDNS(t, server)
 	r := &rig{World: w, c: attachtest.NewContainer(t), plan: newPlan(t), log: &syncBuffer{}}
 	round := func(t *testing.T) {
 		cfg := r.config()
