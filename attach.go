@@ -69,7 +69,9 @@ func runAttach(args []string, stdout, stderr io.Writer) int {
 
 // attach runs the session and returns when it has ended.
 func (f *attachFlags) attach(target string, stderr io.Writer) error {
-	log, err := f.logger(stderr)
+	w := newLogWriter(stderr)
+	defer w.Close()
+	log, err := f.logger(w)
 	if err != nil {
 		return err
 	}

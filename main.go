@@ -37,6 +37,7 @@ func commands() []command {
 		{"run", "run a command in a container", runRun},
 		{"flows", "list the flows of a running `slipway attach`", runFlows},
 		{"pcap", "capture the frames of a running `slipway attach`", runPcap},
+		{"doctor", "tell what this machine allows, and how to mend what it does not", runDoctor},
 		{"version", "print the version", runVersion},
 	}
 }

@@ -62,7 +62,9 @@ func run(fs *pflag.FlagSet, net *netFlags, cfg launcher.Config, stderr io.Writer
 	if cfg.Args, err = launcher.Command(fs); err != nil {
 		return exitRun, err
 	}
-	log, err := net.logger(stderr)
+	w := newLogWriter(stderr)
+	defer w.Close()
+	log, err := net.logger(w)
 	if err != nil {
 		return exitRun, err
 	}

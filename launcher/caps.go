@@ -26,7 +26,9 @@ type capName struct {
 }
 
 // defaultCaps are the capabilities that Podman gives by default
-// (containers.conf(5), default_capabilities).
+// (containers.conf(5), default_capabilities), and CAP_NET_RAW, as Docker does: the
+// file system is the host's, where ping has that capability as a file capability,
+// and execve(2) refuses a program whose capabilities cannot be had.
 func defaultCaps() []capName {
 	return []capName{
 		{"CAP_CHOWN", unix.CAP_CHOWN},
@@ -35,6 +37,7 @@ func defaultCaps() []capName {
 		{"CAP_FSETID", unix.CAP_FSETID},
 		{"CAP_KILL", unix.CAP_KILL},
 		{"CAP_NET_BIND_SERVICE", unix.CAP_NET_BIND_SERVICE},
+		{"CAP_NET_RAW", unix.CAP_NET_RAW},
 		{"CAP_SETFCAP", unix.CAP_SETFCAP},
 		{"CAP_SETGID", unix.CAP_SETGID},
 		{"CAP_SETPCAP", unix.CAP_SETPCAP},
@@ -43,8 +46,8 @@ func defaultCaps() []capName {
 	}
 }
 
-// DefaultCapabilities returns the names of the capabilities that a command has,
-// which are those Podman gives by default. The slice is the caller's.
+// DefaultCapabilities returns the names of the capabilities that a command has:
+// those that Podman gives by default, and CAP_NET_RAW. The slice is the caller's.
 func DefaultCapabilities() []string {
 	var names []string
 	for _, c := range defaultCaps() {

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/slipway-net/slipway/tap"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,36 +27,17 @@ const (
 // subRange is the number of ids a container with ordinary users needs.
 const subRange = 65536
 
-// A Check is one thing that a container may need of the machine.
-type Check struct {
-	Name   string
-	OK     bool
-	Detail string // what was found
-	Fix    string // the command that mends it, empty if OK or if there is none
-}
-
-// Checks looks at what the machine allows the caller. It starts the running
-// binary, which must have called Init if IsInit, in namespaces of its own, and
-// leaves nothing behind.
-func Checks(ctx context.Context) []Check {
-	return []Check{checkUserNS(), checkOverlay(ctx), checkIDMap(subuidFile, "newuidmap"), checkIDMap(subgidFile, "newgidmap"), checkCgroup()}
-}
-
-// checkUserNS reads the sysctls that forbid user namespaces or make them useless.
-func checkUserNS() Check {
-	c := Check{Name: "user namespaces", OK: true, Detail: "no sysctl forbids them"}
-	for _, s := range []struct{ path, bad string }{{sysctlAppArmorUserNS, "1"}, {sysctlDebianUserNS, "0"}, {sysctlMaxUserNS, "0"}} {
-		if sysctlIs(s.path, s.bad) {
-			name := strings.ReplaceAll(strings.TrimPrefix(s.path, "/proc/sys/"), "/", ".")
-			return Check{Name: c.Name, Detail: fmt.Sprintf("%s is %s", name, s.bad), Fix: userNSFix()}
-		}
-	}
-	return c
+// Checks looks at what the machine allows the caller's containers, besides what
+// their network needs. It starts the running binary, which must have called Init
+// if IsInit, in namespaces of its own, and leaves nothing behind. The first is
+// needed; the others are of use.
+func Checks(ctx context.Context) []tap.Check {
+	return []tap.Check{checkOverlay(ctx), checkIDMap(subuidFile, "newuidmap"), checkIDMap(subgidFile, "newgidmap"), checkCgroup()}
 }
 
 // checkOverlay runs the probe.
-func checkOverlay(ctx context.Context) Check {
-	c := Check{Name: "overlay in a user namespace"}
+func checkOverlay(ctx context.Context) tap.Check {
+	c := tap.Check{Name: "overlay in a user namespace"}
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", initProbe)
 	cmd.Args[0], cmd.Env = InitArg, initEnv()
 	cmd.SysProcAttr = initAttr(NetHost)
@@ -73,8 +55,8 @@ func checkOverlay(ctx context.Context) Check {
 }
 
 // checkIDMap looks for the set-id tool that maps ranges, and for a range.
-func checkIDMap(file, tool string) Check {
-	c := Check{Name: tool}
+func checkIDMap(file, tool string) tap.Check {
+	c := tap.Check{Name: tool}
 	u, err := user.Current()
 	if err != nil {
 		c.Detail = fmt.Sprintf("look up the caller: %v", err)
@@ -122,8 +104,8 @@ func subIDs(file []byte, name, uid string) int {
 
 // checkCgroup finds out whether the caller may make groups under its own, which
 // limits on memory or CPU need.
-func checkCgroup() Check {
-	c := Check{Name: "cgroup delegation"}
+func checkCgroup() tap.Check {
+	c := tap.Check{Name: "cgroup delegation"}
 	b, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		c.Detail = err.Error()

@@ -183,8 +183,8 @@ func TestProcAndDev(t *testing.T) {
 }
 
 func TestPrivileges(t *testing.T) {
-	const podmanDefault = "00000000800405fb"
-	want := "CapInh:\t0000000000000000\nCapPrm:\t" + podmanDefault + "\nCapEff:\t" + podmanDefault + "\nCapBnd:\t" + podmanDefault +
+	const defaultSet = "00000000800425fb"
+	want := "CapInh:\t0000000000000000\nCapPrm:\t" + defaultSet + "\nCapEff:\t" + defaultSet + "\nCapBnd:\t" + defaultSet +
 		"\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1"
 	if diff := cmp.Diff(want, run(t, sh("grep -e ^Cap -e NoNewPrivs /proc/self/status")).must(t)); diff != "" {
 		t.Errorf("status of the command (-want +got):\n%s", diff)

@@ -12,77 +12,105 @@ import (
 )
 
 // An ackHolder keeps acknowledgments without data until the end of the loop's
-// turn. gVisor acknowledges a segment before the loop has passed its bytes on to
-// the host, and a write to a tap runs the whole receive path of the container's
-// kernel: held back, that is not on the bytes' way, and of several
-// acknowledgments for one connection only the last is written.
+// next turn, or until the loop has nothing to do. gVisor acknowledges a segment
+// before the loop has passed its bytes on to the host, and a write to a tap runs
+// the whole receive path of the container's kernel: held back, that is not on the
+// bytes' way, and where the answer comes in the next turn it carries the
+// acknowledgment itself. Of several for one connection only the last is written.
 //
-// Between turns nothing is held: gVisor's timers may acknowledge then.
+// While the loop is parked nothing is held: gVisor's timers may acknowledge then.
 type ackHolder struct {
 	holding atomic.Bool
 	mu      sync.Mutex
-	held    []*stack.PacketBuffer
-	spare   []*stack.PacketBuffer // the loop's: the array that held was before
+	fresh   []*stack.PacketBuffer // of this turn
+	old     []*stack.PacketBuffer // of the turn before
 }
 
-// maxHeldAcks bounds the packets that wait for the end of a turn.
+// maxHeldAcks bounds the packets that are held of one turn.
 const maxHeldAcks = 256
 
-// hold begins a turn.
+// hold begins to hold.
 func (h *ackHolder) hold() { h.holding.Store(true) }
 
-// take keeps pkt, if it is to be held, and reports whether it did.
+// take looks at a packet that is to be written: it keeps it, if it is to be held,
+// and reports whether it did. What it makes superfluous is dropped.
 func (h *ackHolder) take(pkt *stack.PacketBuffer) bool {
-	if !h.holding.Load() || pkt.Data().Size() != 0 || pkt.TransportProtocolNumber != header.TCPProtocolNumber {
+	if !h.holding.Load() || pkt.TransportProtocolNumber != header.TCPProtocolNumber {
 		return false
 	}
 	tcp := header.TCP(pkt.TransportHeader().Slice())
-	if tcp.Flags() != header.TCPFlagAck {
+	if tcp.Flags()&header.TCPFlagAck == 0 {
 		return false
 	}
+	bare := pkt.Data().Size() == 0 && tcp.Flags() == header.TCPFlagAck
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.holding.Load() || len(h.held) == maxHeldAcks {
+	h.old = dropSuperseded(h.old, pkt, bare)
+	h.fresh = dropSuperseded(h.fresh, pkt, bare)
+	if !bare || !h.holding.Load() || len(h.fresh) == maxHeldAcks {
 		return false
 	}
-	for i, old := range h.held {
-		if supersedes(pkt, old) {
-			old.DecRef()
-			h.held[i] = pkt.IncRef()
-			return true
-		}
-	}
-	h.held = append(h.held, pkt.IncRef())
+	h.fresh = append(h.fresh, pkt.IncRef())
 	return true
 }
 
-// release ends a turn: it writes what was held.
+// endTurn ends a turn of the loop: it writes what was held for one.
+func (h *ackHolder) endTurn(write func(*stack.PacketBuffer)) {
+	if !h.holding.Load() {
+		return
+	}
+	h.mu.Lock()
+	due := h.old
+	h.old, h.fresh = h.fresh, nil
+	h.mu.Unlock()
+	release(due, write)
+}
+
+// release stops holding and writes all that is held.
 func (h *ackHolder) release(write func(*stack.PacketBuffer)) {
 	if !h.holding.Load() {
 		return
 	}
 	h.mu.Lock()
 	h.holding.Store(false)
-	held := h.held
-	h.held = h.spare[:0]
+	old, fresh := h.old, h.fresh
+	h.old, h.fresh = nil, nil
 	h.mu.Unlock()
-	for _, pkt := range held {
+	release(old, write)
+	release(fresh, write)
+}
+
+func release(pkts []*stack.PacketBuffer, write func(*stack.PacketBuffer)) {
+	for _, pkt := range pkts {
 		write(pkt)
 		pkt.DecRef()
 	}
-	clear(held)
-	h.spare = held
 }
 
-// supersedes reports whether pkt says all that old says: it acknowledges more of
-// the same connection. One that acknowledges as much is a duplicate, which tells
-// of a loss and must be seen, or a new window.
-func supersedes(pkt, old *stack.PacketBuffer) bool {
+// dropSuperseded drops from held what pkt says too: it acknowledges as much of
+// the same connection. Of bare acknowledgments it must be more, since one that
+// acknowledges the same tells of a loss, or of a new window.
+func dropSuperseded(held []*stack.PacketBuffer, pkt *stack.PacketBuffer, bare bool) []*stack.PacketBuffer {
+	kept := held[:0]
+	for _, old := range held {
+		if supersedes(pkt, old, bare) {
+			old.DecRef()
+		} else {
+			kept = append(kept, old)
+		}
+	}
+	clear(held[len(kept):])
+	return kept
+}
+
+func supersedes(pkt, old *stack.PacketBuffer, bare bool) bool {
 	a, b := header.TCP(pkt.TransportHeader().Slice()), header.TCP(old.TransportHeader().Slice())
-	return a.SourcePort() == b.SourcePort() && a.DestinationPort() == b.DestinationPort() &&
-		seqnum.Value(b.AckNumber()).LessThan(seqnum.Value(a.AckNumber())) &&
-		pkt.NetworkProtocolNumber == old.NetworkProtocolNumber &&
-		sameAddresses(pkt, old)
+	if a.SourcePort() != b.SourcePort() || a.DestinationPort() != b.DestinationPort() ||
+		pkt.NetworkProtocolNumber != old.NetworkProtocolNumber || !sameAddresses(pkt, old) {
+		return false
+	}
+	have, had := seqnum.Value(a.AckNumber()), seqnum.Value(b.AckNumber())
+	return had.LessThan(have) || !bare && had == have
 }
 
 func sameAddresses(a, b *stack.PacketBuffer) bool {

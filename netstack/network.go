@@ -122,7 +122,8 @@ func New(cfg Config) (*Network, error) {
 	if len(cfg.ContainerMAC) == len(n.link.mac) {
 		n.link.peer.Store(macBits(cfg.ContainerMAC))
 	}
-	n.loop.AtEnd(n.endTurn)
+	n.loop.AtEnd(func() { n.link.acks.endTurn(n.writeAck) })
+	n.loop.BeforePark(func() { n.link.acks.release(n.writeAck) })
 	n.emit.link = n.link
 	n.pending.n = n
 	n.tcp.init(n)
@@ -255,7 +256,7 @@ func (n *Network) setNow() { n.now = time.Since(n.start) }
 func (n *Network) shutdown() {
 	n.loop.Remove(n.cfg.TapFD, n.tapToken)
 	n.pending.flush()
-	n.endTurn()
+	n.link.acks.release(n.writeAck)
 	n.tcp.closeAll()
 	n.udp.closeAll()
 	n.ping.closeAll()
@@ -295,10 +296,8 @@ func (n *Network) tapReady(ev loop.Events) {
 	}
 }
 
-// endTurn writes what was held back while the loop had bytes to move.
-func (n *Network) endTurn() {
-	n.link.acks.release(func(pkt *stack.PacketBuffer) { n.link.writePacket(pkt) })
-}
+// writeAck writes an acknowledgment that was held back.
+func (n *Network) writeAck(pkt *stack.PacketBuffer) { n.link.writePacket(pkt) }
 
 // tapBatch is how many frames are read in one turn of the loop at the most.
 const tapBatch = 64

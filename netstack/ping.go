@@ -65,8 +65,7 @@ func (t *pingTable) echo(p *packet, msg []byte) {
 		n.refuse(p, d)
 		return
 	}
-	if p.ttl <= 1 {
-		n.report(p, ttlExceeded)
+	if n.expired(p) {
 		return
 	}
 	key := netip.AddrPortFrom(p.src, binary.BigEndian.Uint16(msg[4:]))
@@ -248,6 +247,17 @@ func (n *Network) replyEcho(p *packet, msg []byte) {
 	h := ipHeader{src: p.dst, dst: p.src, proto: p.proto, tos: p.tos}
 	putICMPChecksum(h, reply)
 	n.emit.ip(h, reply)
+}
+
+// expired reports whether a packet's hop limit ends at us, as at any router, and
+// tells the container so. It does not where the destination is behind our own
+// address.
+func (n *Network) expired(p *packet) bool {
+	if p.ttl > 1 || n.mapped(p.dst) {
+		return false
+	}
+	n.report(p, ttlExceeded)
+	return true
 }
 
 // mapped reports whether a stands for the host's loopback.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
 // echo makes a frame with an echo request from the container.
@@ -87,15 +88,34 @@ func TestPingThroughTheHost(t *testing.T) {
 
 func TestHopLimitOneEndsHere(t *testing.T) {
 	r := newRig(t, options{raw: true})
+	syn := make([]byte, header.TCPMinimumSize)
+	header.TCP(syn).Encode(&header.TCPFields{SrcPort: 1, DstPort: 80, DataOffset: header.TCPMinimumSize, Flags: header.TCPFlagSyn})
 	for _, dst := range []string{"192.0.2.1", "2001:db8::1"} {
-		t.Run(dst, func(t *testing.T) {
-			a := netip.MustParseAddr(dst)
-			r.send(r.echo(a, 1, 1, 1, 0))
-			p := r.nextICMP(icmpTypes[ttlExceeded].v4[0], icmpTypes[ttlExceeded].v6[0])
-			if want := r.plan.Of(a).Gateway; p.src != want {
-				t.Errorf("time exceeded from %v, want %v", p.src, want)
-			}
-		})
+		a := netip.MustParseAddr(dst)
+		h := ipHeader{src: r.plan.Of(a).Container, dst: a, proto: protoTCP, ttl: 1}
+		datagram := r.datagram(1, netip.AddrPortFrom(a, 33434), nil)
+		if a.Is4() {
+			ip := header.IPv4(datagram[ethernetLen:])
+			ip.SetTTL(1)
+			ip.SetChecksum(0)
+			ip.SetChecksum(^ip.CalculateChecksum())
+		} else {
+			header.IPv6(datagram[ethernetLen:]).SetHopLimit(1)
+		}
+		for name, frame := range map[string][]byte{
+			"ICMP": r.echo(a, 1, 1, 1, 0), "UDP": datagram, "TCP": frameOf(r, h, syn),
+		} {
+			t.Run(name+"/"+dst, func(t *testing.T) {
+				r.send(frame)
+				p := r.nextICMP(icmpTypes[ttlExceeded].v4[0], icmpTypes[ttlExceeded].v6[0])
+				if want := r.plan.Of(a).Gateway; p.src != want {
+					t.Errorf("time exceeded from %v, want %v", p.src, want)
+				}
+			})
+		}
+	}
+	if flows := r.net.Flows(t.Context()); len(flows) != 0 {
+		t.Errorf("flows were opened: %v", flows)
 	}
 }
 

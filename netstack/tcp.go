@@ -107,6 +107,9 @@ func (t *tcpTable) syn(p *packet, l3 []byte, key tuple, isn uint32) {
 			n.refuse(p, d)
 			return
 		}
+		if n.expired(p) {
+			return
+		}
 		host = d.Dial
 	}
 	if len(t.flows) >= n.cfg.MaxFlows || t.connecting >= maxConnecting || t.perHost[host.Addr()] >= maxConnectingPerHost {
@@ -271,8 +274,8 @@ func (n *Network) deliver(p *packet) {
 
 // copyBreak is the payload up to which a packet is copied into a buffer of its
 // own size (bytes): a small one would otherwise keep 64 KiB alive for as long as
-// nobody reads it.
-const copyBreak = 8 << 10
+// nobody reads it. What is not copied fills its buffer by half at least.
+const copyBreak = 32 << 10
 
 // inject gives a packet, from its IP header on, to gVisor.
 func (n *Network) inject(l3 []byte, v6 bool) {

@@ -189,7 +189,7 @@ func (f *tcpFlow) accepted(ep tcpip.Endpoint, err tcpip.Error) {
 		t.n.serveDNS(&f.wq, ep)
 		return
 	}
-	setEndpointOptions(ep)
+	setEndpointOptions(ep, len(t.flows))
 	f.entry.Init(f, waiter.ReadableEvents|waiter.WritableEvents|waiter.EventHUp|waiter.EventErr)
 	f.wq.EventRegister(&f.entry)
 	t.n.logFlow("flow open", f.info())
@@ -197,8 +197,13 @@ func (f *tcpFlow) accepted(ep tcpip.Endpoint, err tcpip.Error) {
 	f.move()
 }
 
-// setEndpointOptions makes gVisor notice a container's end that vanished.
-func setEndpointOptions(ep tcpip.Endpoint) {
+// setEndpointOptions gives an endpoint its share of the buffers, and makes gVisor
+// notice a container's end that vanished.
+func setEndpointOptions(ep tcpip.Endpoint, flows int) {
+	if size := bufferSize(flows); size < maxBuffer {
+		ep.SocketOptions().SetReceiveBufferSize(size, true)
+		ep.SocketOptions().SetSendBufferSize(size, true)
+	}
 	ep.SocketOptions().SetKeepAlive(true)
 	idle, interval := tcpip.KeepaliveIdleOption(keepaliveIdle), tcpip.KeepaliveIntervalOption(keepaliveInterval)
 	_ = ep.SetSockOpt(&idle)

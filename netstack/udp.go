@@ -90,8 +90,7 @@ func (t *udpTable) ingress(p *packet, segment int, partial bool) {
 		}
 		host = d.Dial
 	}
-	if p.ttl <= 1 {
-		n.report(p, ttlExceeded)
+	if n.expired(p) {
 		return
 	}
 	if f == nil {
@@ -100,7 +99,7 @@ func (t *udpTable) ingress(p *packet, segment int, partial bool) {
 		}
 	}
 	f.touch(dst, host)
-	if err := f.mark(p.ttl-1, p.tos); err != nil {
+	if err := f.mark(max(1, p.ttl-1), p.tos); err != nil {
 		n.count.inc(dropSend)
 		return
 	}

@@ -4,10 +4,12 @@ package attach
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/log"
 )
 
 const (
@@ -22,8 +24,10 @@ const (
 
 // Tune fits the Go runtime and the limits of the process to one session: call it
 // once, at the start of a program that does nothing else. The limit of open files
-// is raised as far as the kernel lets us, since each flow has one.
+// is raised as far as the kernel lets us, since each flow has one. gVisor's own log
+// is silenced: a container could fill ours with it.
 func Tune() error {
+	log.SetTarget(&log.Writer{Next: io.Discard})
 	runtime.GOMAXPROCS(threads)
 	debug.SetGCPercent(gcPercent)
 	var lim unix.Rlimit

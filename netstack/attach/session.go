@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"sync"
 
 	"github.com/slipway-net/slipway/netstack"
@@ -71,6 +72,9 @@ func New(cfg Config) (*Session, error) {
 		return nil, err
 	}
 	if !cfg.NoDNS {
+		if err := checkDNS(cfg); err != nil {
+			return nil, err
+		}
 		if s.dns, err = newDNS(cfg); err != nil {
 			return nil, err
 		}
@@ -134,8 +138,11 @@ func (s *Session) Device() *tap.Device { return s.device }
 // Flows returns what is under way, oldest first; see netstack.Network.Flows.
 func (s *Session) Flows(ctx context.Context) []netstack.FlowInfo { return s.network.Flows(ctx) }
 
-// Counters returns what was carried, dropped and refused so far.
-func (s *Session) Counters() []netstack.Counter { return s.network.Counters() }
+// Counters returns what was carried, dropped and refused so far, and last a gauge:
+// how many goroutines the process has now.
+func (s *Session) Counters() []netstack.Counter {
+	return append(s.network.Counters(), netstack.Counter{Name: "goroutines", Value: uint64(runtime.NumGoroutine())})
+}
 
 // StartCapture writes the tap's frames to w; see netstack.Network.StartCapture.
 func (s *Session) StartCapture(w io.Writer) error { return s.network.StartCapture(w) }
@@ -151,6 +158,17 @@ func Search(cfg Config) []string {
 		return nil // New will say what is wrong
 	}
 	return f.Search()
+}
+
+// checkDNS refuses to start without a resolver: better now than at each query.
+func checkDNS(cfg Config) error {
+	if len(cfg.DNS) > 0 {
+		return nil
+	}
+	if err := dns.CheckResolvConf(""); err != nil {
+		return fmt.Errorf("no DNS for the container: %w: mend the file, give --dns ADDR, or go without by --dns none", err)
+	}
+	return nil
 }
 
 func newDNS(cfg Config) (*dns.Forwarder, error) {

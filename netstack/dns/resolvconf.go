@@ -80,6 +80,23 @@ func (f *Forwarder) refreshLocked() {
 	f.useless = true
 }
 
+// CheckResolvConf returns an error where the file at path, DefaultResolvConf if
+// that is empty, cannot be read or names no server. A Forwarder would use the
+// server at 127.0.0.1 then, as resolv.conf(5) says, which is seldom there.
+func CheckResolvConf(path string) error {
+	if path == "" {
+		path = DefaultResolvConf
+	}
+	conf, err := readResolvConf(path)
+	if err != nil {
+		return err
+	}
+	if len(conf.servers) == 0 {
+		return fmt.Errorf("%s names no dns server", path)
+	}
+	return nil
+}
+
 // localServer is what resolv.conf(5) says to use without a nameserver line.
 func localServer() []netip.AddrPort {
 	return []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), dnsPort)}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -49,6 +50,15 @@ func (f HandlerFunc) Ready(ev Events) { f(ev) }
 // A Token stands for one registration. The zero Token stands for none.
 type Token uint64
 
+// Bounds of the time that the loop polls before it parks. To wake a parked thread
+// takes an interrupt of another processor, on a virtual machine 10 µs and more:
+// request and answer would pay that at every hop. Polling is what saves it, and
+// it ends as soon as waits are longer than it.
+const (
+	minPolling = 10 * time.Microsecond
+	maxPolling = 100 * time.Microsecond
+)
+
 // batch is how many events one epoll_wait(2) fetches at most.
 const batch = 128
 
@@ -61,13 +71,16 @@ type Loop struct {
 	wake  int // eventfd
 
 	// Owned by the loop.
-	slots    []slot
-	free     []uint32
-	atEnd    func()
-	deferred []func()
-	spare    []func() // the array that deferred had in the turn before
-	events   [batch]unix.EpollEvent
-	busy     bool // this turn did not have to be waited for
+	slots      []slot
+	free       []uint32
+	atEnd      func()
+	beforePark func()
+	deferred   []func()
+	spare      []func() // the array that deferred had in the turn before
+	events     [batch]unix.EpollEvent
+	busy       bool          // this turn did not have to be waited for
+	polling    time.Duration // how long to poll before parking
+	alone      bool          // there is one processor, which others need
 
 	asleep atomic.Bool // the loop is parked, or about to be
 	mu     sync.Mutex  // guards posted and closed
@@ -103,7 +116,7 @@ func New() (*Loop, error) {
 	}
 	l := &Loop{
 		epoll: os.NewFile(uintptr(epfd), "epoll"), epfd: epfd,
-		wake: wake, slots: make([]slot, 1),
+		wake: wake, slots: make([]slot, 1), alone: runtime.NumCPU() == 1,
 	}
 	if l.raw, err = l.epoll.SyscallConn(); err != nil {
 		l.Close()
@@ -212,6 +225,10 @@ func (l *Loop) Busy() bool { return l.busy }
 // Run.
 func (l *Loop) AtEnd(f func()) { l.atEnd = f }
 
+// BeforePark makes f run before the loop parks, when there is nothing else to do.
+// It must not post or defer anything. Call it before Run.
+func (l *Loop) BeforePark(f func()) { l.beforePark = f }
+
 // Post runs f on the loop soon and returns at once. Any goroutine may call it.
 func (l *Loop) Post(f func()) {
 	l.mu.Lock()
@@ -247,25 +264,60 @@ func (l *Loop) ctl(op, fd int, ev Events, t Token) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epfd, op, fd, &e))
 }
 
-// wait fetches events. It parks the goroutine until there are some, unless tasks
-// are waiting; it also ends, with none, after a Wake or when ctx is done.
+// wait fetches events. It waits until there are some, unless tasks are waiting; it
+// also ends, with none, after a Wake or when ctx is done.
 func (l *Loop) wait(ctx context.Context) (int, error) {
 	l.asleep.Store(true)
 	defer l.asleep.Store(false)
-	if l.pending() || ctx.Err() != nil {
+	n, err := l.fetch()
+	if n > 0 || err != nil || l.pending() || ctx.Err() != nil {
 		l.busy = true
-		return l.fetch()
+		return n, err
 	}
-	var n int
-	var ferr error
-	l.busy = true
-	err := l.raw.Read(func(uintptr) bool {
-		if n, ferr = l.fetch(); n == 0 {
-			l.busy = false
-		}
-		return n > 0 || ferr != nil || !l.asleep.Load()
+	l.busy = false
+	began := time.Now()
+	if n, err = l.poll(began); n > 0 || err != nil || !l.asleep.Load() {
+		return n, err
+	}
+	if l.beforePark != nil {
+		l.beforePark()
+	}
+	err = l.raw.Read(func(uintptr) bool {
+		var ferr error
+		n, ferr = l.fetch()
+		err = ferr
+		return n > 0 || err != nil || !l.asleep.Load()
 	})
-	return n, errors.Join(err, ferr)
+	l.adapt(time.Since(began))
+	return n, err
+}
+
+// poll asks for events again and again for as long as that has lately been worth
+// it, and lets other goroutines run in between.
+func (l *Loop) poll(began time.Time) (int, error) {
+	for l.polling > 0 && time.Since(began) < l.polling {
+		runtime.Gosched()
+		// Whom we have just woken may wait for this very processor.
+		_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+		if n, err := l.fetch(); n > 0 || err != nil || !l.asleep.Load() {
+			return n, err
+		}
+	}
+	return 0, nil
+}
+
+// adapt learns from a wait that had to park: had it been short enough to poll
+// through, polling grows; a long one ends it.
+func (l *Loop) adapt(waited time.Duration) {
+	switch {
+	case waited > maxPolling:
+		l.polling /= 2
+		if l.polling < minPolling {
+			l.polling = 0
+		}
+	case !l.alone:
+		l.polling = min(max(minPolling, 2*l.polling), maxPolling)
+	}
 }
 
 // pending reports whether tasks wait to be run.
