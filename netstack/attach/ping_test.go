@@ -39,6 +39,7 @@ func TestPing(t *testing.T) {
 			{"no route", []string{f.NoRoute.String()}, 1, words("Destination Net Unreachable", "Destination unreachable: No route")},
 			{"denied", []string{f.Nobody.Next().String()}, 1, words("Packet filtered", "Destination unreachable: Administratively prohibited")},
 			{"gateway as first hop", []string{"-t", "1", f.PeerAddr.String()}, 1, words("Time to live exceeded", "Time exceeded: Hop limit")},
+			{"peer as second hop", []string{"-t", "2", f.PeerAddr.String()}, 0, "1 received"},
 		}
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
@@ -52,23 +53,23 @@ func TestPing(t *testing.T) {
 	})
 }
 
-// TestTraceroute sees the gateway as the first hop and the peer as the second.
+// TestTraceroute sees the gateway as the first hop and the peer as the second. It
+// is done by UDP only: traceroute --icmp hears of hops on the socket of its
+// replies, where the kernel sets the pending error after it has queued the message
+// (raw_err in net/ipv4/raw.c), so that a reader on another processor may leave an
+// error behind that no message explains, and wait for that one for ever.
 func TestTraceroute(t *testing.T) {
 	r := start(t, nil)
 	attachtest.NeedTools(t, "traceroute")
 	families(t, func(t *testing.T, f attachtest.Family) {
-		for _, tt := range []struct{ name, flag string }{{"UDP", "--udp"}, {"ICMP", "--icmp"}} {
-			t.Run(tt.name, func(t *testing.T) {
-				out := r.c.Exec(t, "traceroute", "-n", "-q", "1", "-w", "10", tt.flag, f.PeerAddr.String())
-				var hops []string
-				for _, line := range strings.Split(strings.TrimSpace(out), "\n")[1:] {
-					hops = append(hops, strings.Join(strings.Fields(line)[:2], " "))
-				}
-				want := "1 " + r.family(f).Gateway.String() + ", 2 " + f.PeerAddr.String()
-				if got := strings.Join(hops, ", "); got != want {
-					t.Errorf("hops %s, want %s", got, want)
-				}
-			})
+		out := r.c.Exec(t, "traceroute", "-n", "-q", "1", "-w", "10", "--udp", f.PeerAddr.String())
+		var hops []string
+		for _, line := range strings.Split(strings.TrimSpace(out), "\n")[1:] {
+			hops = append(hops, strings.Join(strings.Fields(line)[:2], " "))
+		}
+		want := "1 " + r.family(f).Gateway.String() + ", 2 " + f.PeerAddr.String()
+		if got := strings.Join(hops, ", "); got != want {
+			t.Errorf("hops %s, want %s", got, want)
 		}
 	})
 }
