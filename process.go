@@ -38,8 +38,27 @@ func newProcess(readyFD, exitFD int) (*process, error) {
 			return nil, fmt.Errorf("%s %d: the descriptor is not open: does the caller pass it on?", name, fd)
 		}
 	}
+	if err := checkOtherEnd(exitFD); err != nil {
+		return nil, err
+	}
 	p := &process{readyFD: readyFD, exitFD: exitFD}
 	return p, p.closeInherited()
+}
+
+// checkOtherEnd returns an error for an exit descriptor that has no other end:
+// nobody could ever close that, and end us.
+func checkOtherEnd(exitFD int) error {
+	if exitFD < 0 {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(exitFD, &st); err != nil {
+		return fmt.Errorf("look at --exit-fd %d: %w", exitFD, err)
+	}
+	if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFIFO && kind != unix.S_IFSOCK {
+		return fmt.Errorf("--exit-fd %d: it is neither a pipe nor a socket, and so has no other end to be closed", exitFD)
+	}
+	return nil
 }
 
 // closeInherited closes what the caller left open. The runtime's own descriptors

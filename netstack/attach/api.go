@@ -81,7 +81,7 @@ func Listen(path string, s *Session) (*API, error) {
 	}
 	go func() {
 		defer close(a.done)
-		if err := a.server.Serve(&limited{Listener: l, slots: make(chan struct{}, apiClients)}); !errors.Is(err, http.ErrServerClosed) {
+		if err := a.server.Serve(newLimited(l, apiClients)); !errors.Is(err, http.ErrServerClosed) {
 			a.log.Warn("the API socket is closed", "err", err)
 		}
 	}()
@@ -169,21 +169,42 @@ func removeStale(path string) error {
 	return nil
 }
 
-// limited is a listener that has no more than len(slots) connections open.
+// limited is a listener that has no more than cap(slots) connections open.
 type limited struct {
 	net.Listener
-	slots chan struct{}
+	slots  chan struct{}
+	closed chan struct{}
+	close  func()
+}
+
+func newLimited(l net.Listener, clients int) *limited {
+	closed := make(chan struct{})
+	return &limited{
+		Listener: l, slots: make(chan struct{}, clients),
+		closed: closed, close: sync.OnceFunc(func() { close(closed) }),
+	}
 }
 
 // Accept waits for a free slot, too.
 func (l *limited) Accept() (net.Conn, error) {
-	l.slots <- struct{}{}
+	select {
+	case l.slots <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
 	c, err := l.Listener.Accept()
 	if err != nil {
 		<-l.slots
 		return nil, err
 	}
 	return &limitedConn{Conn: c, free: sync.OnceFunc(func() { <-l.slots })}, nil
+}
+
+// Close ends Accept, also where it waits for a slot: http.Server.Close waits for
+// that before it closes any connection.
+func (l *limited) Close() error {
+	l.close()
+	return l.Listener.Close()
 }
 
 // limitedConn gives its slot back when it is closed.

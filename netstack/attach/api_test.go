@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attach_test
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/slipway-net/slipway/netstack"
+	"github.com/slipway-net/slipway/netstack/attach"
+	"github.com/slipway-net/slipway/netstack/attach/attachtest"
+)
+
+// listen answers for a running session at a new socket.
+func listen(t testing.TB, r *rig) (path string, api *attach.API) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "api")
+	api, err := attach.Listen(path, r.s)
+	if err != nil {
+		t.Fatalf("Listen: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := api.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return path, api
+}
+
+func TestAPI(t *testing.T) {
+	r := start(t, nil)
+	path, api := listen(t, r)
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := info.Mode().Perm(); got != 0o600 {
+		t.Errorf("the socket has mode %o, want 0600", got)
+	}
+	families(t, func(t *testing.T, f attachtest.Family) {
+		p := r.connect(t, f)
+		if _, err := p.container.Write(make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(p.peer, make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		peer := p.peer.LocalAddr().(*net.TCPAddr).AddrPort()
+		want := []netstack.FlowInfo{{
+			Proto: "tcp", Path: "stacked", State: "open", BytesUp: 1000,
+			Container: p.container.LocalAddr().(*net.TCPAddr).AddrPort(), Remote: peer, Host: peer,
+		}}
+		var got []netstack.FlowInfo
+		ask(t, path, "flows", &got)
+		got = pick(got, peer)
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(netstack.FlowInfo{}, "ID", "Age", "Idle", "RTT"), cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+			t.Errorf("flows (-want +got):\n%s", diff)
+		}
+	})
+	var counters []netstack.Counter
+	ask(t, path, "counters", &counters)
+	values := map[string]uint64{}
+	for _, c := range counters {
+		values[c.Name] = c.Value
+	}
+	if values["flows_tcp"] != 2 || values["frames_in"] == 0 || values["bytes_out"] == 0 {
+		t.Errorf("the counters miss what passed: %v", values)
+	}
+	if body, err := attach.Dial(path).Get(t.Context(), "nothing"); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("Get of an unknown thing: %v, %v, want 404", body, err)
+	}
+	if err := api.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		t.Errorf("the socket is still there after Close: %v", err)
+	}
+}
+
+// TestAPICapture reads a capture while a second client asks for one.
+func TestAPICapture(t *testing.T) {
+	r := start(t, nil)
+	path, _ := listen(t, r)
+	client := attach.Dial(path)
+	body, err := client.Get(t.Context(), "pcap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	if _, err := client.Get(t.Context(), "pcap"); err == nil || !strings.Contains(err.Error(), "409") {
+		t.Errorf("a second capture: %v, want 409", err)
+	}
+	p := r.connect(t, attachtest.Families()[0])
+	exchange(t, p.container, p.peer)
+	var head [24]byte
+	if _, err := io.ReadFull(body, head[:]); err != nil {
+		t.Fatal(err)
+	}
+	// pcap-savefile(5): the magic of nanosecond time stamps, and Ethernet.
+	if magic, link := binary.NativeEndian.Uint32(head[:]), binary.NativeEndian.Uint32(head[20:]); magic != 0xa1b23c4d || link != 1 {
+		t.Errorf("the file header has magic %#x and link type %d", magic, link)
+	}
+	for syn := false; !syn; {
+		frame := readFrame(t, body)
+		const tcpAt, flagsAt, synFlag = 23, 47, 0x02 // the protocol and TCP flags of a frame with IPv4
+		syn = len(frame) > flagsAt && binary.BigEndian.Uint16(frame[12:]) == 0x0800 && frame[tcpAt] == 6 && frame[flagsAt] == synFlag
+	}
+	// A client that has left makes room for the next, when the capture has ended.
+	body.Close()
+	r.c.Exec(t, "ping", "-n", "-c", "1", r.plan.V4.Gateway.String())
+	eventually(t, "the next client may capture", func() bool {
+		b, err := client.Get(t.Context(), "pcap")
+		if err == nil {
+			b.Close()
+		}
+		return err == nil
+	})
+}
+
+// readFrame reads one record of pcap-savefile(5).
+func readFrame(t testing.TB, r io.Reader) []byte {
+	t.Helper()
+	var head [16]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		t.Fatal(err)
+	}
+	frame := make([]byte, binary.NativeEndian.Uint32(head[8:]))
+	if _, err := io.ReadFull(r, frame); err != nil {
+		t.Fatal(err)
+	}
+	return frame
+}
+
+func TestListenAtAFile(t *testing.T) {
+	r := prepare(t, nil)
+	stale := func(path string) error {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			return err
+		}
+		l.SetUnlinkOnClose(false)
+		return l.Close()
+	}
+	var busy net.Listener
+	defer func() { busy.Close() }()
+	for _, tt := range []struct {
+		name string
+		make func(path string) error
+		want string // in the error, empty for none
+	}{
+		{"stale socket", stale, ""},
+		{"plain file", func(path string) error { return os.WriteFile(path, []byte("mine"), 0o600) }, "not a socket"},
+		{"directory", func(path string) error { return os.Mkdir(path, 0o700) }, "not a socket"},
+		{"socket in use", func(path string) (err error) { busy, err = net.Listen("unix", path); return err }, "another process"},
+		{"no directory", os.Remove, "no such file"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "api")
+			if tt.name == "no directory" {
+				path = filepath.Join(path, "api")
+			} else if err := tt.make(path); err != nil {
+				t.Fatal(err)
+			}
+			api, err := attach.Listen(path, r.s)
+			if tt.want == "" {
+				if err != nil {
+					t.Fatalf("Listen: %v", err)
+				}
+				api.Close()
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("Listen: %v, want an error with %q", err, tt.want)
+			}
+			if _, err := os.Lstat(path); tt.name != "no directory" && err != nil {
+				t.Errorf("what was there is not any more: %v", err)
+			}
+		})
+	}
+}
+
+// TestAPISilentClients holds up neither traffic nor Close.
+func TestAPISilentClients(t *testing.T) {
+	before := resources(t)
+	t.Run("clients", func(t *testing.T) {
+		r := start(t, nil)
+		path, api := listen(t, r)
+		body, err := attach.Dial(path).Get(t.Context(), "pcap") // never read
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer body.Close()
+		for range 40 { // more than are served at once
+			c, err := net.Dial("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := c.Write([]byte("GET /v1/")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 8 {
+			p := r.connect(t, attachtest.Families()[0])
+			exchange(t, p.container, p.peer)
+			exchange(t, p.peer, p.container)
+		}
+		if err := api.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	settle(t, before)
+}
+
+// ask decodes the API's answer.
+func ask(t testing.TB, path, what string, into any) {
+	t.Helper()
+	body, err := attach.Dial(path).Get(t.Context(), what)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(into); err != nil {
+		t.Fatalf("read %s: %v", what, err)
+	}
+}
+
+// pick returns the flows to the destination.
+func pick(flows []netstack.FlowInfo, dst netip.AddrPort) []netstack.FlowInfo {
+	var picked []netstack.FlowInfo
+	for _, f := range flows {
+		if f.Remote == dst {
+			picked = append(picked, f)
+		}
+	}
+	return picked
+}
