@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -348,5 +349,34 @@ func TestShortWritesWaitInTheHost(t *testing.T) {
 	must(t, err)
 	if got := buffer(); got != bufferMax {
 		t.Errorf("a flow of long writes buffers %d bytes, want %d", got, bufferMax)
+	}
+}
+
+// What is left of a closed flow must not wait for ever for a container that has
+// stopped reading.
+func TestOrphansEnd(t *testing.T) {
+	r := newRig(t, options{})
+	f := families(r)["IPv4"]
+	_, outside := connect(t, r, f.loopback, f.gateway)
+	go func() { outside.Write(random(16 << 20)); outside.Close() }()
+	closed := func() (n int) {
+		r.on(func() { n = len(r.net.tcp.closing) })
+		return n
+	}
+	eventually(func() bool {
+		r.on(func() {
+			for _, f := range r.net.tcp.flows {
+				// More than the container's kernel takes without its program.
+				if f.state == open && f.down > bufferMax {
+					f.finish() // as if both ends had sent their FIN
+				}
+			}
+		})
+		return closed() == 1
+	})
+	r.on(func() { r.net.start = time.Now().Add(-orphanTimeout - time.Minute) })
+	r.on(r.net.expire)
+	if got := closed(); got != 0 {
+		t.Errorf("%d closed flows wait after %v, want none", got, orphanTimeout)
 	}
 }

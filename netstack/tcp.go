@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/slipway-net/slipway/netstack/loop"
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -33,6 +34,10 @@ const (
 	// (bytes). Only data that came with it (RFC 7413) makes one that long, and we
 	// hand out no cookies that would make a client send any.
 	maxSYN = 2048
+	// orphanTimeout is how long gVisor may try to deliver what is left of a closed
+	// flow: as long as Linux gives a socket that nobody holds any more
+	// (tcp_orphan_retries of tcp(7)).
+	orphanTimeout = 100 * time.Second
 	// dnsPort is where the plan's resolver address answers.
 	dnsPort = 53
 )
@@ -194,9 +199,13 @@ func (t *tcpTable) expire() {
 	}
 	open := t.closing[:0]
 	for _, f := range t.closing {
-		if f.ep == nil || !lives(f.ep) {
+		switch {
+		case f.ep == nil || !lives(f.ep):
 			t.forget(f)
-		} else {
+		case f.state == closed && t.n.now-f.last >= orphanTimeout:
+			f.abort()
+			t.forget(f)
+		default:
 			open = append(open, f)
 		}
 	}

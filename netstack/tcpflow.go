@@ -238,7 +238,7 @@ func (f *tcpFlow) end(msg string, reset bool) {
 	t := f.table
 	t.n.logFlow(msg, f.info())
 	f.closeHost(reset)
-	f.state = closed
+	f.state, f.last = closed, t.n.now
 	if lives(f.ep) {
 		t.closing = append(t.closing, f)
 	} else {
