@@ -234,7 +234,7 @@ func TestAttachCapture(t *testing.T) {
 	c.Exec(t, "ping", "-n", "-c", "1", f.PeerAddr.String())
 	h.signal(t, syscall.SIGTERM)
 	h.exits(t, 0)
-	h = attachTo(t, c, "--api", api)
+	attachTo(t, c, "--api", api)
 	capture := exec.Command(binary(t), "pcap", api, part)
 	if err := capture.Start(); err != nil {
 		t.Fatal(err)

@@ -152,6 +152,12 @@ func TestTCPErrors(t *testing.T) {
 			})
 		}
 	})
+	// A kernel may try again before it gives up.
+	for _, name := range []string{"refused_rule_deny", "refused_host_loopback_off", "refused_no_such_service", "connects_failed"} {
+		if n := r.counter(t, name); n < 2 {
+			t.Errorf("counter %s is %d, want at least one for each family", name, n)
+		}
+	}
 }
 
 // TestTCPHostLoopback reaches a server on the host's loopback by the gateway.
