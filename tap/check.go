@@ -30,6 +30,10 @@ func verdict(name string, err error, fix string) Check {
 	return Check{Name: name, Detail: err.Error(), Fix: fix}
 }
 
+// remakeTun puts the tun device in the place of another file; its numbers are in
+// Documentation/admin-guide/devices.txt.
+const remakeTun = "sudo sh -c 'rm " + tunPath + "; mknod -m 666 " + tunPath + " c 10 200'"
+
 // CheckTun reports whether the device that makes taps can be opened.
 func CheckTun() Check {
 	const name = "tun device"
@@ -42,8 +46,8 @@ func CheckTun() Check {
 	}
 	fix := "sudo modprobe tun"
 	switch {
-	case errors.Is(err, unix.ENOTTY): // major and minor: Documentation/admin-guide/devices.txt
-		fix = "sudo sh -c 'rm " + tunPath + "; mknod -m 666 " + tunPath + " c 10 200'"
+	case errors.Is(err, unix.ENOTTY):
+		fix = remakeTun
 	case errors.Is(err, unix.EACCES):
 		fix = "sudo chmod 666 " + tunPath
 	case errors.Is(err, unix.EPERM):

@@ -135,7 +135,10 @@ func (s *setup) tun() {
 	if s.cfg.Offload.Has(OffloadVNet) {
 		flags = append([]uint16{flags[0] | unix.IFF_VNET_HDR}, flags...)
 	}
-	hints := []hint{{unix.EBUSY, "another process has it open: stop that, or choose another interface name"}}
+	hints := []hint{
+		{unix.EBUSY, "another process has it open: stop that, or choose another interface name"},
+		{unix.ENOTTY, tunPath + " is not the tun device: " + remakeTun},
+	}
 	for _, f := range flags {
 		req := s.ifreq()
 		binary.NativeEndian.PutUint16(req[ifreqUnion:], f)

@@ -54,10 +54,11 @@ func TestPing(t *testing.T) {
 }
 
 // TestTraceroute sees the gateway as the first hop and the peer as the second. It
-// is done by UDP only: traceroute --icmp hears of hops on the socket of its
-// replies, where the kernel sets the pending error after it has queued the message
-// (raw_err in net/ipv4/raw.c), so that a reader on another processor may leave an
-// error behind that no message explains, and wait for that one for ever.
+// is done by UDP only: once in some hundred times traceroute --icmp waits in vain
+// for an answer that is on the wire and that the container's kernel has counted.
+// It hears of hops on the socket of its replies, where the kernel sets the pending
+// error after it has queued the message (raw_err in net/ipv4/raw.c): a reader on
+// another processor could see one without the other.
 func TestTraceroute(t *testing.T) {
 	r := start(t, nil)
 	attachtest.NeedTools(t, "traceroute")
