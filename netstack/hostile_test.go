@@ -363,17 +363,20 @@ func TestOrphansEnd(t *testing.T) {
 		r.on(func() { n = len(r.net.tcp.closing) })
 		return n
 	}
-	eventually(func() bool {
+	eventually(func() (finished bool) {
 		r.on(func() {
 			for _, f := range r.net.tcp.flows {
-				// More than the container's kernel takes without its program.
-				if f.state == open && f.down > bufferMax {
+				// More than the container's stack takes without a reader.
+				if finished = f.state == open && f.down > bufferMax/2; finished {
 					f.finish() // as if both ends had sent their FIN
 				}
 			}
 		})
-		return closed() == 1
+		return finished
 	})
+	if got := closed(); got != 1 {
+		t.Fatalf("%d closed flows wait, want 1", got)
+	}
 	r.on(func() { r.net.start = time.Now().Add(-orphanTimeout - time.Minute) })
 	r.on(r.net.expire)
 	if got := closed(); got != 0 {

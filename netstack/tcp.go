@@ -24,8 +24,8 @@ import (
 )
 
 const (
-	// maxConnecting is how many connects to the host's network may be under way.
-	// A SYN above it is dropped, and sent again by the container's kernel.
+	// maxConnecting is how many connects may be under way, from the SYN until both
+	// the host and the container have shaken hands. A SYN above it is dropped, and sent again by the container's kernel.
 	maxConnecting = 8192
 	// maxConnectingPerHost is how many of them may be to one address, so that a
 	// destination that does not answer cannot hold up the others.
@@ -48,8 +48,8 @@ const (
 type tcpTable struct {
 	n          *Network
 	flows      map[tuple]*tcpFlow
-	connecting int
-	perHost    map[netip.Addr]int // connecting flows by the address dialed
+	connecting int                // flows in the states connecting and shaking
+	perHost    map[netip.Addr]int // … by the address dialed
 	closing    []*tcpFlow         // closed by us, not yet by gVisor
 	budget     budget
 	pump       pump
@@ -193,6 +193,7 @@ func (t *tcpTable) forget(f *tcpFlow) {
 func (t *tcpTable) expire() {
 	for _, f := range t.strays() {
 		t.n.count.inc(dropMalformed)
+		f.connected()
 		f.closeHost(true)
 		f.state = closed
 		t.forget(f)

@@ -112,7 +112,6 @@ func (f *tcpFlow) Ready(ev loop.Events) {
 			f.failed(unix.Errno(errno))
 			return
 		}
-		f.connected()
 		f.shake()
 	}
 	if ev&(loop.Readable|loop.ReadHangUp|loop.HangUp|loop.Error) != 0 {
@@ -127,9 +126,12 @@ func (f *tcpFlow) Ready(ev loop.Events) {
 	f.move()
 }
 
-// connected ends the state connecting in the table's books.
+// connected ends the states connecting and shaking in the table's books.
 func (f *tcpFlow) connected() {
 	t := f.table
+	if f.service {
+		return // its host is us
+	}
 	t.connecting--
 	if a := f.host.Addr(); t.perHost[a] > 1 {
 		t.perHost[a]--
@@ -175,6 +177,9 @@ func (f *tcpFlow) shake() {
 // accepted is called when gVisor's handshake with the container has ended.
 func (f *tcpFlow) accepted(ep tcpip.Endpoint, err tcpip.Error) {
 	t := f.table
+	if f.state == shaking {
+		f.connected()
+	}
 	if err != nil || f.state == closed || t.n.ctx.Err() != nil {
 		if ep != nil {
 			ep.Abort()
@@ -254,6 +259,7 @@ func (f *tcpFlow) abort() {
 		f.connected()
 		f.closeHost(true)
 	case shaking:
+		f.connected()
 		f.closeHost(true)
 	case open:
 		if !f.service {
