@@ -21,7 +21,7 @@ const (
 	// scratchSize is the buffer that short messages are read into (bytes). What
 	// fits costs a copy; what does not is asked for its length and read straight
 	// into gVisor's buffer.
-	scratchSize = 16 << 10
+	scratchSize = 32 << 10
 	// pumpBudget is how many reads a flow gets before it is another's turn.
 	pumpBudget = 16
 	// shortWrite is a length below which gVisor's account of a write takes more
@@ -157,8 +157,8 @@ func (f *tcpFlow) readShort() bool {
 // readBulk reads straight into gVisor's buffer, which needs to know the length
 // beforehand.
 func (f *tcpFlow) readBulk() bool {
-	waiting, err := unix.IoctlGetInt(f.fd, unix.SIOCINQ)
-	if err != nil || waiting <= scratchSize {
+	waiting, errno := inQueue(f.fd)
+	if errno != 0 || waiting <= scratchSize {
 		f.bulk = false
 		return true
 	}
@@ -287,6 +287,13 @@ func (s *socketPayload) Read(b []byte) (int, error) {
 	}
 	s.left -= n
 	return n, nil
+}
+
+// inQueue returns how many bytes wait in a socket (SIOCINQ of tcp(7)).
+func inQueue(fd int) (int, unix.Errno) {
+	var n int32
+	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCINQ, uintptr(unsafe.Pointer(&n)))
+	return int(n), errno
 }
 
 // read is read(2) without telling the scheduler, which a call that cannot block
