@@ -351,7 +351,10 @@ func TestNothingIsLeft(t *testing.T) {
 		run(t, sh("sleep 1000 & exit 3"))
 		run(t, launcher.Config{Args: []string{"no-such-command"}})
 	}
-	if diff := cmp.Diff(before, left(t)); diff != "" {
+	after := left(t)
+	// One of the first run may have been on its way out still.
+	after["goroutines"] = max(after["goroutines"], before["goroutines"])
+	if diff := cmp.Diff(before, after); diff != "" {
 		t.Errorf("descriptors, goroutines, children (-before +after):\n%s", diff)
 	}
 }
