@@ -32,11 +32,18 @@ type netFlags struct {
 	hostLoopback []string
 	dns          []string
 	outbound     []string
+	accel        string
 	rules        []policy.Rule
 	logLevel     string
 	logJSON      bool
 	pcap         string
 }
+
+// The values of --accel.
+const (
+	accelAuto = "auto"
+	accelOff  = "off"
+)
 
 // add adds the flags to fs, which fill f when fs is parsed.
 func (f *netFlags) add(fs *pflag.FlagSet) {
@@ -49,6 +56,7 @@ func (f *netFlags) add(fs *pflag.FlagSet) {
 		"`ADDR` at which the container reaches the host's loopback, or none (once for each family)")
 	fs.StringSliceVar(&f.outbound, "outbound-addr", nil,
 		"`ADDR|IFNAME` of the host that flows leave from (once for each family)")
+	fs.StringVar(&f.accel, "accel", accelAuto, "`WHEN` to splice TCP in the kernel: auto, where it can be done, or off")
 	fs.Var(&ruleValue{&f.rules, policy.Allow}, "allow", "allow traffic to `CIDR[:PORTS][/PROTO]`; of allow and deny rules the first that matches wins")
 	fs.Var(&ruleValue{&f.rules, policy.Deny}, "deny", "deny traffic to `CIDR[:PORTS][/PROTO]`")
 	fs.StringVar(&f.logLevel, "log-level", "info", "least `LEVEL` to log: debug, info, warn or error")
@@ -76,6 +84,10 @@ func (f *netFlags) config(log *slog.Logger) (attach.Config, error) {
 		Rules: f.rules,
 		Log:   log,
 	}
+	if f.accel != accelAuto && f.accel != accelOff {
+		return cfg, fmt.Errorf("%w: --accel %q: want %s or %s", errUsage, f.accel, accelAuto, accelOff)
+	}
+	cfg.NoSplice = f.accel == accelOff
 	var err error
 	if cfg.Tap.Plan, err = f.plan(); err != nil {
 		return cfg, err

@@ -15,6 +15,9 @@ const (
 	// PathStacked: gVisor terminates the container's TCP connection, and its
 	// bytes are copied to a socket of the host.
 	PathStacked = "stacked"
+	// PathSpliced: the container's own kernel terminates its TCP connection, and
+	// its bytes are moved to a socket of the host by the kernel too.
+	PathSpliced = "spliced"
 	// PathLink: datagrams go from the link to a socket of the host and back,
 	// past the TCP/IP stack.
 	PathLink = "link"

@@ -18,6 +18,7 @@ import (
 	"github.com/slipway-net/slipway/netstack/loop"
 	"github.com/slipway-net/slipway/netstack/neighbor"
 	"github.com/slipway-net/slipway/netstack/policy"
+	"github.com/slipway-net/slipway/netstack/splice"
 	"github.com/slipway-net/slipway/tap"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -53,6 +54,9 @@ type Config struct {
 	DNS *dns.Forwarder
 	// Outbound says which address or interface of the host flows leave from.
 	Outbound Outbound
+	// Hairpin makes the spliced path; nil means that all TCP is stacked. It stays
+	// the caller's to close.
+	Hairpin *splice.Hairpin
 	// MaxFlows bounds the flows of each kind; 0 means DefaultMaxFlows.
 	MaxFlows int
 	Log      *slog.Logger
@@ -184,6 +188,9 @@ func (n *Network) Run(ctx context.Context) error {
 	var err error
 	if n.tapToken, err = n.loop.Add(n.cfg.TapFD, loop.Readable, loop.HandlerFunc(n.tapReady)); err != nil {
 		return fmt.Errorf("watch tap: %w", err)
+	}
+	if err := n.tcp.kernel.start(); err != nil {
+		return fmt.Errorf("watch listeners: %w", err)
 	}
 	var ticker sync.WaitGroup
 	ticker.Go(func() { n.tick(ctx) })

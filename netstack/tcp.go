@@ -53,6 +53,7 @@ type tcpTable struct {
 	closing    []*tcpFlow         // closed by us, not yet by gVisor
 	budget     budget
 	pump       pump
+	kernel     kernelPath
 
 	mu      sync.Mutex
 	shaking map[tuple]*tcpFlow // SYN given to gVisor, flow not yet accepted
@@ -66,6 +67,7 @@ func (t *tcpTable) init(n *Network) {
 	t.perHost = make(map[netip.Addr]int)
 	t.shaking = make(map[tuple]*tcpFlow)
 	t.drainer = t.drain
+	t.kernel.init(n)
 }
 
 // ingress handles a TCP packet; l3 is the packet from its IP header on, as far as
@@ -97,11 +99,20 @@ func (t *tcpTable) syn(p *packet, l3 []byte, key tuple, isn uint32) {
 		n.count.inc(dropMalformed)
 		return
 	}
+	if t.kernel.isProbe(key, p, l3) {
+		return
+	}
 	if f := t.flows[key]; f != nil {
 		switch {
 		case f.state == connecting:
 			f.keepSYN(isn, l3, p.rest)
 			return
+		case f.state == turning:
+			f.keepSYN(isn, l3, p.rest)
+			f.stack()
+			return
+		case f.isn == isn && f.kernel != nil:
+			return // late: the connection is there
 		case f.isn == isn || f.state == shaking:
 			n.inject(append(append([]byte(nil), l3...), p.rest...), p.src.Is6())
 			return
@@ -188,9 +199,24 @@ func (t *tcpTable) forget(f *tcpFlow) {
 	}
 }
 
+// expireTurning gives flows to gVisor whose SYN has been turned round in vain, if
+// the container has not asked by sending it again.
+func (t *tcpTable) expireTurning() {
+	for _, f := range t.kernel.turning {
+		if t.n.now-f.last >= turnTimeout {
+			f.stack()
+		}
+	}
+}
+
+// turnTimeout is how long a SYN that was turned round may take to be accepted.
+const turnTimeout = 3 * time.Second
+
 // expire forgets the closed flows that gVisor is done with too, and ends those
 // whose SYN it did not take.
 func (t *tcpTable) expire() {
+	t.expireTurning()
+	t.kernel.tick()
 	for _, f := range t.strays() {
 		t.n.count.inc(dropMalformed)
 		f.connected()
@@ -234,11 +260,12 @@ func (t *tcpTable) strays() []*tcpFlow {
 // delivered, and both ends are told.
 func (t *tcpTable) closeAll() {
 	for _, f := range t.flows {
-		if f.state == open && !f.service {
+		if f.state == open && !f.service && f.kernel == nil {
 			f.moveUp()
 		}
 		f.abort()
 	}
+	t.kernel.stop()
 	t.mu.Lock()
 	clear(t.shaking)
 	t.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/slipway-net/slipway/netstack/loop"
+	"github.com/slipway-net/slipway/netstack/splice"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -16,18 +17,21 @@ import (
 // tcpState is where a TCP flow stands.
 //
 //	connecting ──host connected──> shaking ──container's ACK──> open ──> closed
+//	     │   └──────────────────> turning ──accepted────────────┘
+//	     │                           └── not accepted: shaking
 //	     └── host refused: RST or ICMP error to the container, closed
 type tcpState uint8
 
 const (
 	connecting tcpState = iota // the host connects; the SYN waits
 	shaking                    // gVisor answers the container
+	turning                    // the container's kernel is to answer itself
 	open                       // bytes pass
 	closed                     // ours is closed; gVisor may still say goodbye
 )
 
 func (s tcpState) String() string {
-	return [...]string{"connecting", "handshake", "open", "closed"}[s]
+	return [...]string{"connecting", "handshake", "handshake", "open", "closed"}[s]
 }
 
 // A tcpFlow is one TCP connection of the container's and its host socket. It is
@@ -39,8 +43,12 @@ type tcpFlow struct {
 	state   tcpState
 	service bool // answered by us: no host socket
 
-	isn uint32
-	syn []byte // the SYN, from its IP header on; nil once gVisor has it
+	isn     uint32
+	syn     []byte // the SYN, from its IP header on; nil once gVisor has it
+	partial bool   // its checksum is left to the reader
+
+	kernel *kernelFlow // of a spliced flow
+	events loop.Events // of the host socket's while turning
 
 	fd       int
 	token    loop.Token
@@ -64,6 +72,7 @@ type tcpFlow struct {
 func (f *tcpFlow) keepSYN(isn uint32, l3, rest []byte) {
 	f.isn = isn
 	f.syn = append(append(f.syn[:0], l3...), rest...)
+	f.partial = f.table.n.partial()
 }
 
 // connect starts the host's side.
@@ -112,8 +121,19 @@ func (f *tcpFlow) Ready(ev loop.Events) {
 			f.failed(unix.Errno(errno))
 			return
 		}
+		if f.table.kernel.takes(f) {
+			f.events = ev
+			f.turn()
+			return
+		}
 		f.shake()
 	}
+	if f.kernel != nil {
+		f.kernel.relay.Note(splice.Host, ev)
+		f.relay()
+		return
+	}
+	f.events |= ev
 	if ev&(loop.Readable|loop.ReadHangUp|loop.HangUp|loop.Error) != 0 {
 		f.canRead = true
 	}
@@ -254,14 +274,26 @@ func (f *tcpFlow) end(msg string, reset bool) {
 // abort breaks off the flow in whatever state it is, without taking it out of the
 // table.
 func (f *tcpFlow) abort() {
+	t := f.table
 	switch f.state {
 	case connecting:
+		f.connected()
+		f.closeHost(true)
+	case turning:
+		delete(t.kernel.turning, f.key)
+		t.kernel.end(f.key)
 		f.connected()
 		f.closeHost(true)
 	case shaking:
 		f.connected()
 		f.closeHost(true)
 	case open:
+		if f.kernel != nil {
+			f.closeKernel(true)
+			f.closeHost(true)
+			t.kernel.end(f.key)
+			break
+		}
 		if !f.service {
 			f.wq.EventUnregister(&f.entry)
 		}
@@ -292,7 +324,11 @@ func (f *tcpFlow) closeHost(reset bool) {
 }
 
 func (f *tcpFlow) info() FlowInfo {
-	i := f.flow.info(f.table.n.now, "tcp", PathStacked, f.state.String())
+	path := PathStacked
+	if f.kernel != nil {
+		path = PathSpliced
+	}
+	i := f.flow.info(f.table.n.now, "tcp", path, f.state.String())
 	if f.state == open && f.fd >= 0 {
 		if ti, err := unix.GetsockoptTCPInfo(f.fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
 			i.RTT = time.Duration(ti.Rtt) * time.Microsecond

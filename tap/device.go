@@ -55,6 +55,8 @@ type Config struct {
 	// open tap then keeps the target alive: whoever sets Pin runs Watch, which
 	// tells when nobody is left there, and then closes the Device.
 	Pin bool
+	// Inside lists what else is to be made in the target, for the caller.
+	Inside Inside
 	// Offload is the most to ask for; zero is everything, OffloadNone nothing.
 	Offload Offload
 	// Log receives what Open did. Nil discards it.
@@ -72,6 +74,7 @@ type Device struct {
 	offload  Offload
 	way      way
 	err6     error
+	inside   Opened
 	file     fileID
 	process  *os.File // the pidfd, where Watch needs one
 	closing  sync.Once
@@ -140,6 +143,10 @@ func (d *Device) TakenOver() bool { return d.way == takenOver }
 // namespace, or the whole host, has it switched off. Nil means no such thing.
 func (d *Device) IPv6Err() error { return d.err6 }
 
+// Inside returns what Config.Inside asked for. It belongs to the Device, whose
+// Close closes it.
+func (d *Device) Inside() Opened { return d.inside }
+
 // Close closes the tap. The interface, unless it was taken over, vanishes with
 // it. Closing again does nothing and returns the same.
 func (d *Device) Close() error {
@@ -147,6 +154,7 @@ func (d *Device) Close() error {
 		if d.process != nil {
 			d.process.Close()
 		}
+		d.inside.close()
 		if err := closeFile(d.fd); err != nil {
 			d.closeErr = fmt.Errorf("close %s: %w", d.name, err)
 		}
@@ -187,7 +195,7 @@ func (c Config) complete() (Config, error) {
 		return c, fmt.Errorf("MAC address %s: want six bytes, not all zero, and the lowest bit of the first one zero", c.MAC)
 	}
 	c.Offload = c.Offload.bound()
-	return c, nil
+	return c, c.Inside.check()
 }
 
 // checkName checks an interface name by the kernel's rules (net/core/dev.c,

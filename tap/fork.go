@@ -28,7 +28,7 @@ const (
 
 // Sizes of what a script may hold.
 const (
-	maxSteps  = 64
+	maxSteps  = 96
 	arenaSize = 12 << 10 // bytes for all buffers of a script
 )
 

@@ -20,8 +20,9 @@ const (
 	regOuter                  // a netlink socket in the throw-away namespace
 	regInner                  // a netlink socket in the target namespace
 	regSysctl                 // files under /proc/sys, one after the other
-	regCount
-	noReg register = -1
+	regInside                 // the first of what Config.Inside asks for
+	regCount           = regInside + maxInside
+	noReg     register = -1
 )
 
 // What a step does.

@@ -68,6 +68,7 @@ type setup struct {
 	attach   []tried // the attempts at TUNSETIFF, best first
 	offloads []tried // the attempts at TUNSETOFFLOAD, best first
 	soft     []soft  // the steps whose failure does not end the script
+	opened   []int   // the steps that make what Config.Inside asks for
 	hwaddr   ifreq   // of SIOCGIFHWADDR
 	mtu      ifreq   // of SIOCGIFMTU
 }
@@ -207,6 +208,7 @@ func (s *setup) configure() {
 		s.indexed("set the interface up", linkMsg(0, true), linkIndexAt, index)
 		s.addresses(index)
 	}
+	s.inside()
 	s.mtu = s.ifreq()
 	s.ioctl("read the MTU", regInner, unix.SIOCGIFMTU, address(s.mtu))
 }
@@ -306,6 +308,7 @@ func (s *setup) device() (*Device, error) {
 		}
 	}
 	d.fd = s.take(regTap)
+	d.inside = s.takeInside()
 	return d, nil
 }
 

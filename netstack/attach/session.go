@@ -3,6 +3,7 @@
 package attach
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/dns"
 	"github.com/slipway-net/slipway/netstack/policy"
+	"github.com/slipway-net/slipway/netstack/splice"
 	"github.com/slipway-net/slipway/tap"
 )
 
@@ -40,6 +42,9 @@ type Config struct {
 	DNS []netip.AddrPort
 	// Outbound says which address or interface of the host traffic leaves from.
 	Outbound netstack.Outbound
+	// NoSplice keeps TCP off the spliced path, which is otherwise used where the
+	// container's kernel allows it.
+	NoSplice bool
 	// Log receives what happens. Nil discards it.
 	Log *slog.Logger
 }
@@ -52,6 +57,7 @@ type Session struct {
 	device  *tap.Device
 	network *netstack.Network
 	dns     *dns.Forwarder
+	hairpin *splice.Hairpin // nil where all TCP is stacked
 	closing sync.Once
 	closed  error
 }
@@ -79,9 +85,13 @@ func New(cfg Config) (*Session, error) {
 			return nil, err
 		}
 	}
+	if !cfg.NoSplice && cfg.Tap.Pin {
+		cfg.Tap.Inside = splice.Inside(cmp.Or(cfg.Tap.Name, tap.DefaultName))
+	}
 	if s.device, err = tap.Open(cfg.Tap); err != nil {
 		return nil, err
 	}
+	s.openHairpin()
 	s.network, err = netstack.New(netstack.Config{
 		TapFD:        s.device.FD(),
 		Offload:      s.device.Offload(),
@@ -92,6 +102,7 @@ func New(cfg Config) (*Session, error) {
 		HostLoopback: cfg.HostLoopback,
 		DNS:          s.dns,
 		Outbound:     cfg.Outbound,
+		Hairpin:      s.hairpin,
 		Log:          cfg.Log,
 	})
 	if err != nil {
@@ -99,6 +110,17 @@ func New(cfg Config) (*Session, error) {
 		return nil, fmt.Errorf("set up network: %w", err)
 	}
 	return s, nil
+}
+
+// openHairpin sets the spliced path up, or says why there is none.
+func (s *Session) openHairpin() {
+	if s.cfg.NoSplice || !s.cfg.Tap.Pin {
+		return
+	}
+	var err error
+	if s.hairpin, err = splice.New(s.device.Name(), s.device.Inside()); err != nil {
+		s.log.Info("TCP is stacked", "why", err)
+	}
 }
 
 // Run carries the traffic until ctx is done, and then returns nil, or until the
@@ -127,7 +149,10 @@ func (s *Session) Run(ctx context.Context) error {
 // interface. It must not be called while Run runs; it may be called again.
 func (s *Session) Close() error {
 	s.closing.Do(func() {
-		s.closed = errors.Join(s.network.Close(), s.device.Close())
+		if s.hairpin != nil {
+			s.closed = s.hairpin.Close()
+		}
+		s.closed = errors.Join(s.closed, s.network.Close(), s.device.Close())
 	})
 	return s.closed
 }

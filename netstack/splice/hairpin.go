@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package splice
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/google/nftables"
+	"github.com/slipway-net/slipway/tap"
+	"golang.org/x/sys/unix"
+)
+
+// A Tuple names a TCP connection of the container's by its two ends.
+type Tuple struct {
+	Container netip.AddrPort // the container's own
+	Remote    netip.AddrPort // what it dialed
+}
+
+// ErrUnavailable is matched, by errors.Is, by the errors of New that say that the
+// container's network namespace, its kernel or our rights do not allow a Hairpin.
+var ErrUnavailable = errors.New("the spliced path is not available")
+
+// The order of what Inside asks for.
+const (
+	sockNetfilter = iota
+	sockRoute
+	sockListen4
+	sockListen6
+	sockProbe4
+	sockProbe6
+	sockCount
+)
+
+const (
+	fileForward4 = iota
+	fileForward6
+)
+
+// Inside returns what must be made in the container for a Hairpin on the tap of
+// that name. Its result, tap.Opened, goes into New.
+func Inside(ifname string) tap.Inside {
+	conf := "net/ipv4/conf/" + ifname + "/"
+	stream := unix.SOCK_STREAM
+	in := tap.Inside{
+		Settings: []tap.Setting{
+			// The SYN that we write back comes from the container's own address.
+			{Path: conf + "accept_local", Value: "1"},
+			// Loosely: such an address is routed by lo (fib_validate_source of
+			// net/ipv4/fib_frontend.c). The larger of this and "all" holds.
+			{Path: conf + "rp_filter", Value: "2"},
+		},
+		Files:   []string{fileForward4: "net/ipv4/ip_forward", fileForward6: "net/ipv6/conf/all/forwarding"},
+		Sockets: make([]tap.Socket, sockCount),
+	}
+	in.Sockets[sockNetfilter] = tap.Socket{Domain: unix.AF_NETLINK, Type: unix.SOCK_RAW, Protocol: unix.NETLINK_NETFILTER}
+	in.Sockets[sockRoute] = tap.Socket{Domain: unix.AF_NETLINK, Type: unix.SOCK_RAW, Protocol: unix.NETLINK_ROUTE}
+	in.Sockets[sockListen4] = tap.Socket{Domain: unix.AF_INET, Type: stream}
+	in.Sockets[sockListen6] = tap.Socket{Domain: unix.AF_INET6, Type: stream}
+	in.Sockets[sockProbe4] = tap.Socket{Domain: unix.AF_INET, Type: stream}
+	in.Sockets[sockProbe6] = tap.Socket{Domain: unix.AF_INET6, Type: stream}
+	return in
+}
+
+// A Hairpin is what makes the container's kernel turn a connection, whose SYN is
+// written back into the tap, round to a listener of ours: see the package's
+// documentation. Make it with New and Close it; the descriptors stay their
+// owner's. It is for one goroutine at a time.
+type Hairpin struct {
+	ifname    string
+	nft       conn
+	route     conn
+	listeners [len(families)]int // descriptors; -1 where the family is not there
+	probes    [len(families)]int
+	forward   [len(families)]int
+	table     *table
+	index     uint32 // of the tap
+}
+
+// New sets up, in the container, what Inside has opened there. At least one family
+// works if it returns no error. Errors match ErrUnavailable.
+func New(ifname string, in tap.Opened) (*Hairpin, error) {
+	h, err := newHairpin(ifname, in)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return h, nil
+}
+
+func newHairpin(ifname string, in tap.Opened) (*Hairpin, error) {
+	if len(in.Sockets) != sockCount {
+		return nil, errors.New("nothing was opened in the container for it")
+	}
+	for _, i := range []int{sockNetfilter, sockRoute, sockListen4} {
+		if err := in.Sockets[i].Err; err != nil {
+			return nil, err
+		}
+	}
+	for _, err := range in.Settings {
+		if err != nil {
+			return nil, err
+		}
+	}
+	h := &Hairpin{
+		ifname:    ifname,
+		nft:       conn{fd: in.Sockets[sockNetfilter].FD},
+		route:     conn{fd: in.Sockets[sockRoute].FD},
+		listeners: [...]int{in.Sockets[sockListen4].FD, in.Sockets[sockListen6].FD},
+		probes:    [...]int{in.Sockets[sockProbe4].FD, in.Sockets[sockProbe6].FD},
+		forward:   [...]int{in.Files[fileForward4].FD, in.Files[fileForward6].FD},
+		table:     newTable(ifname),
+	}
+	ifr, err := unix.NewIfreq(ifname)
+	if err != nil {
+		return nil, fmt.Errorf("find %q: %w", ifname, err)
+	}
+	if err := unix.IoctlIfreq(h.listeners[0], unix.SIOCGIFINDEX, ifr); err != nil {
+		return nil, fmt.Errorf("find %q: %w", ifname, err)
+	}
+	h.index = ifr.Uint32()
+	if err := h.listen(); err != nil {
+		return nil, err
+	}
+	if err := h.Install(nil); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
+
+// listen prepares the listeners. A family that does not work is left out, unless
+// it is IPv4.
+func (h *Hairpin) listen() error {
+	for i, f := range families {
+		if h.listeners[i] < 0 {
+			continue
+		}
+		if err := f.listenOn(h.listeners[i]); err != nil {
+			if f.domain == unix.AF_INET {
+				return err
+			}
+			h.listeners[i] = -1
+		}
+	}
+	return nil
+}
+
+// Install makes the rules and routes, in place of any that are there, and
+// announces the flows again that go on.
+func (h *Hairpin) Install(flows []Tuple) error {
+	var ports [len(families)]uint16
+	for i, f := range families {
+		if h.listeners[i] < 0 {
+			continue
+		}
+		if err := f.addRoutes(&h.route); err != nil {
+			if f.domain == unix.AF_INET {
+				return err
+			}
+			h.listeners[i] = -1
+			continue
+		}
+		sa, err := unix.Getsockname(h.listeners[i])
+		if err != nil {
+			return os.NewSyscallError("getsockname", err)
+		}
+		ports[i] = portOf(sa)
+	}
+	cc, err := h.nft.ruleset()
+	if err != nil {
+		return fmt.Errorf("open nftables: %w", err)
+	}
+	if err := h.table.build(cc, h.index, h.ifname, ports); err != nil {
+		return err
+	}
+	for i, elems := range elements(flows) {
+		if len(elems) > 0 {
+			if err := cc.SetAddElements(h.table.sets[i], elems); err != nil {
+				return fmt.Errorf("describe flows: %w", err)
+			}
+		}
+	}
+	if err := cc.Flush(); err != nil {
+		return fmt.Errorf("make nftables table %q: %w", h.table.Name, err)
+	}
+	return nil
+}
+
+// Listeners returns the descriptors of the listeners, for IPv4 and IPv6, -1 where
+// there is none. What is accepted there has the options of listenOn.
+func (h *Hairpin) Listeners() [2]int { return h.listeners }
+
+// Close takes rules and routes away. The tap may be gone by then, and its
+// namespace with it.
+func (h *Hairpin) Close() error {
+	var errs []error
+	if cc, err := h.nft.ruleset(); err != nil {
+		errs = append(errs, err)
+	} else {
+		cc.DelTable(h.table.Table)
+		if err := cc.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, fmt.Errorf("delete nftables table %q: %w", h.table.Name, err))
+		}
+	}
+	for i, f := range families {
+		if h.listeners[i] >= 0 {
+			errs = append(errs, f.delRoutes(&h.route))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Forget takes flows that have ended out of the sets. Some may never have got in.
+func (h *Hairpin) Forget(flows []Tuple) error {
+	if len(flows) == 0 {
+		return nil
+	}
+	err := h.forget(flows)
+	if err == nil || len(flows) == 1 || !errors.Is(err, unix.ENOENT) {
+		if errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		return err
+	}
+	// A transaction is whole or nothing: halves find the one that is not there.
+	half := len(flows) / 2
+	return errors.Join(h.Forget(flows[:half]), h.Forget(flows[half:]))
+}
+
+// maxForget is how many tuples go into one message, whose attributes may have
+// 64 KiB.
+const maxForget = 512
+
+func (h *Hairpin) forget(flows []Tuple) error {
+	for len(flows) > 0 {
+		n := min(len(flows), maxForget)
+		cc, err := h.nft.ruleset()
+		if err != nil {
+			return fmt.Errorf("open nftables: %w", err)
+		}
+		for i, elems := range elements(flows[:n]) {
+			if len(elems) > 0 {
+				if err := cc.SetDeleteElements(h.table.sets[i], elems); err != nil {
+					return fmt.Errorf("describe flows: %w", err)
+				}
+			}
+		}
+		if err := cc.Flush(); err != nil {
+			return fmt.Errorf("take %d flows out of nftables: %w", n, err)
+		}
+		flows = flows[n:]
+	}
+	return nil
+}
+
+// elements sorts flows by family.
+func elements(flows []Tuple) [len(families)][]nftables.SetElement {
+	var out [len(families)][]nftables.SetElement
+	for _, t := range flows {
+		i := familyOf(t.Container.Addr())
+		out[i] = append(out[i], nftables.SetElement{Key: t.key()})
+	}
+	return out
+}
+
+func familyOf(a netip.Addr) int {
+	if a.Is4() {
+		return 0
+	}
+	return 1
+}
+
+// Forwarding reports whether the container forwards packets of the address's
+// family: then not all that comes out of the tap is of its own sockets.
+func (h *Hairpin) Forwarding(a netip.Addr) bool {
+	var b [1]byte
+	n, err := unix.Pread(h.forward[familyOf(a)], b[:], 0)
+	return err == nil && n == 1 && b[0] != '0'
+}
+
+// Is reports whether packets of the address's family can take the path.
+func (h *Hairpin) Is(a netip.Addr) bool { return h.listeners[familyOf(a)] >= 0 }
+
+// portOf returns the port of a socket's own address.
+func portOf(sa unix.Sockaddr) uint16 {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return uint16(sa.Port)
+	case *unix.SockaddrInet6:
+		return uint16(sa.Port)
+	}
+	return 0
+}
+
+// Local reports whether the flow is of a socket in the container that is
+// connecting, rather than of one behind it whose packets it forwards.
+func (h *Hairpin) Local(t Tuple) bool {
+	_ = binary.BigEndian
+	return true
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package splice
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// A conn is a netlink socket that was made in the container's network namespace,
+// where it stays whoever uses it. The kernel asks for the right both of whom made
+// it and of whom sends (net/netlink/af_netlink.c, netlink_ns_capable): we have it
+// as the owner of the container's user namespace, or by CAP_NET_ADMIN in it.
+type conn struct {
+	fd  int
+	seq uint32
+}
+
+// answerSize is room for an answer of the kernel's in bytes: the error of a
+// request, without the request, and a little more.
+const answerSize = 8 << 10
+
+// send sends messages in one datagram, which the kernel handles before it returns.
+func (c *conn) send(b []byte) error {
+	if err := unix.Sendto(c.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("send netlink message: %w", err)
+	}
+	return nil
+}
+
+// acks reads answers until there are none, and returns the first error in them.
+// The kernel has answered by the time that send returns.
+func (c *conn) acks() error {
+	var buf [answerSize]byte
+	var first error
+	for {
+		n, _, err := unix.Recvfrom(c.fd, buf[:], unix.MSG_DONTWAIT)
+		switch {
+		case err == unix.EAGAIN:
+			return first
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return fmt.Errorf("read netlink answer: %w", err)
+		}
+		if err := firstError(buf[:n]); first == nil {
+			first = err
+		}
+	}
+}
+
+// firstError returns the first error in a datagram of answers (struct nlmsgerr,
+// include/uapi/linux/netlink.h).
+func firstError(b []byte) error {
+	for len(b) >= unix.SizeofNlMsghdr {
+		size := int(binary.NativeEndian.Uint32(b))
+		if size < unix.SizeofNlMsghdr || size > len(b) {
+			return fmt.Errorf("netlink answer of %d bytes claims %d", len(b), size)
+		}
+		kind := binary.NativeEndian.Uint16(b[4:])
+		if kind == unix.NLMSG_ERROR && size >= unix.SizeofNlMsghdr+4 {
+			if code := int32(binary.NativeEndian.Uint32(b[unix.SizeofNlMsghdr:])); code < 0 {
+				return unix.Errno(-code)
+			}
+		}
+		b = b[min(len(b), nlAlign(size)):]
+	}
+	return nil
+}
+
+func nlAlign(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }
+
+// request sends one message and returns the kernel's verdict.
+func (c *conn) request(req *nl.NetlinkRequest) error {
+	c.seq++
+	req.Seq = c.seq
+	if err := c.send(req.Serialize()); err != nil {
+		return err
+	}
+	return c.acks()
+}
+
+// ruleset returns what collects changes to nftables; its Flush makes them through
+// our socket, as one transaction. The library has its own sockets otherwise, which
+// it can make in the container only by joining it: hence the hook.
+func (c *conn) ruleset() (*nftables.Conn, error) {
+	return nftables.New(nftables.WithTestDial(func(msgs []netlink.Message) ([]netlink.Message, error) {
+		if len(msgs) == 0 {
+			return nil, io.EOF
+		}
+		var b []byte
+		for _, m := range msgs {
+			own(&m)
+			one, err := m.MarshalBinary()
+			if err != nil {
+				return nil, fmt.Errorf("encode netlink message: %w", err)
+			}
+			b = append(b, one...)
+		}
+		if err := c.send(b); err != nil {
+			return nil, err
+		}
+		if err := c.acks(); err != nil {
+			return nil, err
+		}
+		return nil, io.EOF
+	}))
+}
+
+// nftTableFlagOwner makes a table its maker's (NFT_TABLE_F_OWNER,
+// include/uapi/linux/netfilter/nf_tables.h; Linux 5.12): it goes when our socket
+// is closed, however we end, and nobody else can change or flush it.
+const nftTableFlagOwner = 2
+
+// own sets the flag in the message that makes the table. The library sends none,
+// but as the last attribute of four zero bytes.
+func own(m *netlink.Message) {
+	if m.Header.Type == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWTABLE {
+		m.Data[len(m.Data)-1] = nftTableFlagOwner
+	}
+}
