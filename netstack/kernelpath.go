@@ -17,13 +17,14 @@ import (
 // it at the moment, what waits to be accepted, and what has ended. It belongs to
 // the loop.
 type kernelPath struct {
-	n       *Network
-	hairpin *splice.Hairpin // nil: there is none
-	pool    splice.Pool
-	tokens  [2]loop.Token
-	ways    [2]familyPath // IPv4, IPv6
-	turning map[tuple]*tcpFlow
-	ended   map[tuple]struct{} // their tuples are still in the kernel's set
+	n         *Network
+	hairpin   *splice.Hairpin // nil: there is none
+	pool      splice.Pool
+	tokens    [2]loop.Token
+	ways      [2]familyPath // IPv4, IPv6
+	noForward bool          // there can be no rules for forwarded flows
+	turning   map[tuple]*tcpFlow
+	ended     map[tuple]struct{} // their tuples are still in the kernel's set
 }
 
 // familyPath is the state of the spliced path for one IP version.
@@ -166,7 +167,20 @@ func (k *kernelPath) takes(f *tcpFlow) bool {
 		return false
 	}
 	a := f.key.container.Addr()
-	return k.ways[familyIndex(a)].state == pathOpen && !k.hairpin.Forwarding(a)
+	return k.ways[familyIndex(a)].state == pathOpen && (!k.hairpin.Forwards(a) || k.forward())
+}
+
+// forward reports whether forwarded flows may take the path.
+func (k *kernelPath) forward() bool {
+	if k.noForward {
+		return false
+	}
+	if err := k.hairpin.Forward(); err != nil {
+		k.noForward = true
+		k.n.log.Warn("TCP is stacked while the container forwards", "why", err)
+		return false
+	}
+	return true
 }
 
 // isProbe reports whether the SYN is our own probe's, and if so turns it round.
@@ -215,6 +229,7 @@ func (k *kernelPath) accept(i int) bool {
 		k.opened(i)
 	default:
 		// Nobody announced it.
+		k.n.log.Debug("unannounced", "key", key)
 		resetClose(fd)
 	}
 	return true

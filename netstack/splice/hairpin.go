@@ -3,7 +3,6 @@
 package splice
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -70,14 +69,14 @@ func Inside(ifname string) tap.Inside {
 // documentation. Make it with New and Close it; the descriptors stay their
 // owner's. It is for one goroutine at a time.
 type Hairpin struct {
-	ifname    string
 	nft       conn
 	route     conn
 	listeners [len(families)]int // descriptors; -1 where the family is not there
 	probes    [len(families)]int
 	forward   [len(families)]int
-	table     *table
-	index     uint32 // of the tap
+	tables    [len(families)]*table // nil where the family is not there
+	// forwarding: the rules for what the container forwards are there.
+	forwarding bool
 }
 
 // New sets up, in the container, what Inside has opened there. At least one family
@@ -105,13 +104,11 @@ func newHairpin(ifname string, in tap.Opened) (*Hairpin, error) {
 		}
 	}
 	h := &Hairpin{
-		ifname:    ifname,
 		nft:       conn{fd: in.Sockets[sockNetfilter].FD},
 		route:     conn{fd: in.Sockets[sockRoute].FD},
 		listeners: [...]int{in.Sockets[sockListen4].FD, in.Sockets[sockListen6].FD},
 		probes:    [...]int{in.Sockets[sockProbe4].FD, in.Sockets[sockProbe6].FD},
 		forward:   [...]int{in.Files[fileForward4].FD, in.Files[fileForward6].FD},
-		table:     newTable(ifname),
 	}
 	ifr, err := unix.NewIfreq(ifname)
 	if err != nil {
@@ -120,9 +117,10 @@ func newHairpin(ifname string, in tap.Opened) (*Hairpin, error) {
 	if err := unix.IoctlIfreq(h.listeners[0], unix.SIOCGIFINDEX, ifr); err != nil {
 		return nil, fmt.Errorf("find %q: %w", ifname, err)
 	}
-	h.index = ifr.Uint32()
-	if err := h.listen(); err != nil {
-		return nil, err
+	for i, f := range families {
+		if h.tables[i], err = f.prepare(h.listeners[i], ifname, ifr.Uint32()); err != nil && f.domain == unix.AF_INET {
+			return nil, err
+		}
 	}
 	if err := h.Install(nil); err != nil {
 		return nil, errors.Join(err, h.Close())
@@ -130,84 +128,90 @@ func newHairpin(ifname string, in tap.Opened) (*Hairpin, error) {
 	return h, nil
 }
 
-// listen prepares the listeners. A family that does not work is left out, unless
-// it is IPv4.
-func (h *Hairpin) listen() error {
-	for i, f := range families {
-		if h.listeners[i] < 0 {
+// prepare makes the socket a listener and describes the table to go with it.
+func (f family) prepare(listener int, ifname string, ifindex uint32) (*table, error) {
+	if err := f.listenOn(listener); err != nil {
+		return nil, err
+	}
+	sa, err := unix.Getsockname(listener)
+	if err != nil {
+		return nil, os.NewSyscallError("getsockname", err)
+	}
+	return f.newTable(ifname, ifindex, addrPortOf(sa).Port()), nil
+}
+
+// Install makes the rules and routes, in place of any that are there, and
+// announces the flows again that go on. IPv6 is given up where it cannot be done.
+func (h *Hairpin) Install(flows []Tuple) error {
+	for i, t := range h.tables {
+		if t == nil {
 			continue
 		}
-		if err := f.listenOn(h.listeners[i]); err != nil {
-			if f.domain == unix.AF_INET {
-				return err
-			}
-			h.listeners[i] = -1
+		err := h.install(t, elements(flows)[i])
+		switch {
+		case err != nil && i == 0:
+			return err
+		case err != nil:
+			h.tables[i] = nil
 		}
 	}
 	return nil
 }
 
-// Install makes the rules and routes, in place of any that are there, and
-// announces the flows again that go on.
-func (h *Hairpin) Install(flows []Tuple) error {
-	var ports [len(families)]uint16
-	for i, f := range families {
-		if h.listeners[i] < 0 {
-			continue
-		}
-		if err := f.addRoutes(&h.route); err != nil {
-			if f.domain == unix.AF_INET {
-				return err
-			}
-			h.listeners[i] = -1
-			continue
-		}
-		sa, err := unix.Getsockname(h.listeners[i])
-		if err != nil {
-			return os.NewSyscallError("getsockname", err)
-		}
-		ports[i] = portOf(sa)
+func (h *Hairpin) install(t *table, flows []nftables.SetElement) error {
+	if err := t.addRoutes(&h.route); err != nil {
+		return err
 	}
 	cc, err := h.nft.ruleset()
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
-	if err := h.table.build(cc, h.index, h.ifname, ports); err != nil {
+	if err := t.build(cc); err != nil {
 		return err
 	}
-	for i, elems := range elements(flows) {
-		if len(elems) > 0 {
-			if err := cc.SetAddElements(h.table.sets[i], elems); err != nil {
-				return fmt.Errorf("describe flows: %w", err)
-			}
+	if h.forwarding {
+		t.forward(cc)
+	}
+	if len(flows) > 0 {
+		if err := cc.SetAddElements(t.set, flows); err != nil {
+			return fmt.Errorf("describe flows: %w", err)
 		}
 	}
 	if err := cc.Flush(); err != nil {
-		return fmt.Errorf("make nftables table %q: %w", h.table.Name, err)
+		return fmt.Errorf("make nftables table %q: %w", t.Name, err)
 	}
 	return nil
 }
 
 // Listeners returns the descriptors of the listeners, for IPv4 and IPv6, -1 where
 // there is none. What is accepted there has the options of listenOn.
-func (h *Hairpin) Listeners() [2]int { return h.listeners }
+func (h *Hairpin) Listeners() [2]int {
+	fds := h.listeners
+	for i, t := range h.tables {
+		if t == nil {
+			fds[i] = -1
+		}
+	}
+	return fds
+}
 
 // Close takes rules and routes away. The tap may be gone by then, and its
 // namespace with it.
 func (h *Hairpin) Close() error {
 	var errs []error
-	if cc, err := h.nft.ruleset(); err != nil {
-		errs = append(errs, err)
-	} else {
-		cc.DelTable(h.table.Table)
+	for _, t := range h.tables {
+		if t == nil {
+			continue
+		}
+		cc, err := h.nft.ruleset()
+		if err != nil {
+			return fmt.Errorf("open nftables: %w", err)
+		}
+		cc.DelTable(t.Table)
 		if err := cc.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
-			errs = append(errs, fmt.Errorf("delete nftables table %q: %w", h.table.Name, err))
+			errs = append(errs, fmt.Errorf("delete nftables table %q: %w", t.Name, err))
 		}
-	}
-	for i, f := range families {
-		if h.listeners[i] >= 0 {
-			errs = append(errs, f.delRoutes(&h.route))
-		}
+		errs = append(errs, t.delRoutes(&h.route))
 	}
 	return errors.Join(errs...)
 }
@@ -241,8 +245,8 @@ func (h *Hairpin) forget(flows []Tuple) error {
 			return fmt.Errorf("open nftables: %w", err)
 		}
 		for i, elems := range elements(flows[:n]) {
-			if len(elems) > 0 {
-				if err := cc.SetDeleteElements(h.table.sets[i], elems); err != nil {
+			if len(elems) > 0 && h.tables[i] != nil {
+				if err := cc.SetDeleteElements(h.tables[i].set, elems); err != nil {
 					return fmt.Errorf("describe flows: %w", err)
 				}
 			}
@@ -272,31 +276,32 @@ func familyOf(a netip.Addr) int {
 	return 1
 }
 
-// Forwarding reports whether the container forwards packets of the address's
+// Forwards reports whether the container forwards packets of the address's
 // family: then not all that comes out of the tap is of its own sockets.
-func (h *Hairpin) Forwarding(a netip.Addr) bool {
+func (h *Hairpin) Forwards(a netip.Addr) bool {
 	var b [1]byte
 	n, err := unix.Pread(h.forward[familyOf(a)], b[:], 0)
-	return err == nil && n == 1 && b[0] != '0'
+	return err != nil || n != 1 || b[0] != '0'
 }
 
-// Is reports whether packets of the address's family can take the path.
-func (h *Hairpin) Is(a netip.Addr) bool { return h.listeners[familyOf(a)] >= 0 }
-
-// portOf returns the port of a socket's own address.
-func portOf(sa unix.Sockaddr) uint16 {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return uint16(sa.Port)
-	case *unix.SockaddrInet6:
-		return uint16(sa.Port)
+// Forward makes the rules for what the container forwards, unless they are there.
+// It needs conntrack in the container's kernel.
+func (h *Hairpin) Forward() error {
+	if h.forwarding {
+		return nil
 	}
-	return 0
-}
-
-// Local reports whether the flow is of a socket in the container that is
-// connecting, rather than of one behind it whose packets it forwards.
-func (h *Hairpin) Local(t Tuple) bool {
-	_ = binary.BigEndian
-	return true
+	cc, err := h.nft.ruleset()
+	if err != nil {
+		return fmt.Errorf("open nftables: %w", err)
+	}
+	for _, t := range h.tables {
+		if t != nil {
+			t.forward(cc)
+		}
+	}
+	if err := cc.Flush(); err != nil {
+		return fmt.Errorf("add rules for forwarded flows: %w", err)
+	}
+	h.forwarding = true
+	return nil
 }

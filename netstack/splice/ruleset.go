@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -44,13 +45,16 @@ const (
 	regTuple = unix.NFT_REG32_00
 	regWork  = unix.NFT_REG32_00 + 10
 	regPort  = unix.NFT_REG32_00 + 14
+	regLen   = 4
 )
+
+// portLen is the length of a port in bytes.
+const portLen = 2
 
 // A family has what differs between IPv4 and IPv6.
 type family struct {
 	domain   int // AF_INET or AF_INET6
 	proto    byte
-	set      string
 	addrType nftables.SetDatatype
 	addrLen  uint32 // bytes
 	sourceAt uint32 // bytes from the IP header
@@ -63,94 +67,129 @@ type family struct {
 
 var families = [...]family{
 	{
-		domain: unix.AF_INET, proto: unix.NFPROTO_IPV4, set: "flows4",
+		domain: unix.AF_INET, proto: unix.NFPROTO_IPV4,
 		addrType: nftables.TypeIPAddr, addrLen: 4, sourceAt: 12, destAt: 16,
 		listen: netip.AddrFrom4([4]byte{192, 0, 0, 8}), // RFC 7600 §4.8, the dummy address
 	},
 	{
-		domain: unix.AF_INET6, proto: unix.NFPROTO_IPV6, set: "flows6",
+		domain: unix.AF_INET6, proto: unix.NFPROTO_IPV6,
 		addrType: nftables.TypeIP6Addr, addrLen: 16, sourceAt: 8, destAt: 24,
 		listen: netip.AddrFrom16([16]byte{0: 1, 15: 8}), // 100::8, RFC 6666, discard only
 	},
 }
 
-// table is our table, with its sets and chains.
+// A table is our nftables table of one family.
 type table struct {
+	family
 	*nftables.Table
-	sets [len(families)]*nftables.Set
+	set     *nftables.Set
+	ifindex uint32 // of the tap
+	port    uint16 // of our listener
 }
 
-func newTable(ifname string) *table {
-	t := &table{Table: &nftables.Table{Name: tablePrefix + ifname, Family: nftables.TableFamilyINet}}
-	for i, f := range families {
-		t.sets[i] = &nftables.Set{
-			Table: t.Table, Name: f.set, Dynamic: true, Concatenation: true, Size: setSize,
-			KeyType: nftables.MustConcatSetType(f.addrType, nftables.TypeInetService, f.addrType, nftables.TypeInetService),
-		}
+func (f family) newTable(ifname string, ifindex uint32, port uint16) *table {
+	t := &table{family: f, ifindex: ifindex, port: port}
+	t.Table = &nftables.Table{Name: tablePrefix + ifname, Family: nftables.TableFamily(f.proto)}
+	t.set = &nftables.Set{
+		Table: t.Table, Name: "flows", Dynamic: true, Concatenation: true, Size: setSize,
+		KeyType: nftables.MustConcatSetType(f.addrType, nftables.TypeInetService, f.addrType, nftables.TypeInetService),
 	}
 	return t
 }
 
 // build adds to cc what makes the table, whole, in place of one that is there.
-func (t *table) build(cc *nftables.Conn, ifindex uint32, ifname string, ports [len(families)]uint16) error {
+func (t *table) build(cc *nftables.Conn) error {
 	cc.AddTable(t.Table)
 	cc.DelTable(t.Table)
 	cc.AddTable(t.Table)
-	mangle := nftables.ChainPriorityMangle
-	out := cc.AddChain(&nftables.Chain{
-		Name: "output", Table: t.Table, Type: nftables.ChainTypeRoute,
-		Hooknum: nftables.ChainHookOutput, Priority: mangle,
-	})
-	pre := cc.AddChain(&nftables.Chain{
-		Name: "prerouting", Table: t.Table, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookPrerouting, Priority: mangle,
-	})
-	for i, f := range families {
-		if ports[i] == 0 {
-			continue
-		}
-		if err := cc.AddSet(t.sets[i], nil); err != nil {
-			return fmt.Errorf("describe set: %w", err)
-		}
-		cc.AddRule(&nftables.Rule{Table: t.Table, Chain: pre, Exprs: f.announced(ifindex, t.sets[i], ports[i])})
-		cc.AddRule(&nftables.Rule{Table: t.Table, Chain: out, Exprs: f.kept(ifindex, t.sets[i])})
+	if err := cc.AddSet(t.set, nil); err != nil {
+		return fmt.Errorf("describe set: %w", err)
 	}
+	pre := cc.AddChain(t.chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityMangle))
+	out := cc.AddChain(t.chain("output", nftables.ChainTypeRoute, nftables.ChainHookOutput, nftables.ChainPriorityMangle))
+	t.rule(cc, pre, t.announced())
+	t.rule(cc, out, t.kept())
 	return nil
+}
+
+// forward adds to cc the rules for what the container forwards.
+func (t *table) forward(cc *nftables.Conn) {
+	raw := cc.AddChain(t.chain("raw", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw))
+	t.rule(cc, raw, t.untracked())
+	t.rule(cc, &nftables.Chain{Name: "output", Table: t.Table}, t.answered())
+	t.rule(cc, &nftables.Chain{Name: "prerouting", Table: t.Table}, forwarded())
+}
+
+func (t *table) chain(name string, kind nftables.ChainType, hook *nftables.ChainHook, prio *nftables.ChainPriority) *nftables.Chain {
+	return &nftables.Chain{Name: name, Table: t.Table, Type: kind, Hooknum: hook, Priority: prio}
+}
+
+func (t *table) rule(cc *nftables.Conn, c *nftables.Chain, exprs []expr.Any) {
+	cc.AddRule(&nftables.Rule{Table: t.Table, Chain: c, Exprs: exprs})
 }
 
 // announced is the rule for a SYN that we write into the tap: its flow is noted,
 // and our listener gets it.
-func (f family) announced(ifindex uint32, s *nftables.Set, port uint16) []expr.Any {
-	exprs := f.tcp(expr.MetaKeyIIF, ifindex)
-	exprs = append(exprs, synOnly(expr.CmpOpEq)...)
-	exprs = append(exprs, f.tuple()...)
-	return append(exprs,
-		&expr.Dynset{SrcRegKey: regTuple, SetName: s.Name, SetID: s.ID, Operation: unix.NFT_DYNSET_OP_ADD},
-		&expr.Immediate{Register: regWork, Data: f.listen.AsSlice()},
-		&expr.Immediate{Register: regPort, Data: binary.BigEndian.AppendUint16(nil, port)},
-		&expr.TProxy{Family: f.proto, RegAddr: regWork, RegPort: regPort},
-		setMark(), setMarkTo(),
-		&expr.Verdict{Kind: expr.VerdictAccept},
-	)
+func (t *table) announced() []expr.Any {
+	return concat(
+		tcpBy(expr.MetaKeyIIF, expr.CmpOpEq, t.ifindex), flags(expr.CmpOpEq, tcpSYN), t.tuple(),
+		[]expr.Any{
+			&expr.Dynset{SrcRegKey: regTuple, SetName: t.set.Name, SetID: t.set.ID, Operation: unix.NFT_DYNSET_OP_ADD},
+			&expr.Immediate{Register: regWork, Data: t.listen.AsSlice()},
+			&expr.Immediate{Register: regPort, Data: binary.BigEndian.AppendUint16(nil, t.port)},
+			&expr.TProxy{Family: t.proto, RegAddr: regWork, RegPort: regPort},
+		},
+		setMark(), []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}})
 }
 
 // kept is the rule for what the container sends on such a flow: it stays here. A
 // SYN is another flow's, which has not been announced yet.
-func (f family) kept(ifindex uint32, s *nftables.Set) []expr.Any {
-	exprs := f.tcp(expr.MetaKeyOIF, ifindex)
-	exprs = append(exprs, f.tuple()...)
-	exprs = append(exprs, &expr.Lookup{SourceRegister: regTuple, SetName: s.Name, SetID: s.ID})
-	exprs = append(exprs, synOnly(expr.CmpOpNeq)...)
-	return append(exprs, setMark(), setMarkTo())
+func (t *table) kept() []expr.Any {
+	return concat(tcpBy(expr.MetaKeyOIF, expr.CmpOpEq, t.ifindex), t.tuple(), t.known(), flags(expr.CmpOpNeq, tcpSYN), setMark())
 }
 
-// tcp matches TCP packets of the family that come or go by the interface.
-func (f family) tcp(key expr.MetaKey, ifindex uint32) []expr.Any {
+// answered is the rule for the SYN-ACK of our listener: conntrack knows it for an
+// answer to the SYN, however that was masqueraded, and so knows the flow.
+func (t *table) answered() []expr.Any {
+	return concat(tcpBy(expr.MetaKeyOIF, expr.CmpOpEq, loopbackIndex), flags(expr.CmpOpEq, tcpSYN|tcpACK), t.reversed(), t.known(),
+		[]expr.Any{
+			&expr.Ct{Register: regWork, Key: expr.CtKeyMARK},
+			&expr.Bitwise{SourceRegister: regWork, DestRegister: regWork, Len: regLen, Mask: native(^mark), Xor: native(mark)},
+			&expr.Ct{Register: regWork, Key: expr.CtKeyMARK, SourceRegister: true},
+		})
+}
+
+// forwarded is the rule for what others behind the container send on such a flow:
+// it goes no further. What our listener gets has the source that masquerading gave
+// it, since conntrack changes that on its way in.
+func forwarded() []expr.Any {
+	return concat(tcpBy(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex),
+		[]expr.Any{
+			&expr.Ct{Register: regWork, Key: expr.CtKeyMARK},
+			&expr.Bitwise{SourceRegister: regWork, DestRegister: regWork, Len: regLen, Mask: native(mark), Xor: native(0)},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: regWork, Data: native(mark)},
+		},
+		setMark())
+}
+
+// untracked is the rule that hides our SYN from conntrack, which has seen it when
+// it went out, with another source where it was masqueraded, and would drop it for
+// the clash.
+func (t *table) untracked() []expr.Any {
+	return concat(tcpBy(expr.MetaKeyIIF, expr.CmpOpEq, t.ifindex), flags(expr.CmpOpEq, tcpSYN), []expr.Any{&expr.Notrack{}})
+}
+
+// known matches the tuples in the set.
+func (t *table) known() []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: regTuple, SetName: t.set.Name, SetID: t.set.ID}}
+}
+
+// tcpBy matches TCP packets that come or go by the interface, or, with CmpOpNeq,
+// by another.
+func tcpBy(key expr.MetaKey, op expr.CmpOp, ifindex uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: key, Register: regWork},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: regWork, Data: binaryutil.NativeEndian.PutUint32(ifindex)},
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: regWork},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: regWork, Data: []byte{f.proto}},
+		&expr.Cmp{Op: op, Register: regWork, Data: native(ifindex)},
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: regWork},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: regWork, Data: []byte{unix.IPPROTO_TCP}},
 	}
@@ -159,39 +198,45 @@ func (f family) tcp(key expr.MetaKey, ifindex uint32) []expr.Any {
 // tuple loads source, source port, destination and destination port, each at the
 // start of a register.
 func (f family) tuple() []expr.Any {
-	const regLen = 4 // bytes
+	return f.load(f.sourceAt, tcpSourceAt, f.destAt, tcpDestAt)
+}
+
+// reversed loads the same of a packet that goes the other way.
+func (f family) reversed() []expr.Any {
+	return f.load(f.destAt, tcpDestAt, f.sourceAt, tcpSourceAt)
+}
+
+func (f family) load(addr1, port1, addr2, port2 uint32) []expr.Any {
 	words := f.addrLen / regLen
-	at := uint32(regTuple)
-	load := func(base expr.PayloadBase, offset, size uint32) expr.Any {
-		e := &expr.Payload{DestRegister: at, Base: base, Offset: offset, Len: size}
-		at += max(1, size/regLen)
-		return e
-	}
-	_ = words
 	return []expr.Any{
-		load(expr.PayloadBaseNetworkHeader, f.sourceAt, f.addrLen),
-		load(expr.PayloadBaseTransportHeader, tcpSourceAt, 2),
-		load(expr.PayloadBaseNetworkHeader, f.destAt, f.addrLen),
-		load(expr.PayloadBaseTransportHeader, tcpDestAt, 2),
+		&expr.Payload{DestRegister: regTuple, Base: expr.PayloadBaseNetworkHeader, Offset: addr1, Len: f.addrLen},
+		&expr.Payload{DestRegister: regTuple + words, Base: expr.PayloadBaseTransportHeader, Offset: port1, Len: portLen},
+		&expr.Payload{DestRegister: regTuple + words + 1, Base: expr.PayloadBaseNetworkHeader, Offset: addr2, Len: f.addrLen},
+		&expr.Payload{DestRegister: regTuple + 2*words + 1, Base: expr.PayloadBaseTransportHeader, Offset: port2, Len: portLen},
 	}
 }
 
-// synOnly matches, or with CmpOpNeq does not, the first packet of a connection.
-func synOnly(op expr.CmpOp) []expr.Any {
+// flags matches packets whose flags SYN and ACK are those, or, with CmpOpNeq, are
+// not.
+func flags(op expr.CmpOp, want byte) []expr.Any {
 	return []expr.Any{
 		&expr.Payload{DestRegister: regWork, Base: expr.PayloadBaseTransportHeader, Offset: tcpFlagsAt, Len: 1},
 		&expr.Bitwise{SourceRegister: regWork, DestRegister: regWork, Len: 1, Mask: []byte{tcpSYN | tcpACK}, Xor: []byte{0}},
-		&expr.Cmp{Op: op, Register: regWork, Data: []byte{tcpSYN}},
+		&expr.Cmp{Op: op, Register: regWork, Data: []byte{want}},
 	}
 }
 
-func setMark() expr.Any {
-	return &expr.Immediate{Register: regWork, Data: binaryutil.NativeEndian.PutUint32(mark)}
+// setMark puts our mark on the packet.
+func setMark() []expr.Any {
+	return []expr.Any{
+		&expr.Immediate{Register: regWork, Data: native(mark)},
+		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: regWork},
+	}
 }
 
-func setMarkTo() expr.Any {
-	return &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: regWork}
-}
+func native(v uint32) []byte { return binaryutil.NativeEndian.PutUint32(v) }
+
+func concat(parts ...[]expr.Any) []expr.Any { return slices.Concat(parts...) }
 
 // key returns the tuple as an element of its set.
 func (t Tuple) key() []byte {
