@@ -58,6 +58,9 @@ const (
 	// minRetry and maxRetry bound the time between probes of a closed path.
 	minRetry = time.Second
 	maxRetry = time.Minute
+	// mendEvery is the least time between two repairs on account of packets that
+	// come astray: each is a millisecond's work, which the container may cause.
+	mendEvery = 200 * time.Millisecond
 	// maxEnded is how many tuples of ended flows are left in the kernel's set
 	// before they are taken out, if that is not done by the next tick.
 	maxEnded = 4096
@@ -224,18 +227,19 @@ func (k *kernelPath) stray(key tuple) bool {
 		return false
 	}
 	k.n.count.inc(spliceMissed)
-	if i := familyOf(key.container.Addr()); k.ways[i].state == pathOpened {
+	i := familyOf(key.container.Addr())
+	if k.ways[i].state == pathOpened {
 		k.close(i, "the container has changed its rules or routes")
+	}
+	if k.n.now-k.mended >= mendEvery {
+		k.mend()
 		k.probe(i)
 	}
 	return true
 }
 
-// mend makes the rules again, with all flows that need them, but not too often.
+// mend makes the rules again, with all flows that need them.
 func (k *kernelPath) mend() {
-	if k.mended != 0 && k.n.now-k.mended < minRetry {
-		return
-	}
 	k.mended = k.n.now
 	var names []splice.Tuple
 	for _, flows := range []map[tuple]*tcpFlow{k.live, k.turning} {
