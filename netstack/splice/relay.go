@@ -125,7 +125,9 @@ func (r *Relay) move(which int) (more bool, errno unix.Errno) {
 		}
 		if end {
 			w.done = true
-			_ = unix.Shutdown(dst.fd, unix.SHUT_WR) // fails only if the peer is gone, which the other way sees
+			if !r.ways[1-which].done { // else closing the socket says the same
+				_ = unix.Shutdown(dst.fd, unix.SHUT_WR) // fails only if the peer is gone, which the other way sees
+			}
 			return false, 0
 		}
 	}
