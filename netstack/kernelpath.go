@@ -33,6 +33,7 @@ type kernelPath struct {
 //	closed ──probe──> trying ──accepted──> opened ──misses, strays──> closed
 type pathOf struct {
 	state  pathState
+	tried  bool // a probe has come through before
 	broken bool // the rules are to be made again before the next probe
 	probe  tuple
 	since  time.Duration // when the probe began
@@ -52,8 +53,8 @@ const (
 const (
 	// probePort is dialed by a probe, at the gateway: discard (RFC 863).
 	probePort = 9
-	// maxMisses is how many SYNs in a row may get lost before the path is taken
-	// for broken.
+	// maxMisses is how many SYNs in a row may get lost before a probe is to say
+	// whether the path still works.
 	maxMisses = 3
 	// minRetry and maxRetry bound the time between probes of a closed path.
 	minRetry = time.Second
@@ -179,8 +180,10 @@ func (k *kernelPath) close(i int, why string) {
 func (k *kernelPath) open(i int) {
 	w := &k.ways[i]
 	k.hairpin.ProbeDone(i)
-	*w = pathOf{state: pathOpened, wait: minRetry}
-	k.n.log.Info("TCP is spliced", "family", familyNames[i])
+	if w.broken || !w.tried {
+		k.n.log.Info("TCP is spliced", "family", familyNames[i])
+	}
+	*w = pathOf{state: pathOpened, tried: true, wait: minRetry}
 }
 
 // takes reports whether a flow whose host has connected may take the path. While
@@ -282,12 +285,23 @@ func (k *kernelPath) accept(i int) bool {
 	return true
 }
 
-// missed notes that a SYN that was turned round has not come to be accepted.
+// missed notes that a SYN that was turned round has not come to be accepted. The
+// container may just not want the connection any more; a probe tells.
 func (k *kernelPath) missed(a netip.Addr) {
 	k.n.count.inc(spliceMissed)
-	w := &k.ways[familyOf(a)]
+	i := familyOf(a)
+	w := &k.ways[i]
 	if w.misses++; w.misses >= maxMisses && w.state == pathOpened {
-		k.close(familyOf(a), "connections through it are no longer made")
+		w.misses = 0
+		k.probe(i)
+	}
+}
+
+// leave takes a tuple out of the kernel's set at once, if it is there: a flow of
+// that name is about to be stacked.
+func (k *kernelPath) leave(key tuple) {
+	if _, ok := k.ended[key]; ok {
+		k.forgetEnded()
 	}
 }
 

@@ -186,6 +186,7 @@ func (f *tcpFlow) failed(err error) {
 func (f *tcpFlow) shake() {
 	t := f.table
 	f.state, f.last = shaking, t.n.now
+	t.kernel.leave(f.key)
 	syn := f.syn
 	f.syn = nil
 	t.mu.Lock()
