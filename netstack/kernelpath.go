@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/slipway-net/slipway/netstack/loop"
+	"github.com/slipway-net/slipway/netstack/relay"
 	"github.com/slipway-net/slipway/netstack/splice"
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +18,7 @@ import (
 type kernelPath struct {
 	n         *Network
 	hairpin   *splice.Hairpin // nil: there is none
-	pool      splice.Pool
+	pool      relay.Pool
 	tokens    [2]loop.Token
 	ways      [2]pathOf // IPv4, IPv6
 	noForward bool      // there can be no rules for forwarded flows
