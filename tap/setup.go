@@ -297,7 +297,7 @@ func (s *setup) explain(err error) error {
 // device reads the results.
 func (s *setup) device() (*Device, error) {
 	d := &Device{
-		target: s.cfg.Target, name: s.cfg.Name, file: s.ns.file, way: s.way,
+		target: s.cfg.Target, name: s.cfg.Name, file: s.ns.file, way: s.way, granted: s.ns.granted,
 		mtu: s.mtu.int32(), mac: s.hwaddr.mac(),
 	}
 	if s.cfg.MAC != nil {
