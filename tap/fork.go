@@ -29,7 +29,7 @@ const (
 // Sizes of what a script may hold.
 const (
 	maxSteps  = 96
-	arenaSize = 12 << 10 // bytes for all buffers of a script
+	arenaSize = 24 << 10 // bytes for all buffers of a script
 )
 
 // shared is the memory that the child and the parent have in common: a mapping
