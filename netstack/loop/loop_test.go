@@ -13,7 +13,7 @@ import (
 )
 
 // start runs a loop for the length of the test and fails the test if Run does.
-func start(t *testing.T) *loop.Loop {
+func start(t testing.TB) *loop.Loop {
 	t.Helper()
 	l, err := loop.New()
 	if err != nil {
@@ -41,7 +41,7 @@ func on(l *loop.Loop, f func()) {
 	<-done
 }
 
-func pipe(t *testing.T) (r, w int) {
+func pipe(t testing.TB) (r, w int) {
 	t.Helper()
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
