@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -111,7 +113,7 @@ func BenchmarkTCPConnection(b *testing.B) {
 			r := newRig(b, options{own: true, quiet: true, mtu: 65520})
 			l, dst := listen(b, netip.MustParseAddr("127.0.0.1"), r.plan.V4.Gateway)
 			go serveBytes(l)
-			c := handmade{rig: r, dst: dst, conns: make(map[uint16]*handmadeConn)}
+			c := newHandmade(b, r, dst)
 			b.ReportAllocs()
 			done := reportCPU(b)
 			for b.Loop() {
@@ -154,6 +156,7 @@ type handmade struct {
 	dst   netip.AddrPort
 	port  uint16
 	conns map[uint16]*handmadeConn
+	raw   syscall.RawConn // of the link's descriptor, to wait as other goroutines do
 	in    rx
 	seg   [header.TCPMinimumSize + 4 + 1]byte
 }
@@ -167,6 +170,17 @@ type handmadeConn struct {
 // firstPort is the lowest port that a handmade container connects from.
 const firstPort = 1024
 
+func newHandmade(b *testing.B, r *rig, dst netip.AddrPort) *handmade {
+	b.Helper()
+	fd, err := unix.FcntlInt(uintptr(r.link.fd), unix.F_DUPFD_CLOEXEC, 0)
+	must(b, err)
+	file := os.NewFile(uintptr(fd), "link")
+	b.Cleanup(func() { file.Close() })
+	raw, err := file.SyscallConn()
+	must(b, err)
+	return &handmade{rig: r, dst: dst, conns: make(map[uint16]*handmadeConn), raw: raw}
+}
+
 func (h *handmade) open() {
 	for h.port = max(firstPort, h.port+1); h.conns[h.port] != nil; h.port = max(firstPort, h.port+1) {
 	}
@@ -178,11 +192,12 @@ func (h *handmade) open() {
 
 // step takes one frame and answers it.
 func (h *handmade) step(b *testing.B) {
-	n, errno := h.rig.link.read(&h.in)
-	if errno == unix.EAGAIN {
-		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(h.rig.link.fd), Events: unix.POLLIN}}, -1)
-		return
-	}
+	var n int
+	var errno unix.Errno
+	must(b, h.raw.Read(func(uintptr) bool {
+		n, errno = h.rig.link.read(&h.in)
+		return errno != unix.EAGAIN
+	}))
 	p, ok := parsePacket(h.in.head.AsSlice()[ethernetLen:min(n, headLen)], nil)
 	if errno != 0 || !ok || p.proto != protoTCP {
 		return

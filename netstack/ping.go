@@ -225,7 +225,7 @@ func (t *pingTable) close(f *pingFlow) {
 	unix.Close(f.fd)
 	t.idle.Remove(f.element)
 	delete(t.flows, f.container)
-	t.n.logFlow("flow closed", f.info())
+	t.n.logFlow("flow closed", f.info)
 }
 
 func (t *pingTable) infos(fs []FlowInfo) []FlowInfo {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/slipway-net/slipway/netstack/loop"
@@ -38,6 +39,8 @@ const (
 	// flow: as long as Linux gives a socket that nobody holds any more
 	// (tcp_orphan_retries of tcp(7)).
 	orphanTimeout = 100 * time.Second
+	// maxWaiting is how many goroutines wait for a handshake to do.
+	maxWaiting = 64
 	// dnsPort is where the plan's resolver address answers.
 	dnsPort = 53
 )
@@ -58,6 +61,9 @@ type tcpTable struct {
 	shaking map[tuple]*tcpFlow // SYN given to gVisor, flow not yet accepted
 	ready   []*tcpFlow         // gVisor has news of them
 	drainer func()             // drain, as one value
+
+	handshakes chan *tcp.ForwarderRequest // to a goroutine that waits for one
+	waiting    atomic.Int32               // how many do
 }
 
 func (t *tcpTable) init(n *Network) {
@@ -65,6 +71,7 @@ func (t *tcpTable) init(n *Network) {
 	t.flows = make(map[tuple]*tcpFlow)
 	t.perHost = make(map[netip.Addr]int)
 	t.shaking = make(map[tuple]*tcpFlow)
+	t.handshakes = make(chan *tcp.ForwarderRequest)
 	t.drainer = t.drain
 }
 
@@ -103,7 +110,7 @@ func (t *tcpTable) syn(p *packet, l3 []byte, key tuple, isn uint32) {
 			f.keepSYN(isn, l3, p.rest)
 			return
 		case f.isn == isn || f.state == shaking:
-			n.inject(append(append([]byte(nil), l3...), p.rest...), p.src.Is6())
+			n.inject(append(append([]byte(nil), l3...), p.rest...))
 			return
 		}
 		// The port is used anew while the flow that had it before is still dying.
@@ -139,8 +146,39 @@ func (t *tcpTable) syn(p *packet, l3 []byte, key tuple, isn uint32) {
 }
 
 // forwarded is called by gVisor, on a goroutine of its own, for a SYN whose flow
-// has its host connection.
+// has its host connection. A goroutine that has done it before has the stack for
+// it, which a new one would have to grow, twice, by copying: that costs as much as
+// the SYN-ACK. So the new one hands the request to one that waits, or waits itself
+// when it is done.
 func (t *tcpTable) forwarded(r *tcp.ForwarderRequest) {
+	select {
+	case t.handshakes <- r:
+		return
+	default:
+	}
+	for r != nil {
+		t.shakeHands(r)
+		r = t.nextHandshake()
+	}
+}
+
+// nextHandshake waits for a request; it returns nil where enough others do.
+func (t *tcpTable) nextHandshake() *tcp.ForwarderRequest {
+	if t.waiting.Add(1) > maxWaiting {
+		t.waiting.Add(-1)
+		return nil
+	}
+	defer t.waiting.Add(-1)
+	select {
+	case r := <-t.handshakes:
+		return r
+	case <-t.n.ctx.Done():
+		return nil
+	}
+}
+
+// shakeHands answers a SYN and waits until the handshake is over.
+func (t *tcpTable) shakeHands(r *tcp.ForwarderRequest) {
 	key := tupleOf(r.ID())
 	t.mu.Lock()
 	f := t.shaking[key]
@@ -188,8 +226,8 @@ func (t *tcpTable) forget(f *tcpFlow) {
 	}
 }
 
-// expire forgets the closed flows that gVisor is done with too, and ends those
-// whose SYN it did not take.
+// expire forgets the closed flows that gVisor is done with too, ends those whose
+// SYN it did not take, and turns keep-alives on.
 func (t *tcpTable) expire() {
 	for _, f := range t.strays() {
 		t.n.count.inc(dropMalformed)
@@ -198,7 +236,12 @@ func (t *tcpTable) expire() {
 		f.state = closed
 		t.forget(f)
 	}
-	open := t.closing[:0]
+	for _, f := range t.flows {
+		if f.state == open && !f.service && !f.watched {
+			f.watch()
+		}
+	}
+	alive := t.closing[:0]
 	for _, f := range t.closing {
 		switch {
 		case f.ep == nil || !lives(f.ep):
@@ -207,11 +250,11 @@ func (t *tcpTable) expire() {
 			f.abort()
 			t.forget(f)
 		default:
-			open = append(open, f)
+			alive = append(alive, f)
 		}
 	}
-	clear(t.closing[len(open):])
-	t.closing = open
+	clear(t.closing[len(alive):])
+	t.closing = alive
 }
 
 // strays takes the flows off the list of those that shake hands whose SYN gVisor
@@ -324,7 +367,7 @@ func (n *Network) deliver(p *packet) {
 			n.rx.data = nil
 		}
 	}
-	n.give(buf, p.src.Is6())
+	n.give(buf, p)
 }
 
 // copyBreak is the payload up to which a packet is copied into a buffer of its
@@ -333,18 +376,39 @@ func (n *Network) deliver(p *packet) {
 const copyBreak = 8 << 10
 
 // inject gives a packet, from its IP header on, to gVisor.
-func (n *Network) inject(l3 []byte, v6 bool) {
-	n.give(buffer.MakeWithData(l3), v6)
+func (n *Network) inject(l3 []byte) {
+	if p, ok := parsePacket(l3, nil); ok {
+		n.give(buffer.MakeWithData(l3), &p)
+	}
 }
 
-func (n *Network) give(buf buffer.Buffer, v6 bool) {
-	proto := header.IPv4ProtocolNumber
-	if v6 {
-		proto = header.IPv6ProtocolNumber
-	}
+// give gives the TCP packet p, which lies in buf, to gVisor: to its transport layer
+// at once, where gVisor's network layer would find nothing else to do than we have
+// done already. That layer makes an address of its own of each destination, looks
+// through all of them for each packet, and costs more than TCP itself.
+func (n *Network) give(buf buffer.Buffer, p *packet) {
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buf})
-	n.link.dispatcher.DeliverNetworkPacket(proto, pkt)
-	pkt.DecRef()
+	defer pkt.DecRef()
+	proto, plain := header.IPv4ProtocolNumber, ipv4MinLen
+	if p.src.Is6() {
+		proto, plain = header.IPv6ProtocolNumber, ipv6Len
+	}
+	if n.link.transport == nil || p.header != plain || !p.dst.IsGlobalUnicast() {
+		n.link.dispatcher.DeliverNetworkPacket(proto, pkt)
+		return
+	}
+	offset := int(header.TCP(p.l4).DataOffset())
+	if offset < header.TCPMinimumSize || offset > len(p.l4) {
+		n.count.inc(dropMalformed)
+		return
+	}
+	pkt.NetworkHeader().Consume(plain)
+	pkt.Data().CapLength(p.len())
+	pkt.TransportHeader().Consume(offset)
+	pkt.NetworkProtocolNumber, pkt.TransportProtocolNumber = proto, header.TCPProtocolNumber
+	pkt.NICID = nicID
+	pkt.RXChecksumValidated = n.link.Capabilities()&stack.CapabilityRXChecksumOffload != 0
+	n.link.transport.DeliverTransportPacket(header.TCPProtocolNumber, pkt)
 }
 
 // serveDNS answers DNS over TCP on an accepted endpoint until the container or

@@ -246,7 +246,7 @@ func (t *udpTable) close(f *udpFlow) {
 	unix.Close(f.fd)
 	t.idle.Remove(f.element)
 	delete(t.flows, f.key)
-	n.logFlow("flow closed", f.info())
+	n.logFlow("flow closed", f.info)
 }
 
 func (t *udpTable) infos(fs []FlowInfo) []FlowInfo {
