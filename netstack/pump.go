@@ -105,6 +105,7 @@ func (f *tcpFlow) moveUp() (more bool) {
 			f.canWrite = false
 		}
 		p.discard.left = n
+		f.table.n.link.acks.passed(n) // reading may widen the window again
 		f.ep.Read(&p.discard, tcpip.ReadOptions{})
 	}
 	return true

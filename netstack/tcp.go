@@ -353,6 +353,7 @@ func (n *Network) sendReset(p *packet) {
 // in change hands, so that nothing is copied.
 func (n *Network) deliver(p *packet) {
 	size := n.frameLen
+	n.link.acks.passed(max(0, p.len()-int(header.TCP(p.l4).DataOffset())))
 	head := n.rx.head
 	n.rx.head = nil
 	head.CapLength(min(size, headLen))
