@@ -40,6 +40,12 @@
 // straight into its buffers: one copy each way besides the kernel's. A FIN is
 // passed on as a FIN, so that half-closed connections work, and a RST as a RST.
 //
+// A packet goes to gVisor's transport layer at once (Network.give): what its
+// network layer checks is checked already. Acknowledgments without data are held
+// for a moment, since what follows them carries them too (type ackHolder).
+// Keep-alives are turned on only for flows that live for a tick, and the goroutine
+// that gVisor needs for each handshake is one that has done it before.
+//
 // gVisor names an endpoint by what the container dialed (LocalAddress) and the
 // container (RemoteAddress); type tuple is the only place where that is turned
 // round.

@@ -305,3 +305,30 @@ func TestHandshakesShareGoroutines(t *testing.T) {
 	})
 	eventually(func() bool { return runtime.NumGoroutine() <= before })
 }
+
+// A flow that both ends have closed leaves the table when gVisor is done with it,
+// not with the next tick.
+func TestTCPFinishedFlowLeavesAtOnce(t *testing.T) {
+	r := newRig(t, options{})
+	f := families(r)["IPv4"]
+	const mark = 1 // what a tick sets to 0
+	untouched := 0
+	for range 20 {
+		r.on(func() { r.net.evictions = mark })
+		inside, outside := connect(t, r, f.loopback, f.gateway)
+		inside.Close()
+		outside.Close()
+		eventually(func() (empty bool) {
+			r.on(func() {
+				empty = len(r.net.tcp.flows) == 0 && len(r.net.tcp.closing) == 0
+				if empty && r.net.evictions == mark {
+					untouched++
+				}
+			})
+			return empty
+		})
+	}
+	if untouched == 0 {
+		t.Error("each of 20 flows stayed until a tick")
+	}
+}

@@ -59,6 +59,7 @@ type tcpFlow struct {
 	downDone bool        // host's FIN passed on
 	shared   bool        // has a share of the table's budget
 	watched  bool        // keep-alives are on
+	place    int         // in the table's list of those that close, from 1; 0 for none
 }
 
 // keepSYN keeps a copy of the SYN until the host has connected.
@@ -202,7 +203,7 @@ func (f *tcpFlow) accepted(ep tcpip.Endpoint, err tcpip.Error) {
 	f.ep = ep
 	t.admit(f)
 	if f.service {
-		t.closing = append(t.closing, f)
+		t.linger(f)
 		t.n.serveDNS(&f.wq, ep)
 		return
 	}
@@ -239,9 +240,9 @@ func (f *tcpFlow) NotifyEvent(waiter.EventMask) {
 	}
 }
 
-// finish closes a flow whose two directions have both ended.
+// finish closes a flow whose two directions have both ended. gVisor still tells us
+// when it is done with it.
 func (f *tcpFlow) finish() {
-	f.wq.EventUnregister(&f.entry)
 	f.ep.Close()
 	f.end("flow closed", false)
 }
@@ -260,7 +261,7 @@ func (f *tcpFlow) end(msg string, reset bool) {
 	f.closeHost(reset)
 	f.state, f.last = closed, t.n.now
 	if lives(f.ep) {
-		t.closing = append(t.closing, f)
+		t.linger(f)
 	} else {
 		t.forget(f)
 	}
