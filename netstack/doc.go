@@ -72,7 +72,7 @@
 // handshake (tcpTable.forwarded) before they post the endpoint to the loop. DNS
 // queries have a goroutine each while they wait for an answer. Packet buffers are
 // gVisor's, reference counted: deliver gives up the receive buffers, WritePacket
-// never keeps a packet.
+// keeps a packet only with a reference of its own (type ackHolder).
 //
 // # Limits
 //
