@@ -61,7 +61,7 @@ func BenchmarkUDPLookup(b *testing.B) {
 		t := &r.net.udp
 		for i := range packets {
 			src := netip.AddrPortFrom(packets[i].src, uint16(10000+i))
-			f := &udpFlow{flow: r.net.newFlow(src, netip.AddrPort{}, netip.AddrPort{}), table: t, key: udpKey{container: src}, fd: -1}
+			f := &udpFlow{mapping: mapping{flow: r.net.newFlow(src, netip.AddrPort{}, netip.AddrPort{}), fd: -1}, table: t, key: udpKey{container: src}}
 			f.element = t.idle.PushBack(f)
 			t.flows[f.key] = f
 		}
