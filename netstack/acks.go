@@ -34,6 +34,7 @@ type ackHolder struct {
 	now     time.Duration // when the turn began
 	bulk    bool          // much came in this turn
 	bytes   int           // how much: the loop's
+	began   time.Duration // now: the loop's
 }
 
 // A heldAck is an acknowledgment that is held.
@@ -56,8 +57,13 @@ const (
 	ackBulk = 4 << 10
 )
 
-// hold begins to hold, or goes on; now is the loop's time.
+// hold begins to hold, or goes on; now is the loop's time. The loop calls it for
+// each segment that gVisor may acknowledge.
 func (h *ackHolder) hold(now time.Duration) {
+	if h.holding.Load() && h.began == now {
+		return
+	}
+	h.began = now
 	h.mu.Lock()
 	h.now = now
 	h.mu.Unlock()

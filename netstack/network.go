@@ -293,7 +293,6 @@ func (n *Network) shutdown() {
 // their turn. The batch grows while frames come faster than turns, and shrinks to
 // one where each is waited for: then the read that finds no more is not made.
 func (n *Network) tapReady(ev loop.Events) {
-	n.link.acks.hold(n.now)
 	read := 0
 	for read < n.batch {
 		size, errno := n.link.read(&n.rx)

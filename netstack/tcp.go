@@ -427,6 +427,7 @@ func (n *Network) inject(l3 []byte) {
 // done already. That layer makes an address of its own of each destination, looks
 // through all of them for each packet, and costs more than TCP itself.
 func (n *Network) give(buf buffer.Buffer, p *packet) {
+	n.link.acks.hold(n.now)
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buf})
 	defer pkt.DecRef()
 	proto, plain := header.IPv4ProtocolNumber, ipv4MinLen
