@@ -79,10 +79,33 @@ func (f *tcpFlow) splice() {
 	case err != nil:
 		f.endSpliced(true)
 	case r.Done():
-		f.endSpliced(false)
+		f.finishSpliced()
 	case more:
 		f.table.n.loop.Defer(f.splice)
 	}
+}
+
+// finishSpliced closes a flow whose two directions have both ended: the host's end
+// now, the container's when its peer has read all there is. Until then what that
+// sends must go on coming to this socket, so that the tuple stays in the kernel's
+// set.
+func (f *tcpFlow) finishSpliced() {
+	f.closeHost(false)
+	s := f.spliced
+	if left, errno := outQueue(s.fd); errno == 0 && left > 0 {
+		shutdownWrite(s.fd)
+		if !over(s.fd) {
+			return // the loop tells when it is
+		}
+	}
+	f.endSpliced(false)
+}
+
+// over reports whether a socket's connection is over: acknowledged to its end, or
+// broken.
+func over(fd int) bool {
+	ti, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err != nil || ti.State == unix.BPF_TCP_CLOSE
 }
 
 // endSpliced closes both ends, with a RST to both peers if so wished.
