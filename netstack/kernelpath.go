@@ -21,8 +21,10 @@ type kernelPath struct {
 	hairpin   *splice.Hairpin // nil: there is none
 	pool      relay.Pool
 	tokens    [2]loop.Token
-	ways      [2]pathOf // IPv4, IPv6
-	noForward bool      // there can be no rules for forwarded flows
+	ways      [2]pathOf     // IPv4, IPv6
+	noForward bool          // there can be no rules for forwarded flows
+	forwards  bool          // there are
+	since     time.Duration // … and since when
 
 	turning map[tuple]*tcpFlow // their SYN was turned round
 	live    map[tuple]*tcpFlow // spliced
@@ -202,7 +204,7 @@ func (k *kernelPath) takes(f *tcpFlow) bool {
 		return false
 	}
 	a := f.key.container.Addr()
-	return k.ways[familyOf(a)].state == pathOpened && (!k.hairpin.Forwards(a) || k.forward())
+	return k.ways[familyOf(a)].state == pathOpened && (!k.hairpin.Forwards(a) || k.forward(f))
 }
 
 // descriptors is how many the flows of all kinds have, or are about to have: a
@@ -212,17 +214,22 @@ func (k *kernelPath) descriptors() int {
 	return len(t.flows) + len(k.live) + len(k.turning) + len(k.n.udp.flows) + len(k.n.ping.flows)
 }
 
-// forward reports whether forwarded flows may take the path.
-func (k *kernelPath) forward() bool {
+// forward reports whether a flow that may be a forwarded one may take the path. It
+// must not be older than the rules: conntrack does not know the SYNs that left
+// before, if nothing else had it track any.
+func (k *kernelPath) forward(f *tcpFlow) bool {
 	if k.noForward {
 		return false
 	}
-	if err := k.hairpin.Forward(); err != nil {
-		k.noForward = true
-		k.n.log.Warn("TCP is stacked while the container forwards", "why", err)
-		return false
+	if !k.forwards {
+		if err := k.hairpin.Forward(); err != nil {
+			k.noForward = true
+			k.n.log.Warn("TCP is stacked while the container forwards", "why", err)
+			return false
+		}
+		k.forwards, k.since = true, k.n.now
 	}
-	return true
+	return f.created >= k.since+tickEvery
 }
 
 // isProbe reports whether the SYN is our own probe's, and if so turns it round.

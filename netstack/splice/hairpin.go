@@ -78,6 +78,8 @@ type Hairpin struct {
 	tables    [len(families)]*table // nil where the family is not there
 	// forwarding: the rules for what the container forwards are there.
 	forwarding bool
+	// tracks: rules cannot keep packets from conntrack. There may be no conntrack.
+	tracks bool
 }
 
 // New sets up, in the container, what Inside has opened there. At least one family
@@ -166,17 +168,12 @@ func (h *Hairpin) install(t *table, flows []nftables.SetElement) error {
 	if err := t.addRoutes(&h.route); err != nil {
 		return err
 	}
-	cc, err := h.nft.ruleset()
+	err := h.make(t)
+	if err != nil && !h.tracks {
+		h.tracks = true
+		err = h.make(t)
+	}
 	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
-	}
-	if err := t.build(cc); err != nil {
-		return err
-	}
-	if h.forwarding {
-		t.forward(cc)
-	}
-	if err := cc.Flush(); err != nil {
 		return fmt.Errorf("make nftables table %q: %w", t.Name, err)
 	}
 	for some := range slices.Chunk(flows, maxElements) {
@@ -185,6 +182,16 @@ func (h *Hairpin) install(t *table, flows []nftables.SetElement) error {
 		}
 	}
 	return nil
+}
+
+// make makes the table anew.
+func (h *Hairpin) make(t *table) error {
+	return h.change(func(cc *nftables.Conn) error {
+		if h.forwarding {
+			defer t.forward(cc)
+		}
+		return t.build(cc, !h.tracks)
+	})
 }
 
 // change makes a transaction of what f describes.
@@ -288,16 +295,18 @@ func (h *Hairpin) Forward() error {
 	if h.forwarding {
 		return nil
 	}
-	cc, err := h.nft.ruleset()
-	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
+	if h.tracks {
+		return errors.New("the kernel cannot keep packets from conntrack")
 	}
-	for _, t := range h.tables {
-		if t != nil {
-			t.forward(cc)
+	err := h.change(func(cc *nftables.Conn) error {
+		for _, t := range h.tables {
+			if t != nil {
+				t.forward(cc)
+			}
 		}
-	}
-	if err := cc.Flush(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("add rules for forwarded flows: %w", err)
 	}
 	h.forwarding = true
