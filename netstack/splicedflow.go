@@ -31,6 +31,14 @@ func (f *tcpFlow) turn() {
 	k.accept(familyOf(f.key.container.Addr()))
 }
 
+// turnedBy reports whether the flow turns out to wait to be accepted, as one of the
+// next so many: then it must not be given to gVisor.
+func (f *tcpFlow) turnedBy(accepts int) bool {
+	for i := 0; i < accepts && f.state == turning && f.table.kernel.accept(familyOf(f.key.container.Addr())); i++ {
+	}
+	return f.state != turning
+}
+
 // unturned gives a flow to gVisor whose SYN was turned round in vain.
 func (f *tcpFlow) unturned() {
 	k := &f.table.kernel
@@ -164,16 +172,20 @@ func (n *Network) partial() bool {
 // turnRound writes a packet of the container's, from its IP header on, back into
 // the tap.
 func (n *Network) turnRound(l3 []byte, partial bool) {
-	ethertype, l4 := uint16(header.IPv6ProtocolNumber), ipv6Len
-	if l3[0]>>4 == 4 {
-		ethertype, l4 = uint16(header.IPv4ProtocolNumber), int(header.IPv4(l3).HeaderLength())
+	p, ok := parsePacket(l3, nil)
+	if !ok {
+		return // it was read as one
+	}
+	ethertype := uint16(header.IPv6ProtocolNumber)
+	if p.src.Is4() {
+		ethertype = uint16(header.IPv4ProtocolNumber)
 	}
 	e := &n.emit
 	e.link.putEthernet(e.buf[:], ethertype)
 	e.parts = [2][]byte{e.buf[:ethernetLen], l3}
 	var vh tap.VNetHdr
 	if partial {
-		vh = tap.VNetHdr{Flags: tap.VNetNeedsCSum, CSumStart: uint16(ethernetLen + l4), CSumOffset: header.TCPChecksumOffset}
+		vh = tap.VNetHdr{Flags: tap.VNetNeedsCSum, CSumStart: uint16(ethernetLen + p.header), CSumOffset: header.TCPChecksumOffset}
 	}
 	e.link.write(&vh, e.parts[:])
 }
