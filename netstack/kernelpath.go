@@ -43,7 +43,7 @@ type pathOf struct {
 	broken bool // the rules are to be made again before the next probe
 	told   bool // the log has it that the path is closed
 	probe  tuple
-	turned int // how often the probe's SYN has come
+	turned int           // how often the probe's SYN has come
 	since  time.Duration // when the probe began
 	retry  time.Duration // when to probe again
 	wait   time.Duration // how long to wait after the next failure
