@@ -21,13 +21,16 @@ type kernelPath struct {
 	hairpin   *splice.Hairpin // nil: there is none
 	pool      relay.Pool
 	tokens    [2]loop.Token
-	ways      [2]pathOf // IPv4, IPv6
-	noForward bool      // there can be no rules for forwarded flows
+	ways      [2]pathOf     // IPv4, IPv6
+	noForward bool          // there can be no rules for forwarded flows
+	forwards  bool          // there are
+	since     time.Duration // … and since when
 
 	turning map[tuple]*tcpFlow // their SYN was turned round
 	live    map[tuple]*tcpFlow // spliced
 	ended   map[tuple]struct{} // their tuples are still in the kernel's set
 	mended  time.Duration      // when the rules were last made again
+	lines   teller             // bounds what the log gets from us
 	limit   int                // of descriptors, above which flows are stacked
 }
 
@@ -38,7 +41,9 @@ type pathOf struct {
 	state  pathState
 	tried  bool // a probe has come through before
 	broken bool // the rules are to be made again before the next probe
+	told   bool // the log has it that the path is closed
 	probe  tuple
+	turned int           // how often the probe's SYN has come
 	since  time.Duration // when the probe began
 	retry  time.Duration // when to probe again
 	wait   time.Duration // how long to wait after the next failure
@@ -70,6 +75,11 @@ const (
 	maxEnded = 4096
 	// spareDescriptors are left for everything that is not a spliced flow.
 	spareDescriptors = 512
+	// maxAccepts is how many connections are accepted before it is another's turn.
+	maxAccepts = 64
+	// maxProbeTurns is how often the SYN of one probe is turned round: the container
+	// may forward it back to us, for ever.
+	maxProbeTurns = 4
 	// turnTimeout is how long a SYN that was turned round may take to be accepted.
 	// Where the container still wants to connect, it sends the next one sooner.
 	turnTimeout = 3 * time.Second
@@ -109,8 +119,7 @@ func (k *kernelPath) start() error {
 		k.ways[i].wait = minRetry
 		var err error
 		k.tokens[i], err = k.n.loop.Add(fd, loop.Readable|loop.Edge, loop.HandlerFunc(func(loop.Events) {
-			for k.accept(i) {
-			}
+			k.acceptAll(i)
 		}))
 		if err != nil {
 			return err
@@ -139,7 +148,7 @@ func (k *kernelPath) tick() {
 	}
 	k.forgetEnded()
 	for _, f := range k.turning {
-		if k.n.now-f.last >= turnTimeout {
+		if k.n.now-f.last >= turnTimeout && !f.turnedBy(maxAccepts) {
 			f.unturned()
 		}
 	}
@@ -172,7 +181,8 @@ func (k *kernelPath) probe(i int) {
 			w.retry = k.n.now + tickEvery // the container has no route yet
 			return
 		}
-		w.state, w.since, w.probe = pathTrying, k.n.now, tuple{container: local, remote: remote}
+		w.state, w.since, w.turned = pathTrying, k.n.now, 0
+		w.probe = tuple{container: local, remote: remote}
 	}
 }
 
@@ -181,7 +191,10 @@ func (k *kernelPath) close(i int, why string) {
 	w := &k.ways[i]
 	w.state, w.broken = pathClosed, true
 	w.retry = k.n.now + w.wait
-	k.n.log.Warn("TCP is stacked, not spliced", "family", familyNames[i], "why", why, "next try in", w.wait)
+	if k.lines.allowed(k.n.now) {
+		w.told = true
+		k.n.log.Warn("TCP is stacked, not spliced", "family", familyNames[i], "why", why, "next try in", w.wait)
+	}
 	w.wait = min(2*w.wait, maxRetry)
 }
 
@@ -189,7 +202,7 @@ func (k *kernelPath) close(i int, why string) {
 func (k *kernelPath) open(i int) {
 	w := &k.ways[i]
 	k.hairpin.ProbeDone(i)
-	if w.broken || !w.tried {
+	if w.told || !w.tried {
 		k.n.log.Info("TCP is spliced", "family", familyNames[i])
 	}
 	*w = pathOf{state: pathOpened, tried: true, wait: minRetry}
@@ -202,7 +215,7 @@ func (k *kernelPath) takes(f *tcpFlow) bool {
 		return false
 	}
 	a := f.key.container.Addr()
-	return k.ways[familyOf(a)].state == pathOpened && (!k.hairpin.Forwards(a) || k.forward())
+	return k.ways[familyOf(a)].state == pathOpened && (!k.hairpin.Forwards(a) || k.forward(f))
 }
 
 // descriptors is how many the flows of all kinds have, or are about to have: a
@@ -212,17 +225,22 @@ func (k *kernelPath) descriptors() int {
 	return len(t.flows) + len(k.live) + len(k.turning) + len(k.n.udp.flows) + len(k.n.ping.flows)
 }
 
-// forward reports whether forwarded flows may take the path.
-func (k *kernelPath) forward() bool {
+// forward reports whether a flow that may be a forwarded one may take the path. It
+// must not be older than the rules: conntrack does not know the SYNs that left
+// before, if nothing else had it track any.
+func (k *kernelPath) forward(f *tcpFlow) bool {
 	if k.noForward {
 		return false
 	}
-	if err := k.hairpin.Forward(); err != nil {
-		k.noForward = true
-		k.n.log.Warn("TCP is stacked while the container forwards", "why", err)
-		return false
+	if !k.forwards {
+		if err := k.hairpin.Forward(); err != nil {
+			k.noForward = true
+			k.n.log.Warn("TCP is stacked while the container forwards", "why", err)
+			return false
+		}
+		k.forwards, k.since = true, k.n.now
 	}
-	return true
+	return f.created >= k.since+tickEvery
 }
 
 // isProbe reports whether the SYN is our own probe's, and if so turns it round.
@@ -231,7 +249,9 @@ func (k *kernelPath) isProbe(key tuple, p *packet, l3 []byte) bool {
 	if w.probe != key {
 		return false
 	}
-	k.n.turnRound(append(append([]byte(nil), l3...), p.rest...), k.n.partial())
+	if w.turned++; w.turned <= maxProbeTurns {
+		k.n.turnRound(append(append([]byte(nil), l3...), p.rest...), k.n.partial())
+	}
 	return true
 }
 
@@ -266,10 +286,21 @@ func (k *kernelPath) mend() {
 			names = append(names, key.names())
 		}
 	}
-	if err := k.hairpin.Install(names); err != nil {
+	if err := k.hairpin.Install(names); err != nil && k.lines.allowed(k.n.now) {
 		k.n.log.Warn("the spliced path cannot be mended", "err", err)
 	}
 	clear(k.ended) // the sets are new
+}
+
+// acceptAll accepts what waits to be, some at a time: the container may connect to
+// our listener as fast as we accept.
+func (k *kernelPath) acceptAll(i int) {
+	for range maxAccepts {
+		if !k.accept(i) {
+			return
+		}
+	}
+	k.n.loop.Defer(func() { k.acceptAll(i) })
 }
 
 // accept accepts one connection, and reports whether there was one.
@@ -339,7 +370,7 @@ func (k *kernelPath) forgetEnded() {
 		flows = append(flows, key.names())
 	}
 	clear(k.ended)
-	if err := k.hairpin.Forget(flows); err != nil {
+	if err := k.hairpin.Forget(flows); err != nil && k.lines.allowed(k.n.now) {
 		k.n.log.Warn("ended flows are left in nftables", "flows", len(flows), "err", err)
 	}
 }

@@ -147,7 +147,7 @@ func (f *tcpFlow) readShort() bool {
 	}
 	if n == len(p.scratch) {
 		f.bulk = true
-	} else if !f.hungUp {
+	} else if !f.toEnd {
 		// All there was is read: what comes later is a new edge.
 		f.canRead = false
 	}

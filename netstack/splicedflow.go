@@ -31,6 +31,14 @@ func (f *tcpFlow) turn() {
 	k.accept(familyOf(f.key.container.Addr()))
 }
 
+// turnedBy reports whether the flow turns out to wait to be accepted, as one of the
+// next so many: then it must not be given to gVisor.
+func (f *tcpFlow) turnedBy(accepts int) bool {
+	for i := 0; i < accepts && f.state == turning && f.table.kernel.accept(familyOf(f.key.container.Addr())); i++ {
+	}
+	return f.state != turning
+}
+
 // unturned gives a flow to gVisor whose SYN was turned round in vain.
 func (f *tcpFlow) unturned() {
 	k := &f.table.kernel
@@ -79,10 +87,33 @@ func (f *tcpFlow) splice() {
 	case err != nil:
 		f.endSpliced(true)
 	case r.Done():
-		f.endSpliced(false)
+		f.finishSpliced()
 	case more:
 		f.table.n.loop.Defer(f.splice)
 	}
+}
+
+// finishSpliced closes a flow whose two directions have both ended: the host's end
+// now, the container's when its peer has read all there is. Until then what that
+// sends must go on coming to this socket, so that the tuple stays in the kernel's
+// set.
+func (f *tcpFlow) finishSpliced() {
+	f.closeHost(false)
+	s := f.spliced
+	if left, errno := outQueue(s.fd); errno == 0 && left > 0 {
+		shutdownWrite(s.fd)
+		if !over(s.fd) {
+			return // the loop tells when it is
+		}
+	}
+	f.endSpliced(false)
+}
+
+// over reports whether a socket's connection is over: acknowledged to its end, or
+// broken.
+func over(fd int) bool {
+	ti, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err != nil || ti.State == unix.BPF_TCP_CLOSE
 }
 
 // endSpliced closes both ends, with a RST to both peers if so wished.
@@ -141,16 +172,20 @@ func (n *Network) partial() bool {
 // turnRound writes a packet of the container's, from its IP header on, back into
 // the tap.
 func (n *Network) turnRound(l3 []byte, partial bool) {
-	ethertype, l4 := uint16(header.IPv6ProtocolNumber), ipv6Len
-	if l3[0]>>4 == 4 {
-		ethertype, l4 = uint16(header.IPv4ProtocolNumber), int(header.IPv4(l3).HeaderLength())
+	p, ok := parsePacket(l3, nil)
+	if !ok {
+		return // it was read as one
+	}
+	ethertype := uint16(header.IPv6ProtocolNumber)
+	if p.src.Is4() {
+		ethertype = uint16(header.IPv4ProtocolNumber)
 	}
 	e := &n.emit
 	e.link.putEthernet(e.buf[:], ethertype)
 	e.parts = [2][]byte{e.buf[:ethernetLen], l3}
 	var vh tap.VNetHdr
 	if partial {
-		vh = tap.VNetHdr{Flags: tap.VNetNeedsCSum, CSumStart: uint16(ethernetLen + l4), CSumOffset: header.TCPChecksumOffset}
+		vh = tap.VNetHdr{Flags: tap.VNetNeedsCSum, CSumStart: uint16(ethernetLen + p.header), CSumOffset: header.TCPChecksumOffset}
 	}
 	e.link.write(&vh, e.parts[:])
 }

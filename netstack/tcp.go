@@ -121,6 +121,9 @@ func (t *tcpTable) syn(p *packet, l3 []byte, key tuple, isn uint32) {
 			f.keepSYN(isn, l3, p.rest)
 			return
 		case f.state == turning:
+			if f.isn == isn && f.turnedBy(maxAccepts) {
+				return
+			}
 			f.keepSYN(isn, l3, p.rest)
 			f.unturned()
 			return
@@ -465,4 +468,4 @@ func (n *Network) serveDNS(wq *waiter.Queue, ep tcpip.Endpoint) {
 }
 
 // hostEvents are what a host socket is watched for.
-const hostEvents = loop.Readable | loop.Writable | loop.ReadHangUp | loop.Edge
+const hostEvents = loop.Readable | loop.Urgent | loop.Writable | loop.ReadHangUp | loop.Edge

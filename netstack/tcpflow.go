@@ -54,7 +54,7 @@ type tcpFlow struct {
 	token    loop.Token
 	canRead  bool // edges not yet used up
 	canWrite bool
-	hungUp   bool // the host's peer sends nothing more
+	toEnd    bool // a short read does not mean that nothing is left
 	bulk     bool // the last read was large
 	stash    []byte
 	shorts   int // short writes to the container in a row
@@ -142,11 +142,11 @@ func (f *tcpFlow) Ready(ev loop.Events) {
 		return
 	}
 	f.early |= ev
-	if ev&(loop.Readable|loop.ReadHangUp|loop.HangUp|loop.Error) != 0 {
+	if ev&(loop.Readable|loop.Urgent|loop.ReadHangUp|loop.HangUp|loop.Error) != 0 {
 		f.canRead = true
 	}
-	if ev&(loop.ReadHangUp|loop.HangUp|loop.Error) != 0 {
-		f.hungUp = true
+	if ev&(loop.Urgent|loop.ReadHangUp|loop.HangUp|loop.Error) != 0 {
+		f.toEnd = true
 	}
 	if ev&(loop.Writable|loop.HangUp|loop.Error) != 0 {
 		f.canWrite = true

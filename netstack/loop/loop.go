@@ -29,7 +29,9 @@ const (
 	// ReadHangUp: the peer shut down its sending side.
 	ReadHangUp Events = unix.EPOLLRDHUP
 	HangUp     Events = unix.EPOLLHUP
-	Error      Events = unix.EPOLLERR
+	// Urgent: there is TCP's urgent data, at which reads stop short.
+	Urgent Events = unix.EPOLLPRI
+	Error  Events = unix.EPOLLERR
 	// Edge makes the registration edge-triggered: an event is reported once, when
 	// it comes about.
 	Edge Events = unix.EPOLLET

@@ -11,11 +11,18 @@ const (
 	// 64 MiB in pipes larger than the usual 64 KiB (pipe-user-pages-soft of
 	// pipe(7)); where it refuses, 64 KiB have to do.
 	pipeSize = 1 << 20
+	// largePipes is how many are that large: a few processes like ours may have one
+	// user between them, and whatever else that runs needs pipes too.
+	largePipes = 16
 	// maxPipes is how many are made. A flow without one copies its bytes.
 	maxPipes = 48
 	// scratchSize is the buffer that short messages are read into (bytes): for
 	// those, a copy is cheaper than two calls of splice(2).
 	scratchSize = 32 << 10
+	// maxStashed is how much relays may have copied (bytes) before they read no more
+	// than meagreSize at once: readers that stop reading cost memory, each.
+	maxStashed = 32 << 20
+	meagreSize = 512
 )
 
 // A Pool has what relays share: pipes, which are lent only while bytes are in
@@ -23,14 +30,17 @@ const (
 type Pool struct {
 	free    []*pipe
 	made    int
+	large   int // of those made
+	stashed int // bytes that relays have copied
 	scratch [scratchSize]byte
 }
 
 // A pipe holds bytes on their way between two sockets, without a copy: the pages
 // that they came in.
 type pipe struct {
-	r, w int
-	held int // bytes
+	r, w  int
+	held  int // bytes
+	large bool
 }
 
 // lend returns an empty pipe, or nil where there is none to be had.
@@ -47,18 +57,21 @@ func (p *Pool) lend() *pipe {
 	if err := unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
 		return nil
 	}
-	// Refused, the pipe keeps the size it has.
-	_, _ = unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, pipeSize)
+	q := &pipe{r: fds[0], w: fds[1], large: p.large < largePipes}
+	if q.large {
+		// Refused, the pipe keeps the size it has.
+		_, _ = unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, pipeSize)
+		p.large++
+	}
 	p.made++
-	return &pipe{r: fds[0], w: fds[1]}
+	return q
 }
 
 // giveBack takes a pipe back. One with bytes in it, which nobody wants any more,
 // is closed.
 func (p *Pool) giveBack(q *pipe) {
 	if q.held > 0 {
-		q.close()
-		p.made--
+		p.close(q)
 		return
 	}
 	p.free = append(p.free, q)
@@ -67,13 +80,16 @@ func (p *Pool) giveBack(q *pipe) {
 // Close closes the pipes that are not lent.
 func (p *Pool) Close() {
 	for _, q := range p.free {
-		q.close()
-		p.made--
+		p.close(q)
 	}
 	p.free = nil
 }
 
-func (q *pipe) close() {
+func (p *Pool) close(q *pipe) {
 	unix.Close(q.r)
 	unix.Close(q.w)
+	p.made--
+	if q.large {
+		p.large--
+	}
 }

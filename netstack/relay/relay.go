@@ -33,7 +33,9 @@ type end struct {
 	fd       int
 	readable bool // edges not yet used up
 	writable bool
-	hungUp   bool // the peer sends nothing more
+	// toEnd: a short read does not mean that nothing is left. There may be the end,
+	// or, where reads stop short of it, urgent data.
+	toEnd bool
 }
 
 type way struct {
@@ -55,11 +57,11 @@ func (r *Relay) Start(p *Pool, container, host int) {
 // Note takes note of events of an end's socket; Move acts on them.
 func (r *Relay) Note(which int, ev loop.Events) {
 	e := &r.ends[which]
-	if ev&(loop.Readable|loop.ReadHangUp|loop.HangUp|loop.Error) != 0 {
+	if ev&(loop.Readable|loop.Urgent|loop.ReadHangUp|loop.HangUp|loop.Error) != 0 {
 		e.readable = true
 	}
-	if ev&(loop.ReadHangUp|loop.HangUp|loop.Error) != 0 {
-		e.hungUp = true
+	if ev&(loop.Urgent|loop.ReadHangUp|loop.HangUp|loop.Error) != 0 {
+		e.toEnd = true
 	}
 	if ev&(loop.Writable|loop.HangUp|loop.Error) != 0 {
 		e.writable = true
@@ -72,11 +74,12 @@ func (r *Relay) Move() (more bool, err error) {
 	for which := range r.ways {
 		m, errno := r.move(which)
 		if errno != 0 {
-			return false, errno
+			// What was sent the other way before it broke is still there to be read.
+			err = errno
 		}
 		more = more || m
 	}
-	return more, nil
+	return more && err == nil, err
 }
 
 // Done reports whether both ways have come to their end.
@@ -97,8 +100,18 @@ func (r *Relay) Stop() {
 			r.pool.giveBack(w.pipe)
 			w.pipe = nil
 		}
-		w.stash = nil
+		r.unstash(w)
 	}
+}
+
+// unstash takes what was copied off the way.
+func (r *Relay) unstash(w *way) []byte {
+	b := w.stash
+	if b != nil {
+		w.stash = nil
+		r.pool.stashed -= len(b)
+	}
+	return b
 }
 
 // move moves bytes from the end to the other.
@@ -116,7 +129,7 @@ func (r *Relay) move(which int) (more bool, errno unix.Errno) {
 		}
 		end := false
 		if w.bulk {
-			end, errno = r.readBulk(w, src)
+			errno = r.readBulk(w, src)
 		} else {
 			end, errno = r.readShort(w, src, dst)
 		}
@@ -138,8 +151,7 @@ func (r *Relay) move(which int) (more bool, errno unix.Errno) {
 // flush writes what did not fit before.
 func (r *Relay) flush(w *way, dst *end) unix.Errno {
 	if len(w.stash) > 0 {
-		b := w.stash
-		w.stash = nil
+		b := r.unstash(w)
 		if errno := r.write(w, dst, b); errno != 0 || len(w.stash) > 0 {
 			return errno
 		}
@@ -169,7 +181,11 @@ func (r *Relay) flush(w *way, dst *end) unix.Errno {
 // readShort reads and writes what may be a short message, and reports whether the
 // end has come.
 func (r *Relay) readShort(w *way, src, dst *end) (bool, unix.Errno) {
-	n, errno := read(src.fd, r.pool.scratch[:])
+	b := r.pool.scratch[:]
+	if r.pool.stashed >= maxStashed {
+		b = b[:meagreSize]
+	}
+	n, errno := read(src.fd, b)
 	switch {
 	case errno == unix.EAGAIN:
 		src.readable = false
@@ -181,37 +197,39 @@ func (r *Relay) readShort(w *way, src, dst *end) (bool, unix.Errno) {
 	case n == 0:
 		return true, 0
 	}
-	if n == scratchSize {
+	if n == len(b) {
 		w.bulk = true
-	} else if !src.hungUp {
+	} else if !src.toEnd {
 		// All there was is read: what comes later is a new edge.
 		src.readable = false
 	}
 	return false, r.write(w, dst, r.pool.scratch[:n])
 }
 
-// readBulk fills a pipe, and reports whether the end has come.
-func (r *Relay) readBulk(w *way, src *end) (bool, unix.Errno) {
+// readBulk fills a pipe. Where that gets nothing, readShort is to say what there is:
+// splice(2) takes urgent data for the end, or for nothing (tcp_read_sock in
+// net/ipv4/tcp.c).
+func (r *Relay) readBulk(w *way, src *end) unix.Errno {
 	p := r.pool.lend()
 	if p == nil {
 		w.bulk = false
-		return false, 0
+		return 0
 	}
 	n, errno := splice(src.fd, p.w, pipeSize)
 	p.held = n
-	if errno != 0 || n == 0 {
-		r.pool.giveBack(p)
-		if errno == unix.EAGAIN {
-			src.readable, w.bulk = false, false
-			return false, 0
-		}
-		if errno == unix.EINTR {
-			return false, 0
-		}
-		return errno == 0, errno
+	if n > 0 {
+		w.pipe = p
+		return 0
 	}
-	w.pipe = p
-	return false, 0
+	r.pool.giveBack(p)
+	switch errno {
+	case 0, unix.EAGAIN:
+		w.bulk = false
+	case unix.EINTR:
+	default:
+		return errno
+	}
+	return 0
 }
 
 // write writes b to the end, and keeps what it does not take.
@@ -227,6 +245,7 @@ func (r *Relay) write(w *way, dst *end, b []byte) unix.Errno {
 	w.moved += uint64(n)
 	if n < len(b) {
 		w.stash = append([]byte(nil), b[n:]...)
+		r.pool.stashed += len(w.stash)
 		dst.writable = errno == unix.EINTR
 	}
 	return 0

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/slipway-net/slipway/tap"
@@ -77,6 +78,8 @@ type Hairpin struct {
 	tables    [len(families)]*table // nil where the family is not there
 	// forwarding: the rules for what the container forwards are there.
 	forwarding bool
+	// tracks: rules cannot keep packets from conntrack. There may be no conntrack.
+	tracks bool
 }
 
 // New sets up, in the container, what Inside has opened there. At least one family
@@ -109,6 +112,9 @@ func newHairpin(ifname string, in tap.Opened) (*Hairpin, error) {
 		listeners: [...]int{in.Sockets[sockListen4].FD, in.Sockets[sockListen6].FD},
 		probes:    [...]int{in.Sockets[sockProbe4].FD, in.Sockets[sockProbe6].FD},
 		forward:   [...]int{in.Files[fileForward4].FD, in.Files[fileForward6].FD},
+	}
+	if err := errors.Join(h.nft.open(), h.route.open()); err != nil {
+		return nil, err
 	}
 	ifr, err := unix.NewIfreq(ifname)
 	if err != nil {
@@ -162,25 +168,42 @@ func (h *Hairpin) install(t *table, flows []nftables.SetElement) error {
 	if err := t.addRoutes(&h.route); err != nil {
 		return err
 	}
+	err := h.make(t)
+	if err != nil && !h.tracks {
+		h.tracks = true
+		err = h.make(t)
+	}
+	if err != nil {
+		return fmt.Errorf("make nftables table %q: %w", t.Name, err)
+	}
+	for some := range slices.Chunk(flows, maxElements) {
+		if err := h.change(func(cc *nftables.Conn) error { return cc.SetAddElements(t.set, some) }); err != nil {
+			return fmt.Errorf("announce %d flows again: %w", len(some), err)
+		}
+	}
+	return nil
+}
+
+// make makes the table anew.
+func (h *Hairpin) make(t *table) error {
+	return h.change(func(cc *nftables.Conn) error {
+		if h.forwarding {
+			defer t.forward(cc)
+		}
+		return t.build(cc, !h.tracks)
+	})
+}
+
+// change makes a transaction of what f describes.
+func (h *Hairpin) change(f func(*nftables.Conn) error) error {
 	cc, err := h.nft.ruleset()
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
-	if err := t.build(cc); err != nil {
-		return err
+	if err := f(cc); err != nil {
+		return fmt.Errorf("describe change: %w", err)
 	}
-	if h.forwarding {
-		t.forward(cc)
-	}
-	if len(flows) > 0 {
-		if err := cc.SetAddElements(t.set, flows); err != nil {
-			return fmt.Errorf("describe flows: %w", err)
-		}
-	}
-	if err := cc.Flush(); err != nil {
-		return fmt.Errorf("make nftables table %q: %w", t.Name, err)
-	}
-	return nil
+	return cc.Flush()
 }
 
 // Listeners returns the descriptors of the listeners, for IPv4 and IPv6, -1 where
@@ -216,45 +239,27 @@ func (h *Hairpin) Close() error {
 	return errors.Join(errs...)
 }
 
-// Forget takes flows that have ended out of the sets. Some may never have got in.
-func (h *Hairpin) Forget(flows []Tuple) error {
-	if len(flows) == 0 {
-		return nil
-	}
-	err := h.forget(flows)
-	if err == nil || len(flows) == 1 || !errors.Is(err, unix.ENOENT) {
-		if errors.Is(err, unix.ENOENT) {
-			return nil
-		}
-		return err
-	}
-	// A transaction is whole or nothing: halves find the one that is not there.
-	half := len(flows) / 2
-	return errors.Join(h.Forget(flows[:half]), h.Forget(flows[half:]))
-}
-
-// maxForget is how many tuples go into one message, whose attributes may have
+// maxElements is how many tuples go into one message, whose attributes may have
 // 64 KiB.
-const maxForget = 512
+const maxElements = 512
 
-func (h *Hairpin) forget(flows []Tuple) error {
-	for len(flows) > 0 {
-		n := min(len(flows), maxForget)
-		cc, err := h.nft.ruleset()
-		if err != nil {
-			return fmt.Errorf("open nftables: %w", err)
+// Forget takes flows that have ended out of the sets. Some may never have got in:
+// to delete those would fail, and the whole transaction with them, for which the
+// kernel waits for all its processors (nf_tables_abort). So they are added first.
+func (h *Hairpin) Forget(flows []Tuple) error {
+	for i, elems := range elements(flows) {
+		t := h.tables[i]
+		if t == nil {
+			continue
 		}
-		for i, elems := range elements(flows[:n]) {
-			if len(elems) > 0 && h.tables[i] != nil {
-				if err := cc.SetDeleteElements(h.tables[i].set, elems); err != nil {
-					return fmt.Errorf("describe flows: %w", err)
-				}
+		for some := range slices.Chunk(elems, maxElements) {
+			err := h.change(func(cc *nftables.Conn) error {
+				return errors.Join(cc.SetAddElements(t.set, some), cc.SetDeleteElements(t.set, some))
+			})
+			if err != nil {
+				return fmt.Errorf("take %d flows out of nftables: %w", len(some), err)
 			}
 		}
-		if err := cc.Flush(); err != nil {
-			return fmt.Errorf("take %d flows out of nftables: %w", n, err)
-		}
-		flows = flows[n:]
 	}
 	return nil
 }
@@ -290,16 +295,18 @@ func (h *Hairpin) Forward() error {
 	if h.forwarding {
 		return nil
 	}
-	cc, err := h.nft.ruleset()
-	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
+	if h.tracks {
+		return errors.New("the kernel cannot keep packets from conntrack")
 	}
-	for _, t := range h.tables {
-		if t != nil {
-			t.forward(cc)
+	err := h.change(func(cc *nftables.Conn) error {
+		for _, t := range h.tables {
+			if t != nil {
+				t.forward(cc)
+			}
 		}
-	}
-	if err := cc.Flush(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("add rules for forwarded flows: %w", err)
 	}
 	h.forwarding = true

@@ -22,9 +22,30 @@ type conn struct {
 	seq uint32
 }
 
-// answerSize is room for an answer of the kernel's in bytes: the error of a
-// request, without the request, and a little more.
-const answerSize = 8 << 10
+const (
+	// answerSize is room for an answer of the kernel's in bytes: the error of a
+	// request, without the request, and a little more.
+	answerSize = 8 << 10
+	// maxAnswers is how many are read for one request. More than the kernel has for
+	// any of ours would be somebody else's.
+	maxAnswers = 1024
+)
+
+// open makes the kernel the socket's only peer. Root in the container may send to
+// any netlink socket there (net/netlink/af_netlink.c, netlink_sendmsg), and could
+// forge answers; a connected socket takes none but its peer's
+// (netlink_getsockbyportid). What came before is thrown away.
+func (c *conn) open() error {
+	if err := unix.Connect(c.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("connect netlink socket: %w", err)
+	}
+	// Errors come without the request, which may be larger than our buffer.
+	if err := unix.SetsockoptInt(c.fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1); err != nil {
+		return fmt.Errorf("set NETLINK_CAP_ACK: %w", err)
+	}
+	_ = c.acks()
+	return nil
+}
 
 // send sends messages in one datagram, which the kernel handles before it returns.
 func (c *conn) send(b []byte) error {
@@ -39,8 +60,8 @@ func (c *conn) send(b []byte) error {
 func (c *conn) acks() error {
 	var buf [answerSize]byte
 	var first error
-	for {
-		n, _, err := unix.Recvfrom(c.fd, buf[:], unix.MSG_DONTWAIT)
+	for range maxAnswers {
+		n, from, err := unix.Recvfrom(c.fd, buf[:], unix.MSG_DONTWAIT)
 		switch {
 		case err == unix.EAGAIN:
 			return first
@@ -49,10 +70,14 @@ func (c *conn) acks() error {
 		case err != nil:
 			return fmt.Errorf("read netlink answer: %w", err)
 		}
+		if sa, ok := from.(*unix.SockaddrNetlink); !ok || sa.Pid != 0 {
+			continue
+		}
 		if err := firstError(buf[:n]); first == nil {
 			first = err
 		}
 	}
+	return first
 }
 
 // firstError returns the first error in a datagram of answers (struct nlmsgerr,

@@ -97,16 +97,25 @@ func (f family) newTable(ifname string, ifindex uint32, port uint16) *table {
 	return t
 }
 
+// keptPriority is of the chain that sees what the container sends: after the
+// container's own DNAT of that (NF_IP_PRI_NAT_DST, -100), so that a packet has the
+// destination that its SYN left with.
+const keptPriority nftables.ChainPriority = -99
+
 // build adds to cc what makes the table, whole, in place of one that is there.
-func (t *table) build(cc *nftables.Conn) error {
+func (t *table) build(cc *nftables.Conn, untracked bool) error {
 	cc.AddTable(t.Table)
 	cc.DelTable(t.Table)
 	cc.AddTable(t.Table)
 	if err := cc.AddSet(t.set, nil); err != nil {
 		return fmt.Errorf("describe set: %w", err)
 	}
+	if untracked {
+		raw := cc.AddChain(t.chain("raw", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw))
+		t.rule(cc, raw, t.untracked())
+	}
 	pre := cc.AddChain(t.chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityMangle))
-	out := cc.AddChain(t.chain("output", nftables.ChainTypeRoute, nftables.ChainHookOutput, nftables.ChainPriorityMangle))
+	out := cc.AddChain(t.chain("output", nftables.ChainTypeRoute, nftables.ChainHookOutput, nftables.ChainPriorityRef(keptPriority)))
 	t.rule(cc, pre, t.announced())
 	t.rule(cc, out, t.kept())
 	return nil
@@ -114,10 +123,9 @@ func (t *table) build(cc *nftables.Conn) error {
 
 // forward adds to cc the rules for what the container forwards.
 func (t *table) forward(cc *nftables.Conn) {
-	raw := cc.AddChain(t.chain("raw", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw))
-	t.rule(cc, raw, t.untracked())
-	t.rule(cc, &nftables.Chain{Name: "output", Table: t.Table}, t.answered())
-	t.rule(cc, &nftables.Chain{Name: "prerouting", Table: t.Table}, forwarded())
+	answers := cc.AddChain(t.chain("answers", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityMangle))
+	t.rule(cc, answers, t.answered())
+	t.rule(cc, &nftables.Chain{Name: "prerouting", Table: t.Table}, tracked(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
 }
 
 func (t *table) chain(name string, kind nftables.ChainType, hook *nftables.ChainHook, prio *nftables.ChainPriority) *nftables.Chain {
@@ -149,9 +157,10 @@ func (t *table) kept() []expr.Any {
 }
 
 // answered is the rule for the SYN-ACK of our listener: conntrack knows it for an
-// answer to the SYN, however that was masqueraded, and so knows the flow.
+// answer to the SYN, however that was masqueraded, and so knows the flow. It is
+// seen as the listener sends it, before conntrack has changed its destination.
 func (t *table) answered() []expr.Any {
-	return concat(tcpBy(expr.MetaKeyOIF, expr.CmpOpEq, loopbackIndex), flags(expr.CmpOpEq, tcpSYN|tcpACK), t.reversed(), t.known(),
+	return concat(tcp(), flags(expr.CmpOpEq, tcpSYN|tcpACK), t.reversed(), t.known(),
 		[]expr.Any{
 			&expr.Ct{Register: regWork, Key: expr.CtKeyMARK},
 			&expr.Bitwise{SourceRegister: regWork, DestRegister: regWork, Len: regLen, Mask: native(^mark), Xor: native(mark)},
@@ -159,22 +168,23 @@ func (t *table) answered() []expr.Any {
 		})
 }
 
-// forwarded is the rule for what others behind the container send on such a flow:
-// it goes no further. What our listener gets has the source that masquerading gave
-// it, since conntrack changes that on its way in.
-func forwarded() []expr.Any {
-	return concat(tcpBy(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex),
+// tracked is the rule for what is sent on such a flow by others behind the
+// container, or by itself if it masquerades itself too: it goes no further. What
+// our listener gets has the source that masquerading gave it, since conntrack
+// changes that on its way in. A SYN is another flow's.
+func tracked(key expr.MetaKey, op expr.CmpOp, ifindex uint32) []expr.Any {
+	return concat(tcpBy(key, op, ifindex),
 		[]expr.Any{
 			&expr.Ct{Register: regWork, Key: expr.CtKeyMARK},
 			&expr.Bitwise{SourceRegister: regWork, DestRegister: regWork, Len: regLen, Mask: native(mark), Xor: native(0)},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: regWork, Data: native(mark)},
 		},
-		setMark())
+		flags(expr.CmpOpNeq, tcpSYN), setMark())
 }
 
 // untracked is the rule that hides our SYN from conntrack, which has seen it when
-// it went out, with another source where it was masqueraded, and would drop it for
-// the clash.
+// it went out, with other addresses where the container translates them, and would
+// drop it for the clash.
 func (t *table) untracked() []expr.Any {
 	return concat(tcpBy(expr.MetaKeyIIF, expr.CmpOpEq, t.ifindex), flags(expr.CmpOpEq, tcpSYN), []expr.Any{&expr.Notrack{}})
 }
@@ -187,9 +197,15 @@ func (t *table) known() []expr.Any {
 // tcpBy matches TCP packets that come or go by the interface, or, with CmpOpNeq,
 // by another.
 func tcpBy(key expr.MetaKey, op expr.CmpOp, ifindex uint32) []expr.Any {
-	return []expr.Any{
+	return concat([]expr.Any{
 		&expr.Meta{Key: key, Register: regWork},
 		&expr.Cmp{Op: op, Register: regWork, Data: native(ifindex)},
+	}, tcp())
+}
+
+// tcp matches TCP packets.
+func tcp() []expr.Any {
+	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: regWork},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: regWork, Data: []byte{unix.IPPROTO_TCP}},
 	}
