@@ -36,8 +36,10 @@ func listen(t testing.TB, r *rig) (path string, api *attach.API) {
 	return path, api
 }
 
-func TestAPI(t *testing.T) {
-	r := start(t, nil)
+func TestAPI(t *testing.T) { paths(t, testAPI) }
+
+func testAPI(t *testing.T, way string) {
+	r := startOn(t, way, nil)
 	path, api := listen(t, r)
 	info, err := os.Stat(path)
 	if err != nil {
@@ -54,9 +56,10 @@ func TestAPI(t *testing.T) {
 		if _, err := io.ReadFull(p.peer, make([]byte, 1000)); err != nil {
 			t.Fatal(err)
 		}
+		r.flowOf(t, p)
 		peer := p.peer.LocalAddr().(*net.TCPAddr).AddrPort()
 		want := []netstack.FlowInfo{{
-			Proto: "tcp", Path: "stacked", State: "open", BytesUp: 1000,
+			Proto: "tcp", Path: way, State: "open", BytesUp: 1000,
 			Container: p.container.LocalAddr().(*net.TCPAddr).AddrPort(), Remote: peer, Host: peer,
 		}}
 		var got []netstack.FlowInfo

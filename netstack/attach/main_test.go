@@ -47,7 +47,8 @@ type rig struct {
 	stop context.CancelFunc
 	once sync.Once
 	err  error
-	want error // what Run is to return, besides nil
+	want error  // what Run is to return, besides nil
+	path string // that TCP must take; empty for any
 }
 
 // start makes a container and runs its session until the test ends. The config

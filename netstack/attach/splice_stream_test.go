@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attach_test
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/slipway-net/slipway/netstack"
+	"github.com/slipway-net/slipway/netstack/attach"
+	"github.com/slipway-net/slipway/netstack/attach/attachtest"
+	"golang.org/x/sys/unix"
+)
+
+// mtus runs a test on the spliced path with the MTU of most networks, and with
+// the largest.
+func mtus(t *testing.T, test func(*testing.T, *rig)) {
+	for _, mtu := range []int{1500, 65520} {
+		t.Run(fmt.Sprintf("MTU %d", mtu), func(t *testing.T) {
+			test(t, startOn(t, netstack.PathSpliced, func(cfg *attach.Config) { cfg.Tap.MTU = mtu }))
+		})
+	}
+}
+
+// TestSpliceAddresses looks at a connection from its two ends.
+func TestSpliceAddresses(t *testing.T) {
+	mtus(t, func(t *testing.T, r *rig) {
+		families(t, func(t *testing.T, f attachtest.Family) {
+			l := r.Peer.Listen(t, netip.AddrPortFrom(f.PeerAddr, 0))
+			dst := tcpAddr(l.Addr())
+			p := r.connectTo(t, l, dst)
+			if got := tcpAddr(p.container.RemoteAddr()); got != dst {
+				t.Errorf("the container is connected to %s, want %s", got, dst)
+			}
+			if got, want := tcpAddr(p.container.LocalAddr()).Addr(), r.family(f).Container; got != want {
+				t.Errorf("the container connects from %s, want %s", got, want)
+			}
+			if got := tcpAddr(p.peer.RemoteAddr()).Addr(); got != f.HostAddr {
+				t.Errorf("the peer sees a client at %s, want %s", got, f.HostAddr)
+			}
+			info := r.flowOf(t, p)
+			if info.Host != dst || info.Remote != dst {
+				t.Errorf("the flow goes to %s by %s, want %s", info.Remote, info.Host, dst)
+			}
+		})
+	})
+}
+
+// TestSpliceSizes moves a byte and a lot, both ways at once.
+func TestSpliceSizes(t *testing.T) {
+	mtus(t, func(t *testing.T, r *rig) {
+		families(t, func(t *testing.T, f attachtest.Family) {
+			for _, size := range []int64{1, 100 << 20} {
+				t.Run(strconv.FormatInt(size, 10), func(t *testing.T) {
+					p := r.connect(t, f)
+					up, down := make(chan error, 1), make(chan error, 1)
+					go func() { up <- transfer(p.container, p.peer, size) }()
+					go func() { down <- transfer(p.peer, p.container, size) }()
+					if err := errors.Join(<-up, <-down); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		})
+		r.noFlows(t)
+	})
+}
+
+// transfer sends random bytes from a to b, half-closes, and compares hashes.
+func transfer(a, b *net.TCPConn, size int64) error {
+	sent, got := sha256.New(), sha256.New()
+	done := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.MultiWriter(a, sent), io.LimitReader(rand.NewChaCha8([32]byte{}), size))
+		done <- errors.Join(err, a.CloseWrite())
+	}()
+	n, err := io.Copy(got, b)
+	if err := errors.Join(err, <-done); err != nil {
+		return err
+	}
+	if n != size || string(got.Sum(nil)) != string(sent.Sum(nil)) {
+		return fmt.Errorf("%d bytes arrived, other than the %d that were sent", n, size)
+	}
+	return nil
+}
+
+// ends runs a test with either end as a, and the other as b.
+func ends(t *testing.T, r *rig, test func(t *testing.T, a, b *net.TCPConn)) {
+	families(t, func(t *testing.T, f attachtest.Family) {
+		t.Run("container", func(t *testing.T) {
+			p := r.connect(t, f)
+			test(t, p.container, p.peer)
+		})
+		t.Run("peer", func(t *testing.T) {
+			p := r.connect(t, f)
+			test(t, p.peer, p.container)
+		})
+	})
+}
+
+// TestSpliceCloseUnread closes an end that has not read all: the other end is
+// reset, as the closing kernel does it.
+func TestSpliceCloseUnread(t *testing.T) {
+	r := spliced(t)
+	ends(t, r, func(t *testing.T, a, b *net.TCPConn) {
+		if _, err := b.Write(make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(a, make([]byte, 1)); err != nil { // so that the rest is there
+			t.Fatal(err)
+		}
+		a.Close()
+		if _, err := b.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+			t.Errorf("read at the other end: %v, want %v", err, unix.ECONNRESET)
+		}
+	})
+	r.noFlows(t)
+}
+
+// TestSpliceResetAfterFIN resets a connection that is half-closed, while nothing
+// is under way: the flow must not wait for bytes that do not come.
+func TestSpliceResetAfterFIN(t *testing.T) {
+	paths(t, func(t *testing.T, path string) {
+		r := startOn(t, path, nil)
+		ends(t, r, func(t *testing.T, a, b *net.TCPConn) {
+			if err := a.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := b.Read(make([]byte, 1)); err != io.EOF {
+				t.Fatalf("read at the other end: %d, %v, want %v", n, err, io.EOF)
+			}
+			if err := errors.Join(a.SetLinger(0), a.Close()); err != nil {
+				t.Fatal(err)
+			}
+			// A RST in CLOSE-WAIT is EPIPE (tcp_reset of net/ipv4/tcp_input.c).
+			waitError(t, b, unix.EPIPE)
+			r.noFlows(t)
+		})
+	})
+}
+
+// TestSpliceWriteToClosed writes once to an end that was closed: its kernel
+// answers with a RST, which the writer must see.
+func TestSpliceWriteToClosed(t *testing.T) {
+	paths(t, func(t *testing.T, path string) {
+		r := startOn(t, path, nil)
+		ends(t, r, func(t *testing.T, a, b *net.TCPConn) {
+			a.Close()
+			if n, err := b.Read(make([]byte, 1)); err != io.EOF {
+				t.Fatalf("read at the other end: %d, %v, want %v", n, err, io.EOF)
+			}
+			if _, err := b.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			waitError(t, b, unix.EPIPE)
+			r.noFlows(t)
+		})
+	})
+}
+
+// waitError waits until the socket has the error.
+func waitError(t testing.TB, c *net.TCPConn, want unix.Errno) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the socket has the error "+want.Error(), func() bool {
+		got := 0
+		_ = raw.Control(func(fd uintptr) { got, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR) })
+		if got != 0 && unix.Errno(got) != want {
+			t.Fatalf("the socket has the error %v, want %v", unix.Errno(got), want)
+		}
+		return got != 0
+	})
+}
+
+// TestSpliceUrgent sends an urgent byte amid others. All arrive, in order.
+func TestSpliceUrgent(t *testing.T) {
+	r := spliced(t)
+	ends(t, r, func(t *testing.T, a, b *net.TCPConn) {
+		raw, err := a.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		send := func(text string, flags int) {
+			t.Helper()
+			control := raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), []byte(text), flags, nil) })
+			if err := errors.Join(control, err); err != nil {
+				t.Fatal(err)
+			}
+		}
+		send("ab", 0)
+		send("!", unix.MSG_OOB)
+		send("cd", 0)
+		send("?", unix.MSG_OOB)
+		if err := a.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(b); err != nil || string(got) != "ab!cd?" {
+			t.Errorf("%q arrived, %v, want all", got, err)
+		}
+	})
+}
+
+// TestSpliceKeepalive looks at the session's own two sockets of a flow.
+func TestSpliceKeepalive(t *testing.T) {
+	r := spliced(t)
+	families(t, func(t *testing.T, f attachtest.Family) {
+		p := r.connect(t, f)
+		inside, outside := tcpAddr(p.container.LocalAddr()), tcpAddr(p.peer.LocalAddr())
+		for name, ends := range map[string][2]netip.AddrPort{
+			"container's side": {outside, inside},
+			"host's side":      {tcpAddr(p.peer.RemoteAddr()), outside},
+		} {
+			fd := ownSocket(t, ends[0], ends[1])
+			for option, o := range map[string][2]int{
+				"SO_KEEPALIVE":  {unix.SOL_SOCKET, unix.SO_KEEPALIVE},
+				"TCP_NODELAY":   {unix.IPPROTO_TCP, unix.TCP_NODELAY},
+				"SO_OOBINLINE":  {unix.SOL_SOCKET, unix.SO_OOBINLINE},
+				"TCP_KEEPINTVL": {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL},
+			} {
+				got, err := unix.GetsockoptInt(fd, o[0], o[1])
+				if err != nil || got == 0 || (option == "TCP_KEEPINTVL" && got >= 75) { // 75: the kernel's own
+					t.Errorf("%s of the %s is %d, %v", option, name, got, err)
+				}
+			}
+		}
+	})
+}
+
+// ownSocket returns this process's descriptor of the TCP socket with those ends.
+func ownSocket(t testing.TB, local, peer netip.AddrPort) int {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range fds {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sa, err := unix.Getpeername(fd); err != nil || addrPort(sa) != peer {
+			continue
+		}
+		if sa, err := unix.Getsockname(fd); err == nil && addrPort(sa) == local {
+			return fd
+		}
+	}
+	t.Fatalf("there is no socket from %s to %s", local, peer)
+	return -1
+}
+
+func addrPort(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
