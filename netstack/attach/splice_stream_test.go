@@ -125,64 +125,6 @@ func TestSpliceCloseUnread(t *testing.T) {
 	r.noFlows(t)
 }
 
-// TestSpliceResetAfterFIN resets a connection that is half-closed, while nothing
-// is under way: the flow must not wait for bytes that do not come.
-func TestSpliceResetAfterFIN(t *testing.T) {
-	paths(t, func(t *testing.T, path string) {
-		r := startOn(t, path, nil)
-		ends(t, r, func(t *testing.T, a, b *net.TCPConn) {
-			if err := a.CloseWrite(); err != nil {
-				t.Fatal(err)
-			}
-			if n, err := b.Read(make([]byte, 1)); err != io.EOF {
-				t.Fatalf("read at the other end: %d, %v, want %v", n, err, io.EOF)
-			}
-			if err := errors.Join(a.SetLinger(0), a.Close()); err != nil {
-				t.Fatal(err)
-			}
-			// A RST in CLOSE-WAIT is EPIPE (tcp_reset of net/ipv4/tcp_input.c).
-			waitError(t, b, unix.EPIPE)
-			r.noFlows(t)
-		})
-	})
-}
-
-// TestSpliceWriteToClosed writes once to an end that was closed: its kernel
-// answers with a RST, which the writer must see.
-func TestSpliceWriteToClosed(t *testing.T) {
-	paths(t, func(t *testing.T, path string) {
-		r := startOn(t, path, nil)
-		ends(t, r, func(t *testing.T, a, b *net.TCPConn) {
-			a.Close()
-			if n, err := b.Read(make([]byte, 1)); err != io.EOF {
-				t.Fatalf("read at the other end: %d, %v, want %v", n, err, io.EOF)
-			}
-			if _, err := b.Write([]byte("x")); err != nil {
-				t.Fatal(err)
-			}
-			waitError(t, b, unix.EPIPE)
-			r.noFlows(t)
-		})
-	})
-}
-
-// waitError waits until the socket has the error.
-func waitError(t testing.TB, c *net.TCPConn, want unix.Errno) {
-	t.Helper()
-	raw, err := c.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the socket has the error "+want.Error(), func() bool {
-		got := 0
-		_ = raw.Control(func(fd uintptr) { got, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR) })
-		if got != 0 && unix.Errno(got) != want {
-			t.Fatalf("the socket has the error %v, want %v", unix.Errno(got), want)
-		}
-		return got != 0
-	})
-}
-
 // TestSpliceUrgent sends an urgent byte amid others. All arrive, in order.
 func TestSpliceUrgent(t *testing.T) {
 	r := spliced(t)
