@@ -21,6 +21,8 @@ const (
 	flowsUDP
 	flowsPing
 	flowsEvicted
+	flowsSpliced
+	spliceMissed
 	connectsFailed
 	dnsQueries
 	dropMalformed
@@ -46,6 +48,8 @@ var counterNames = [numCounters]string{
 	flowsUDP:       "flows_udp",
 	flowsPing:      "flows_ping",
 	flowsEvicted:   "flows_evicted",
+	flowsSpliced:   "flows_spliced",
+	spliceMissed:   "splice_missed",
 	connectsFailed: "connects_failed",
 	dnsQueries:     "dns_queries",
 	dropMalformed:  "drop_malformed",

@@ -81,7 +81,6 @@ func (f *flow) info(now time.Duration, proto, path, state string) FlowInfo {
 func (n *Network) Flows(ctx context.Context) []FlowInfo {
 	got := make(chan []FlowInfo, 1)
 	n.loop.Post(func() {
-		n.setNow()
 		var fs []FlowInfo
 		fs = n.tcp.infos(fs)
 		fs = n.udp.infos(fs)

@@ -127,6 +127,7 @@ func New(cfg Config) (*Network, error) {
 	if len(cfg.ContainerMAC) == len(n.link.mac) {
 		n.link.peer.Store(macBits(cfg.ContainerMAC))
 	}
+	n.loop.AtStart(n.setNow)
 	n.loop.AtEnd(func() { n.link.acks.endTurn(n.writeAck) })
 	n.loop.BeforePark(func() { n.link.acks.release(n.writeAck) })
 	n.emit.link = n.link
@@ -249,7 +250,6 @@ func (n *Network) tick(ctx context.Context) {
 
 // expire ends what was idle for too long.
 func (n *Network) expire() {
-	n.setNow()
 	n.evictions = 0
 	n.udp.expire()
 	n.ping.expire()
@@ -292,7 +292,6 @@ func (n *Network) shutdown() {
 // their turn. The batch grows while frames come faster than turns, and shrinks to
 // one where each is waited for: then the read that finds no more is not made.
 func (n *Network) tapReady(ev loop.Events) {
-	n.setNow()
 	n.link.acks.hold()
 	read := 0
 	for read < n.batch {

@@ -89,6 +89,12 @@ func (t *tcpTable) ingress(p *packet, l3 []byte) {
 		}, h.SequenceNumber())
 		return
 	}
+	if t.kernel.busy() && t.kernel.stray(tuple{
+		container: netip.AddrPortFrom(p.src, h.SourcePort()),
+		remote:    netip.AddrPortFrom(p.dst, h.DestinationPort()),
+	}) {
+		return
+	}
 	t.n.deliver(p)
 }
 
@@ -109,9 +115,9 @@ func (t *tcpTable) syn(p *packet, l3 []byte, key tuple, isn uint32) {
 			return
 		case f.state == turning:
 			f.keepSYN(isn, l3, p.rest)
-			f.stack()
+			f.unturned()
 			return
-		case f.isn == isn && f.kernel != nil:
+		case f.isn == isn && f.spliced != nil:
 			return // late: the connection is there
 		case f.isn == isn || f.state == shaking:
 			n.inject(append(append([]byte(nil), l3...), p.rest...), p.src.Is6())
@@ -199,23 +205,9 @@ func (t *tcpTable) forget(f *tcpFlow) {
 	}
 }
 
-// expireTurning gives flows to gVisor whose SYN has been turned round in vain, if
-// the container has not asked by sending it again.
-func (t *tcpTable) expireTurning() {
-	for _, f := range t.kernel.turning {
-		if t.n.now-f.last >= turnTimeout {
-			f.stack()
-		}
-	}
-}
-
-// turnTimeout is how long a SYN that was turned round may take to be accepted.
-const turnTimeout = 3 * time.Second
-
 // expire forgets the closed flows that gVisor is done with too, and ends those
 // whose SYN it did not take.
 func (t *tcpTable) expire() {
-	t.expireTurning()
 	t.kernel.tick()
 	for _, f := range t.strays() {
 		t.n.count.inc(dropMalformed)
@@ -260,7 +252,7 @@ func (t *tcpTable) strays() []*tcpFlow {
 // delivered, and both ends are told.
 func (t *tcpTable) closeAll() {
 	for _, f := range t.flows {
-		if f.state == open && !f.service && f.kernel == nil {
+		if f.state == open && !f.service && f.spliced == nil {
 			f.moveUp()
 		}
 		f.abort()

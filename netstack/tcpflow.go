@@ -47,8 +47,8 @@ type tcpFlow struct {
 	syn     []byte // the SYN, from its IP header on; nil once gVisor has it
 	partial bool   // its checksum is left to the reader
 
-	kernel *kernelFlow // of a spliced flow
-	events loop.Events // of the host socket's while turning
+	spliced *splicedEnd // of a spliced flow
+	early   loop.Events // of the host's socket, before the container's was there
 
 	fd       int
 	token    loop.Token
@@ -122,18 +122,18 @@ func (f *tcpFlow) Ready(ev loop.Events) {
 			return
 		}
 		if f.table.kernel.takes(f) {
-			f.events = ev
+			f.early = ev
 			f.turn()
 			return
 		}
 		f.shake()
 	}
-	if f.kernel != nil {
-		f.kernel.relay.Note(splice.Host, ev)
-		f.relay()
+	if f.spliced != nil {
+		f.spliced.relay.Note(splice.Host, ev)
+		f.splice()
 		return
 	}
-	f.events |= ev
+	f.early |= ev
 	if ev&(loop.Readable|loop.ReadHangUp|loop.HangUp|loop.Error) != 0 {
 		f.canRead = true
 	}
@@ -186,6 +186,7 @@ func (f *tcpFlow) failed(err error) {
 func (f *tcpFlow) shake() {
 	t := f.table
 	f.state, f.last = shaking, t.n.now
+	t.kernel.leave(f.key)
 	syn := f.syn
 	f.syn = nil
 	t.mu.Lock()
@@ -288,10 +289,8 @@ func (f *tcpFlow) abort() {
 		f.connected()
 		f.closeHost(true)
 	case open:
-		if f.kernel != nil {
-			f.closeKernel(true)
-			f.closeHost(true)
-			t.kernel.end(f.key)
+		if f.spliced != nil {
+			f.abortSpliced()
 			break
 		}
 		if !f.service {
@@ -325,7 +324,7 @@ func (f *tcpFlow) closeHost(reset bool) {
 
 func (f *tcpFlow) info() FlowInfo {
 	path := PathStacked
-	if f.kernel != nil {
+	if f.spliced != nil {
 		path = PathSpliced
 	}
 	i := f.flow.info(f.table.n.now, "tcp", path, f.state.String())

@@ -73,6 +73,7 @@ type Loop struct {
 	// Owned by the loop.
 	slots      []slot
 	free       []uint32
+	atStart    func()
 	atEnd      func()
 	beforePark func()
 	deferred   []func()
@@ -138,6 +139,9 @@ func (l *Loop) Run(ctx context.Context) error {
 		n, err := l.wait(ctx)
 		if err != nil {
 			return fmt.Errorf("wait for events: %w", err)
+		}
+		if l.atStart != nil {
+			l.atStart()
 		}
 		l.dispatch(n)
 		if n > 0 {
@@ -220,6 +224,10 @@ func (l *Loop) Defer(f func()) { l.deferred = append(l.deferred, f) }
 // Busy reports whether what this turn is about was there already when the turn
 // before ended: whether there is more to do than time. Only the loop may call it.
 func (l *Loop) Busy() bool { return l.busy }
+
+// AtStart makes f run at the start of each turn, when the wait has ended. Call it
+// before Run.
+func (l *Loop) AtStart(f func()) { l.atStart = f }
 
 // AtEnd makes f run at the end of each turn, before the loop waits. Call it before
 // Run.

@@ -1,4 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package splice
+// Package splice is the kernel's path for the container's TCP: its own kernel
+// terminates the connection, the host's kernel has the other one, and splice(2)
+// moves the bytes between the two. No packet of such a flow passes through this
+// process but its first SYN. That takes no privilege that a plain user does not
+// have over a user namespace of their own.
+//
+// # Theory of operation
+//
+// The application's SYN leaves by the tap, like any packet. The network connects
+// to its destination first, as it would for a flow that it carries itself, and if
+// that fails, says so to the container. If it succeeds, the SYN, as it was, is
+// written back into the tap:
+//
+//	application ── SYN ──> tap ──> us: policy, connect(2) on the host
+//	                       tap <── the same SYN
+//	  prerouting: a SYN from the tap: note its tuple in the set,
+//	              give it to the listener (TPROXY), mark it
+//	  listener ── SYN-ACK ──> lo ──> application
+//	application ── ACK, data ──> output: the tuple is in the set: mark it
+//	  routing rule: what has the mark is local, so goes by lo ──> accepted socket
+//
+// So the kernel shakes hands with itself, and accept(2) returns a socket whose own
+// address is what the application dialed, and whose peer is the application. Type
+// Hairpin is all of this; type Relay joins the accepted socket to the host's.
+//
+// What is where, in the container's network namespace:
+//
+//	nftables   tables "ip slipway-TAP" and "ip6 slipway-TAP": the set "flows" of
+//	           tuples; chain "prerouting" for SYNs that we write; chain "output"
+//	           for what the container sends on the flows in the set
+//	routing    rule 1: fwmark 0x05100000 lookup 1296; table 1296: local default dev lo
+//	sysctl     net.ipv4.conf.TAP.accept_local=1 and rp_filter=2
+//	sockets    two listeners, on 192.0.0.8 and 100::8, which nobody has: so the
+//	           container cannot connect to them, and no port of its own is taken
+//
+// The kernel itself adds a tuple to the set, by the rule that sees the SYN, so that
+// a connection costs no netlink message. Conntrack has no part in it. A SYN never
+// matches the rule for output: it always comes to us, and the policy, first.
+//
+// # Flows that the container forwards
+//
+// A bridge in the container, such as Docker's, has containers of its own, whose
+// packets come masqueraded. Their SYN is written back too, but without conntrack
+// seeing it again (chain "raw"), since it would clash with the entry that was made
+// when it went out. The listener's SYN-ACK is an answer by that entry: conntrack
+// turns its destination into the inner container's, and a rule marks the entry.
+// What then comes in from the bridge with that entry is marked, so local; and on
+// its way in conntrack gives it the source that masquerading chose, which is the
+// one that the accepted socket knows. These rules are made when the container
+// forwards packets (net.ipv4.ip_forward), at the first flow that finds it so.
+//
+// # Trust
+//
+// The container may be root in its namespaces, and so can undo or redirect all of
+// this. It can hurt itself only: a connection on the host exists because the
+// policy allowed its destination, and what is accepted at the listener is joined
+// to one only by the exact tuple that the policy has seen, once. Anything else gets
+// a RST.
+//
+// # Ownership and life
+//
+// The sockets are made inside the container by whoever makes the tap (Inside), and
+// are their maker's to close. The tables belong to our netlink socket
+// (NFT_TABLE_F_OWNER, Linux 5.12): nobody else can change or flush them, and they
+// go when it is closed, even if we are killed. Rule and route stay then, which
+// match nothing without the mark; the next session takes them over.
+//
+// A tuple stays in the set until the flow has ended: Forget takes out many at once.
+// A relay has no goroutine, no timer, and a pipe only while bytes are in it.
+//
+// Not done here: any TCP that the network terminates itself (DNS over TCP), UDP,
+// and inbound connections. Urgent data arrives in line. What the container captures
+// on its tap are only the SYNs of these flows; the rest is on lo.
 package splice

@@ -44,11 +44,12 @@ type way struct {
 	done  bool   // the end was passed on
 }
 
-// Start prepares the relay for two sockets, both of which may be read and written.
+// Start prepares the relay for two sockets that may be written; what can be read
+// is for Note to say, as epoll does of a socket that has just been registered.
 func (r *Relay) Start(p *Pool, container, host int) {
 	*r = Relay{pool: p}
-	r.ends[Container] = end{fd: container, readable: true, writable: true}
-	r.ends[Host] = end{fd: host, readable: true, writable: true}
+	r.ends[Container] = end{fd: container, writable: true}
+	r.ends[Host] = end{fd: host, writable: true}
 }
 
 // Note takes note of events of an end's socket; Move acts on them.
@@ -80,6 +81,10 @@ func (r *Relay) Move() (more bool, err error) {
 
 // Done reports whether both ways have come to their end.
 func (r *Relay) Done() bool { return r.ways[Container].done && r.ways[Host].done }
+
+// Ended reports whether the end's peer has said that it sends no more, and the
+// other end was told.
+func (r *Relay) Ended(which int) bool { return r.ways[which].done }
 
 // Moved returns how many bytes the end's peer has sent that the other end took.
 func (r *Relay) Moved(which int) uint64 { return r.ways[which].moved }
@@ -120,7 +125,9 @@ func (r *Relay) move(which int) (more bool, errno unix.Errno) {
 		}
 		if end {
 			w.done = true
-			_ = unix.Shutdown(dst.fd, unix.SHUT_WR) // fails only if the peer is gone, which the other way sees
+			if !r.ways[1-which].done { // else closing the socket says the same
+				_ = unix.Shutdown(dst.fd, unix.SHUT_WR) // fails only if the peer is gone, which the other way sees
+			}
 			return false, 0
 		}
 	}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"github.com/slipway-net/slipway/netstack/loop"
+	"github.com/slipway-net/slipway/netstack/splice"
+	"github.com/slipway-net/slipway/tap"
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+// splicedEnd is what a spliced flow has more than a stacked one: the container's
+// end of it, as a socket of the container's kernel, and what joins it to the host's.
+type splicedEnd struct {
+	flow  *tcpFlow
+	fd    int
+	token loop.Token
+	relay splice.Relay
+}
+
+// turn turns the flow's SYN round: the container's kernel is to shake hands with
+// our listener in it.
+func (f *tcpFlow) turn() {
+	k := &f.table.kernel
+	f.state, f.last = turning, f.table.n.now
+	delete(k.ended, f.key)
+	k.turning[f.key] = f
+	f.table.n.turnRound(f.syn, f.partial)
+	// By now it has, as a rule.
+	k.accept(familyOf(f.key.container.Addr()))
+}
+
+// unturned gives a flow to gVisor whose SYN was turned round in vain.
+func (f *tcpFlow) unturned() {
+	k := &f.table.kernel
+	delete(k.turning, f.key)
+	k.end(f.key)
+	k.missed(f.key.container.Addr())
+	f.shake()
+}
+
+// turned is called when the container's kernel has shaken hands; fd is what our
+// listener got.
+func (f *tcpFlow) turned(fd int) {
+	n := f.table.n
+	f.connected()
+	f.state, f.last, f.syn = open, n.now, nil
+	f.spliced = &splicedEnd{flow: f, fd: fd}
+	f.table.kernel.live[f.key] = f
+	n.count.inc(flowsSpliced)
+	var err error
+	if f.spliced.token, err = n.loop.Add(fd, hostEvents, f.spliced); err != nil {
+		n.noSocket(err)
+		f.endSpliced(true)
+		return
+	}
+	f.spliced.relay.Start(&f.table.kernel.pool, fd, f.fd)
+	f.spliced.relay.Note(splice.Host, f.early)
+	n.logFlow("flow open", f.info())
+}
+
+// Ready is called by the loop with the container's end's events.
+func (s *splicedEnd) Ready(ev loop.Events) {
+	s.relay.Note(splice.Container, ev)
+	s.flow.splice()
+}
+
+// splice moves bytes both ways as far as both ends let it.
+func (f *tcpFlow) splice() {
+	if f.state != open {
+		return
+	}
+	r := &f.spliced.relay
+	f.last = f.table.n.now
+	more, err := r.Move()
+	f.up, f.down = r.Moved(splice.Container), r.Moved(splice.Host)
+	switch {
+	case err != nil:
+		f.endSpliced(true)
+	case r.Done():
+		f.endSpliced(false)
+	case more:
+		f.table.n.loop.Defer(f.splice)
+	}
+}
+
+// endSpliced closes both ends, with a RST to both peers if so wished.
+func (f *tcpFlow) endSpliced(reset bool) {
+	msg := "flow closed"
+	if reset {
+		msg = "flow reset"
+	}
+	f.table.n.logFlow(msg, f.info())
+	f.closeSpliced(reset)
+	f.closeHost(reset)
+	f.state, f.last = closed, f.table.n.now
+	f.table.forget(f)
+}
+
+// abortSpliced closes both ends where they are: one that was told that its peer
+// sends no more keeps what it has not read yet.
+func (f *tcpFlow) abortSpliced() {
+	r := &f.spliced.relay
+	toHost, toContainer := r.Ended(splice.Container), r.Ended(splice.Host)
+	f.closeSpliced(!toContainer)
+	f.closeHost(!toHost)
+}
+
+// closeSpliced closes the container's end.
+func (f *tcpFlow) closeSpliced(reset bool) {
+	s, k := f.spliced, &f.table.kernel
+	s.relay.Stop()
+	f.table.n.loop.Remove(s.fd, s.token)
+	if reset {
+		resetClose(s.fd)
+	} else {
+		unix.Close(s.fd)
+	}
+	s.fd = -1
+	delete(k.live, f.key)
+	k.end(f.key)
+}
+
+// resetClose closes a socket with a RST to its peer.
+func resetClose(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	unix.Close(fd)
+}
+
+// partial reports whether the checksum of the packet that was just read is left
+// to the reader.
+func (n *Network) partial() bool {
+	var vh tap.VNetHdr
+	if n.link.offload.Has(tap.OffloadVNet) {
+		vh.Decode(n.rx.vnet[:])
+	}
+	return partialChecksum(&vh)
+}
+
+// turnRound writes a packet of the container's, from its IP header on, back into
+// the tap.
+func (n *Network) turnRound(l3 []byte, partial bool) {
+	ethertype, l4 := uint16(header.IPv6ProtocolNumber), ipv6Len
+	if l3[0]>>4 == 4 {
+		ethertype, l4 = uint16(header.IPv4ProtocolNumber), int(header.IPv4(l3).HeaderLength())
+	}
+	e := &n.emit
+	e.link.putEthernet(e.buf[:], ethertype)
+	e.parts = [2][]byte{e.buf[:ethernetLen], l3}
+	var vh tap.VNetHdr
+	if partial {
+		vh = tap.VNetHdr{Flags: tap.VNetNeedsCSum, CSumStart: uint16(ethernetLen + l4), CSumOffset: header.TCPChecksumOffset}
+	}
+	e.link.write(&vh, e.parts[:])
+}
