@@ -19,7 +19,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { os.Exit(attachtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == trafficWord {
+		os.Exit(traffic(os.Args[2:]))
+	}
+	os.Exit(attachtest.Main(m))
+}
 
 // TestPlainUser proves that the tests say something: they have no capabilities.
 func TestPlainUser(t *testing.T) {

@@ -95,4 +95,3 @@ func waitError(t testing.TB, c *net.TCPConn, want unix.Errno) {
 		return got != 0
 	})
 }
-

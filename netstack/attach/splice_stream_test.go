@@ -75,7 +75,7 @@ func TestSpliceSizes(t *testing.T) {
 }
 
 // transfer sends random bytes from a to b, half-closes, and compares hashes.
-func transfer(a, b *net.TCPConn, size int64) error {
+func transfer(a *net.TCPConn, b io.Reader, size int64) error {
 	sent, got := sha256.New(), sha256.New()
 	done := make(chan error, 1)
 	go func() {

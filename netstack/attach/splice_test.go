@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/attach"
@@ -17,7 +18,7 @@ import (
 // What the log says of the spliced path.
 const (
 	saysSpliced = `msg="TCP is spliced"`
-	saysStacked = `msg="TCP is not spliced"`
+	saysStacked = `msg="TCP is stacked, not spliced"`
 	saysNoPath  = `msg="TCP is stacked"`
 )
 
@@ -115,3 +116,6 @@ func (r *rig) speaksBy(t testing.TB, f attachtest.Family, path string) {
 }
 
 func tcpAddr(a net.Addr) netip.AddrPort { return a.(*net.TCPAddr).AddrPort() }
+
+// deadlineNow is the time until which anything that begins now must have happened.
+func deadlineNow() time.Time { return time.Now().Add(attachtest.Patience) }
