@@ -119,3 +119,10 @@ func tcpAddr(a net.Addr) netip.AddrPort { return a.(*net.TCPAddr).AddrPort() }
 
 // deadlineNow is the time until which anything that begins now must have happened.
 func deadlineNow() time.Time { return time.Now().Add(attachtest.Patience) }
+
+// open makes and runs the session of a rig whose container was there before.
+func (r *rig) open(t testing.TB, change func(*attach.Config)) {
+	t.Helper()
+	r.make(t, change)
+	r.run(t)
+}
