@@ -124,7 +124,7 @@ func (f *attachFlags) serve(ctx context.Context, s *attach.Session, p *process, 
 		}
 		defer os.Remove(f.pidfile)
 	}
-	if err := attach.Harden(); err != nil {
+	if err := attach.Harden(s.Capabilities()); err != nil {
 		return err
 	}
 	ctx, cancel := p.watchExit(ctx, log)
@@ -136,7 +136,7 @@ func (f *attachFlags) serve(ctx context.Context, s *attach.Session, p *process, 
 	}
 	d := s.Device()
 	log.Info("attached", "interface", d.Name(), "mtu", d.MTU(),
-		"mac", d.MAC().String(), "offload", d.Offload().String(), "path", "stacked")
+		"mac", d.MAC().String(), "offload", d.Offload().String(), "path", s.Path())
 	err = s.Run(ctx)
 	if errors.Is(err, attach.ErrGone) {
 		log.Info("the namespace is gone, detaching")

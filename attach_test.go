@@ -273,7 +273,7 @@ func tcpdump(t *testing.T, path string) string {
 func TestAttachFlows(t *testing.T) {
 	w := attachtest.Open(t)
 	c, api := attachtest.NewContainer(t), filepath.Join(t.TempDir(), "api")
-	attachTo(t, c, "--api", api)
+	attachTo(t, c, "--api", api, "--accel", "off")
 	l := w.Peer.Listen(t, netip.AddrPortFrom(attachtest.Families()[1].PeerAddr, 0))
 	if _, err := c.Dial(t, "tcp", netip.MustParseAddrPort(l.Addr().String())); err != nil {
 		t.Fatal(err)

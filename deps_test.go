@@ -37,14 +37,15 @@ var layers = []layer{
 	{"scripts/...", nil, "scripts stand for the world outside"},
 	{"cni-plugin/...", []string{"cni-plugin/...", "tap", "portfwd/client"}, "each ADD and DEL would otherwise page in the whole stack"},
 	{"netstack/attach", []string{"netstack", "netstack/...", "portfwd", "tap"}, "the session joins the parts"},
-	{"netstack", []string{"netstack/relay", "netstack/loop", "netstack/policy", "netstack/frag", "netstack/dns", "netstack/dhcp", "netstack/neighbor", "tap"}, "the stack knows neither the session nor published ports"},
+	{"netstack", []string{"netstack/relay", "netstack/splice", "netstack/loop", "netstack/policy", "netstack/frag", "netstack/dns", "netstack/dhcp", "netstack/neighbor", "tap"}, "the stack knows neither the session nor published ports"},
 	{"netstack/loop", nil, "a leaf, usable without a stack"},
-	{"netstack/relay", nil, "a leaf, usable without a stack"},
+	{"netstack/relay", []string{"netstack/loop"}, "usable without a stack, by published ports too"},
 	{"netstack/frag", nil, "a leaf: bytes in, bytes out"},
 	{"netstack/dns", nil, "a leaf: it is told its upstreams"},
 	{"netstack/policy", []string{"tap"}, "decides by the address plan alone, before any dial"},
 	{"netstack/dhcp", []string{"tap"}, "answers from the address plan alone"},
 	{"netstack/neighbor", []string{"tap"}, "answers from the address plan alone"},
+	{"netstack/splice", []string{"tap"}, "the kernel's path, which knows no stack"},
 	{"netstack/...", []string{"netstack/relay", "netstack/loop", "tap"}, "parts of the stack do not know the stack"},
 	{"portfwd/...", []string{"portfwd/...", "netstack/relay", "netstack/loop", "tap"}, "published ports see the stack only through an interface of their own"},
 	{"tap/...", []string{"tap/..."}, "the container's end of the wire comes first in the order of dependency"},
@@ -59,8 +60,10 @@ type fence struct {
 
 // The first fence that matches an import is the one that holds.
 var fences = []fence{
-	{"gvisor.dev/gvisor/pkg/tcpip/header", []string{"netstack", "netstack/attach", "netstack/neighbor", "netstack/splice"}, "gVisor's types stop at netstack's border"},
-	{"gvisor.dev/gvisor/...", []string{"netstack", "netstack/attach", "netstack/splice"}, "gVisor's types stop at netstack's border"},
+	{"gvisor.dev/gvisor/pkg/tcpip/header", []string{"netstack", "netstack/attach", "netstack/neighbor"}, "gVisor's types stop at netstack's border"},
+	{"gvisor.dev/gvisor/...", []string{"netstack", "netstack/attach"}, "gVisor's types stop at netstack's border"},
+	{"github.com/google/nftables/...", []string{"netstack/splice"}, "one place makes rules in the container"},
+	{"github.com/mdlayher/netlink/...", []string{"netstack/splice"}, "one place makes rules in the container"},
 	{"os/exec", []string{".", "launcher/...", "bench/..."}, "the network is set up by system calls; a command's errors are text"},
 	{"net/http", []string{".", "netstack/attach", "portfwd/...", "bench/...", "scripts/demoserver"}, "only APIs speak HTTP"},
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"github.com/slipway-net/slipway/launcher"
+	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/tap"
 	"github.com/spf13/pflag"
 )
@@ -34,7 +35,7 @@ func runDoctor(args []string, stdout, stderr io.Writer) int {
 	}
 	ofContainers := launcher.Checks(context.Background())
 	needed := []tap.Check{tap.CheckUserNS(), tap.CheckTun(), ofContainers[0]}
-	useful := append([]tap.Check{tap.CheckPing()}, tap.CheckAcceleration()...)
+	useful := append([]tap.Check{tap.CheckPing()}, attach.CheckAcceleration()...)
 	useful = append(useful, ofContainers[1:]...)
 	well := diagnose(stdout, "Needed", needed)
 	diagnose(stdout, "Of use, but not needed", useful)

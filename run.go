@@ -121,7 +121,7 @@ func newContainerNetwork(cfg attach.Config, net *netFlags, log *slog.Logger) (la
 		return nil, err
 	}
 	log.Info("network is up", "interface", s.Device().Name(), "mtu", s.Device().MTU(),
-		"offload", s.Device().Offload().String())
+		"offload", s.Device().Offload().String(), "path", s.Path())
 	return &containerNetwork{s, stop}, nil
 }
 

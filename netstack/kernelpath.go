@@ -3,10 +3,12 @@
 package netstack
 
 import (
+	"math"
 	"net/netip"
 	"time"
 
 	"github.com/slipway-net/slipway/netstack/loop"
+	"github.com/slipway-net/slipway/netstack/relay"
 	"github.com/slipway-net/slipway/netstack/splice"
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +19,7 @@ import (
 type kernelPath struct {
 	n         *Network
 	hairpin   *splice.Hairpin // nil: there is none
-	pool      splice.Pool
+	pool      relay.Pool
 	tokens    [2]loop.Token
 	ways      [2]pathOf // IPv4, IPv6
 	noForward bool      // there can be no rules for forwarded flows
@@ -26,6 +28,7 @@ type kernelPath struct {
 	live    map[tuple]*tcpFlow // spliced
 	ended   map[tuple]struct{} // their tuples are still in the kernel's set
 	mended  time.Duration      // when the rules were last made again
+	limit   int                // of descriptors, above which flows are stacked
 }
 
 // pathOf is the state of the spliced path for one IP version.
@@ -65,6 +68,8 @@ const (
 	// maxEnded is how many tuples of ended flows are left in the kernel's set
 	// before they are taken out, if that is not done by the next tick.
 	maxEnded = 4096
+	// spareDescriptors are left for everything that is not a spliced flow.
+	spareDescriptors = 512
 	// turnTimeout is how long a SYN that was turned round may take to be accepted.
 	// Where the container still wants to connect, it sends the next one sooner.
 	turnTimeout = 3 * time.Second
@@ -86,6 +91,10 @@ func (k *kernelPath) init(n *Network) {
 	k.turning = make(map[tuple]*tcpFlow)
 	k.live = make(map[tuple]*tcpFlow)
 	k.ended = make(map[tuple]struct{})
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err == nil {
+		k.limit = int(min(lim.Cur, math.MaxInt32)) - spareDescriptors
+	}
 }
 
 // start watches the listeners and sends the first probes.
@@ -189,11 +198,18 @@ func (k *kernelPath) open(i int) {
 // takes reports whether a flow whose host has connected may take the path. While
 // frames are captured none does, so that they show all there is.
 func (k *kernelPath) takes(f *tcpFlow) bool {
-	if k.hairpin == nil || k.n.link.capture.Load() != nil {
+	if k.hairpin == nil || k.n.link.capture.Load() != nil || k.descriptors() >= k.limit {
 		return false
 	}
 	a := f.key.container.Addr()
 	return k.ways[familyOf(a)].state == pathOpened && (!k.hairpin.Forwards(a) || k.forward())
+}
+
+// descriptors is how many the flows of all kinds have, or are about to have: a
+// spliced one has two.
+func (k *kernelPath) descriptors() int {
+	t := &k.n.tcp
+	return len(t.flows) + len(k.live) + len(k.turning) + len(k.n.udp.flows) + len(k.n.ping.flows)
 }
 
 // forward reports whether forwarded flows may take the path.

@@ -250,6 +250,7 @@ func (n *Network) tick(ctx context.Context) {
 
 // expire ends what was idle for too long.
 func (n *Network) expire() {
+	n.setNow()
 	n.evictions = 0
 	n.udp.expire()
 	n.ping.expire()

@@ -4,7 +4,7 @@ package netstack
 
 import (
 	"github.com/slipway-net/slipway/netstack/loop"
-	"github.com/slipway-net/slipway/netstack/splice"
+	"github.com/slipway-net/slipway/netstack/relay"
 	"github.com/slipway-net/slipway/tap"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -16,7 +16,7 @@ type splicedEnd struct {
 	flow  *tcpFlow
 	fd    int
 	token loop.Token
-	relay splice.Relay
+	relay relay.Relay
 }
 
 // turn turns the flow's SYN round: the container's kernel is to shake hands with
@@ -56,13 +56,13 @@ func (f *tcpFlow) turned(fd int) {
 		return
 	}
 	f.spliced.relay.Start(&f.table.kernel.pool, fd, f.fd)
-	f.spliced.relay.Note(splice.Host, f.early)
+	f.spliced.relay.Note(relay.Host, f.early)
 	n.logFlow("flow open", f.info())
 }
 
 // Ready is called by the loop with the container's end's events.
 func (s *splicedEnd) Ready(ev loop.Events) {
-	s.relay.Note(splice.Container, ev)
+	s.relay.Note(relay.Container, ev)
 	s.flow.splice()
 }
 
@@ -74,7 +74,7 @@ func (f *tcpFlow) splice() {
 	r := &f.spliced.relay
 	f.last = f.table.n.now
 	more, err := r.Move()
-	f.up, f.down = r.Moved(splice.Container), r.Moved(splice.Host)
+	f.up, f.down = r.Moved(relay.Container), r.Moved(relay.Host)
 	switch {
 	case err != nil:
 		f.endSpliced(true)
@@ -102,7 +102,7 @@ func (f *tcpFlow) endSpliced(reset bool) {
 // sends no more keeps what it has not read yet.
 func (f *tcpFlow) abortSpliced() {
 	r := &f.spliced.relay
-	toHost, toContainer := r.Ended(splice.Container), r.Ended(splice.Host)
+	toHost, toContainer := r.Ended(relay.Container), r.Ended(relay.Host)
 	f.closeSpliced(!toContainer)
 	f.closeHost(!toHost)
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/slipway-net/slipway/netstack/loop"
-	"github.com/slipway-net/slipway/netstack/splice"
+	"github.com/slipway-net/slipway/netstack/relay"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -129,7 +129,7 @@ func (f *tcpFlow) Ready(ev loop.Events) {
 		f.shake()
 	}
 	if f.spliced != nil {
-		f.spliced.relay.Note(splice.Host, ev)
+		f.spliced.relay.Note(relay.Host, ev)
 		f.splice()
 		return
 	}

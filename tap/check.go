@@ -118,41 +118,6 @@ func CheckPing() Check {
 	return verdict(name, fmt.Errorf("%s is %d to %d, our groups are %s", key, lo, hi, strings.Join(in, ", ")), fix)
 }
 
-// CheckAcceleration reports, one Check for each, what the spliced path needs of
-// a container's network namespace. It tries them in a new one.
-func CheckAcceleration() []Check {
-	const route = "policy routing"
-	s, err := newScript()
-	if err != nil {
-		return []Check{verdict(route, err, "")}
-	}
-	defer s.close()
-	s.unshare()
-	steps := make([]int, 0, len(nftProbes)+1)
-	for _, p := range nftProbes {
-		steps = append(steps, s.probe("make a rule with "+p.name, unix.NETLINK_NETFILTER, nftBatch(p.exprs)))
-	}
-	steps = append(steps, s.probe("make a rule of routing", unix.NETLINK_ROUTE, ruleMsg()))
-	if err := s.run(); err != nil {
-		return []Check{verdict("acceleration", err, CheckUserNS().Fix)}
-	}
-	var out []Check
-	for i, p := range nftProbes {
-		out = append(out, verdict(p.name, s.failed(steps[i]), "sudo modprobe -a "+p.modules))
-	}
-	return append(out, verdict(route, s.failed(steps[len(steps)-1]), "use a kernel with CONFIG_IP_MULTIPLE_TABLES"))
-}
-
-// probe appends a request on a socket of its own whose failure is only noted. It
-// returns the index of the request, or of the socket's step, never both failing.
-func (s *script) probe(what string, protocol int, msg []byte) int {
-	s.netlink(what, regInner, protocol)
-	i := s.request(what, regInner, s.bytes(msg))
-	s.steps[i].otherwise = s.next()
-	s.closeReg(regInner)
-	return i
-}
-
 // sysctl returns the value of a kernel setting, empty where it cannot be read.
 func sysctl(key string) string {
 	b, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(key, ".", "/"))

@@ -20,7 +20,7 @@ func TestChecksPass(t *testing.T) {
 	taptest.RequireUserNS(t)
 	before := files(t)
 	checks := append(tap.CheckAcceleration(), tap.CheckTun(), tap.CheckUserNS())
-	if got, want := len(checks), 7; got != want {
+	if got, want := len(checks), 9; got != want {
 		t.Errorf("%d checks, want %d", got, want)
 	}
 	for _, c := range checks {

@@ -75,6 +75,7 @@ type Device struct {
 	way      way
 	err6     error
 	inside   Opened
+	granted  bool // see namespaces
 	file     fileID
 	process  *os.File // the pidfd, where Watch needs one
 	closing  sync.Once
@@ -146,6 +147,12 @@ func (d *Device) IPv6Err() error { return d.err6 }
 // Inside returns what Config.Inside asked for. It belongs to the Device, whose
 // Close closes it.
 func (d *Device) Inside() Opened { return d.inside }
+
+// Granted reports whether this process, while it has the effective user that it
+// had in Open, has every capability in the user namespace of the target without
+// holding any, as the owner of that. Otherwise what needs a capability there,
+// such as a request on a netlink socket of Inside, needs it held.
+func (d *Device) Granted() bool { return d.granted }
 
 // Close closes the tap. The interface, unless it was taken over, vanishes with
 // it. Closing again does nothing and returns the same.

@@ -69,8 +69,17 @@
 // advertisements are ignored on it, lest autoconfiguration add a second address,
 // and duplicate address detection is off: nobody else is on the wire, and it
 // would hold up the first connection by a second or two. Both are settings in
-// /proc/sys, left alone where that cannot be written. A namespace without IPv6
-// gets IPv4 alone, and Device.IPv6Err says why.
+// /proc/sys, left alone where that cannot be written. The kernel makes an IPv6
+// address the container's own a little after it has taken it, so the child waits
+// for that, 50 ms at most. A namespace without IPv6 gets IPv4 alone, and
+// Device.IPv6Err says why.
+//
+// # For others
+//
+// Config.Inside names settings, files and sockets that the child makes as well,
+// for whoever goes on changing the target from outside: a netlink socket stays in
+// the namespace in which it was made. Device.Granted says whether using it takes
+// a capability.
 //
 // # Failures
 //

@@ -29,7 +29,7 @@ const (
 // Sizes of what a script may hold.
 const (
 	maxSteps  = 96
-	arenaSize = 12 << 10 // bytes for all buffers of a script
+	arenaSize = 24 << 10 // bytes for all buffers of a script
 )
 
 // shared is the memory that the child and the parent have in common: a mapping
@@ -40,6 +40,7 @@ type shared struct {
 	at    uint32
 	regs  [regCount]int64 // results of steps; all of them file descriptors, -1 = none
 	errno [maxSteps]uint32
+	pause unix.Timespec // between the attempts of opAwait
 	used  uint32
 	arena [arenaSize]byte
 }
@@ -117,6 +118,8 @@ func execute(m *shared, steps []step) {
 			r, _, errno = syscall.RawSyscall6(s.call, a0, s.args[1], s.args[2], s.args[3], 0, 0)
 		case opRequest:
 			errno = request(m, a0, s.args[1], s.args[2], s.args[3])
+		case opAwait:
+			errno = await(m, a0, s.args[1], s.args[2], s.args[3])
 		case opClose:
 			_, _, errno = syscall.RawSyscall(unix.SYS_CLOSE, a0, 0, 0)
 			m.regs[s.in] = -1
@@ -151,11 +154,7 @@ func execute(m *shared, steps []step) {
 //go:norace
 //go:nocheckptr
 func request(m *shared, sock, msg, n, ack uintptr) syscall.Errno {
-	_, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, sock, msg, n, 0, 0, 0)
-	if errno != 0 {
-		return errno
-	}
-	got, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, sock, uintptr(unsafe.Pointer(&m.arena[ack])), ackSize, 0, 0, 0)
+	got, errno := ask(m, sock, msg, n, ack)
 	if errno != 0 {
 		return errno
 	}
@@ -163,4 +162,40 @@ func request(m *shared, sock, msg, n, ack uintptr) syscall.Errno {
 		return unix.EPROTO
 	}
 	return syscall.Errno(-*(*int32)(unsafe.Pointer(&m.arena[ack+unix.SizeofNlMsghdr])))
+}
+
+// await asks, by the message msg, for a route until it is a local one, with a
+// pause after each attempt, and gives up after awaitTries.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func await(m *shared, sock, msg, n, answer uintptr) syscall.Errno {
+	for range awaitTries {
+		got, errno := ask(m, sock, msg, n, answer)
+		if errno != 0 {
+			return errno
+		}
+		kind := *(*uint16)(unsafe.Pointer(&m.arena[answer+nlTypeAt]))
+		if got > routeTypeAt && kind == unix.RTM_NEWROUTE && m.arena[answer+routeTypeAt] == unix.RTN_LOCAL {
+			return 0
+		}
+		syscall.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&m.pause)), 0, 0)
+	}
+	return unix.ETIMEDOUT
+}
+
+// ask sends the netlink message msg of n bytes on the socket and reads the answer
+// into the arena, as much of it as has room there. It returns its length.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func ask(m *shared, sock, msg, n, answer uintptr) (uintptr, syscall.Errno) {
+	_, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, sock, msg, n, 0, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	got, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, sock, uintptr(unsafe.Pointer(&m.arena[answer])), ackSize, 0, 0, 0)
+	return got, errno
 }

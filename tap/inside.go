@@ -9,8 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxInside is how many sockets and files Inside may ask for.
-const maxInside = 12
+// How many files and sockets, taken together, and settings Inside may ask for.
+const (
+	maxInside   = 12
+	maxSettings = 8
+)
 
 // Inside lists what Open makes in the target namespaces besides the tap: what
 // only somebody inside can make, and anybody use who is handed it. What cannot be
@@ -52,6 +55,9 @@ const procSys = "/proc/sys"
 func (in Inside) check() error {
 	if n := len(in.Files) + len(in.Sockets); n > maxInside {
 		return fmt.Errorf("%d files and sockets inside the target: want at most %d", n, maxInside)
+	}
+	if n := len(in.Settings); n > maxSettings {
+		return fmt.Errorf("%d settings inside the target: want at most %d", n, maxSettings)
 	}
 	return nil
 }

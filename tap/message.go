@@ -83,6 +83,15 @@ func routeMsg(gateway netip.Addr) []byte {
 	return req.Serialize()
 }
 
+// lookupMsg returns the question by what route a packet to the address goes.
+func lookupMsg(to netip.Addr) []byte {
+	req := nl.NewNetlinkRequest(unix.RTM_GETROUTE, 0)
+	msg := &nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family(to)), Dst_len: uint8(to.BitLen())}}
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.RTA_DST, to.AsSlice()))
+	return req.Serialize()
+}
+
 func family(a netip.Addr) int {
 	if a.Is4() {
 		return unix.AF_INET

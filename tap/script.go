@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,7 @@ const (
 const (
 	opCall    = iota // a system call
 	opRequest        // send a netlink message and read its acknowledgement
+	opAwait          // ask for a route until it is a local one
 	opClose          // close the descriptor in a register
 	opPatch          // copy 4 bytes from one buffer to another
 )
@@ -39,6 +41,21 @@ const abort = -1
 // ackSize is room in bytes for a netlink acknowledgement. What does not fit,
 // the echo of the message, is not needed.
 const ackSize = 64
+
+// How opAwait waits. With the slack that the kernel adds to a sleep (50 µs,
+// prctl(2), PR_SET_TIMERSLACK) it takes up to half as long again.
+const (
+	awaitPause = 100 * time.Microsecond
+	awaitLimit = 50 * time.Millisecond
+	awaitTries = int(awaitLimit / awaitPause)
+)
+
+// Offsets in bytes in a netlink answer: nlmsg_type of struct nlmsghdr, and behind
+// that rtm_type of struct rtmsg (include/uapi/linux/rtnetlink.h).
+const (
+	nlTypeAt    = 4
+	routeTypeAt = unix.SizeofNlMsghdr + 7
+)
 
 // A step is one operation of the child: plain numbers only, since the child can
 // neither allocate nor look at anything but what lies ready.
@@ -78,6 +95,7 @@ func newScript() (*script, error) {
 	for i := range s.m.regs {
 		s.m.regs[i] = -1
 	}
+	s.m.pause = unix.NsecToTimespec(int64(awaitPause))
 	return s, nil
 }
 
@@ -175,6 +193,15 @@ func (s *script) netlink(what string, out register, protocol int, hints ...hint)
 func (s *script) request(what string, in register, msg []byte, hints ...hint) int {
 	ack := s.buffer(ackSize)
 	return s.add(what, step{op: opRequest, args: [4]uintptr{0, address(msg), uintptr(len(msg)), s.offset(ack)}, in: in, out: noReg}, hints...)
+}
+
+// await appends the wait for a local route as the answer to the message, a
+// RTM_GETROUTE, on the socket in the register. It may fail.
+func (s *script) await(what string, in register, msg []byte) int {
+	answer := s.buffer(ackSize)
+	i := s.add(what, step{op: opAwait, args: [4]uintptr{0, address(msg), uintptr(len(msg)), s.offset(answer)}, in: in, out: noReg})
+	s.steps[i].otherwise = s.next()
+	return i
 }
 
 // patch appends the copying of the first 4 bytes of the buffer from to those of

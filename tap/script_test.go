@@ -77,8 +77,10 @@ func TestProbeFails(t *testing.T) {
 	}
 	defer s.close()
 	s.unshare()
-	i := s.probe("make a rule", unix.NETLINK_NETFILTER, nftBatch([]expr{{"nosuch", nil}}))
-	j := s.probe("make a rule", unix.NETLINK_NETFILTER, nftBatch(nil))
+	rule := probes()[0].rule(nftFamilies[0])
+	j := s.probe("make a rule", unix.NETLINK_NETFILTER, rule.batch(nftFamilies[0]))
+	rule.exprs = []expr{{"nosuch", nil}}
+	i := s.probe("make a rule", unix.NETLINK_NETFILTER, rule.batch(nftFamilies[0]))
 	if err := s.run(); err != nil {
 		t.Fatal(err)
 	}

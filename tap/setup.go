@@ -68,6 +68,7 @@ type setup struct {
 	attach   []tried // the attempts at TUNSETIFF, best first
 	offloads []tried // the attempts at TUNSETOFFLOAD, best first
 	soft     []soft  // the steps whose failure does not end the script
+	late     int     // the step that waits for the IPv6 address, 0 for none
 	opened   []int   // the steps that make what Config.Inside asks for
 	hwaddr   ifreq   // of SIOCGIFHWADDR
 	mtu      ifreq   // of SIOCGIFMTU
@@ -229,6 +230,12 @@ func (s *setup) linkAttrs() []*nl.RtAttr {
 
 // addresses adds the addresses and default routes of the plan. Where an IPv6
 // step fails, the rest of IPv6 is left out and the script goes on.
+//
+// An IPv6 address becomes the container's own only when a work queue of the
+// kernel gets to it, also without duplicate address detection
+// (net/ipv6/addrconf.c, addrconf_dad_work). What arrives for it before is
+// dropped, and a connection then starts with the second that passes until its SYN
+// is sent again. So the script waits for the route that comes with it.
 func (s *setup) addresses(index []byte) {
 	for _, f := range s.cfg.Plan.Families() {
 		p := netip.PrefixFrom(f.Container, f.Prefix.Bits())
@@ -236,12 +243,13 @@ func (s *setup) addresses(index []byte) {
 		r := s.indexed("add the default route via "+f.Gateway.String(), routeMsg(f.Gateway), routeIndexAt, index,
 			hint{unix.EEXIST, "there is one already: remove it, or leave the configuration to the container"})
 		if f.Container.Is6() {
+			s.late = s.await("wait for the address "+p.String(), regInner, s.bytes(lookupMsg(f.Container)))
 			s.soft = append(s.soft, soft{a, off6})
 			s.steps[a].otherwise = s.next()
 		}
 		if s.way == takenOver {
 			s.soft = append(s.soft, soft{r, func(err error) bool { return errors.Is(err, unix.EEXIST) }})
-			s.steps[r].otherwise = s.next()
+			s.steps[r].otherwise = r + 1
 		}
 	}
 }
@@ -289,7 +297,7 @@ func (s *setup) explain(err error) error {
 // device reads the results.
 func (s *setup) device() (*Device, error) {
 	d := &Device{
-		target: s.cfg.Target, name: s.cfg.Name, file: s.ns.file, way: s.way,
+		target: s.cfg.Target, name: s.cfg.Name, file: s.ns.file, way: s.way, granted: s.ns.granted,
 		mtu: s.mtu.int32(), mac: s.hwaddr.mac(),
 	}
 	if s.cfg.MAC != nil {
@@ -306,6 +314,9 @@ func (s *setup) device() (*Device, error) {
 		if off6(err) {
 			d.err6 = err
 		}
+	}
+	if err := s.failed(s.late); s.late > 0 && err != nil {
+		s.cfg.Log.Info("IPv6 may take another moment", "interface", d.name, "why", err)
 	}
 	d.fd = s.take(regTap)
 	d.inside = s.takeInside()

@@ -64,6 +64,8 @@ type namespaces struct {
 	net, user netns.NsHandle
 	// join reports that user is another user namespace than ours.
 	join bool
+	// granted reports that owning user gives us every capability in it.
+	granted bool
 	// pidfd refers to the process of a PID target, else -1.
 	pidfd int
 	// file is the identity of the namespace file at Target.NetNS.
@@ -174,6 +176,11 @@ func (n *namespaces) compare(t Target) error {
 	}
 	defer own.Close()
 	n.join = !own.Equal(n.user)
+	if n.join {
+		if n.granted, err = owns(own, n.user); err != nil {
+			return err
+		}
+	}
 	ownNet, err := openNS("/proc/thread-self/ns/net", unix.CLONE_NEWNET)
 	if err != nil {
 		return err
@@ -183,6 +190,38 @@ func (n *namespaces) compare(t Target) error {
 		return fmt.Errorf("the network namespace of %s is our own: give that of a container", t)
 	}
 	return nil
+}
+
+// owns reports whether our effective user, in the user namespace own, has every
+// capability in the user namespace to, which lies below, by having made it or one
+// on the way to it (user_namespaces(7), security/commoncap.c, cap_capable).
+func owns(own, to netns.NsHandle) (bool, error) {
+	at, err := unix.Dup(int(to))
+	if err != nil {
+		return false, os.NewSyscallError("dup", err)
+	}
+	for {
+		parent, err := unix.IoctlRetInt(at, unix.NS_GET_PARENT)
+		if errors.Is(err, unix.EPERM) { // above ours: so ours is not on the way
+			unix.Close(at)
+			return false, nil
+		}
+		if err != nil {
+			unix.Close(at)
+			return false, fmt.Errorf("get the parent of a user namespace: %w", err)
+		}
+		if own.Equal(netns.NsHandle(parent)) {
+			uid, err := unix.IoctlGetUint32(at, unix.NS_GET_OWNER_UID)
+			unix.Close(at)
+			unix.Close(parent)
+			if err != nil {
+				return false, fmt.Errorf("get the owner of a user namespace: %w", err)
+			}
+			return int(uid) == unix.Geteuid(), nil
+		}
+		unix.Close(at)
+		at = parent
+	}
 }
 
 // openNS opens a namespace file of the kind, a CLONE_NEW* flag. O_NONBLOCK is

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -98,7 +99,13 @@ func (d *Device) watchPath(ctx context.Context) error {
 
 func (d *Device) pathGone() error {
 	var st unix.Stat_t
-	if err := unix.Stat(d.target.NetNS, &st); err != nil {
+	err := unix.Stat(d.target.NetNS, &st)
+	if errors.Is(err, fs.ErrPermission) {
+		// A process, which has given up the rights that Open had, may not look at
+		// /proc/PID/ns/net of one that has more; but that one is there.
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrGone, d.target.NetNS, err)
 	}
 	if (fileID{dev: st.Dev, ino: st.Ino}) != d.file {

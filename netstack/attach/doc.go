@@ -17,6 +17,12 @@
 // # Process
 //
 // Harden and Tune act on the whole process and are for programs whose only
-// purpose is a session: the first gives up every privilege that the process has,
-// the second trades memory and threads for the way a session uses them.
+// purpose is a session: the first gives up every privilege that the process has
+// but what Session.Capabilities says, the second trades memory and threads for the
+// way a session uses them.
+//
+// With the spliced path a session goes on changing rules in the container's
+// network namespace. Who owns the user namespace of that, seen from outside, needs
+// no capability for it, and keeps none. Its root inside, as Podman starts a
+// network helper, and real root keep CAP_NET_ADMIN alone.
 package attach

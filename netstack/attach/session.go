@@ -160,6 +160,25 @@ func (s *Session) Close() error {
 // Device returns the session's tap, which stays the session's to close.
 func (s *Session) Device() *tap.Device { return s.device }
 
+// Path returns the path that TCP flows are meant to take: netstack.PathSpliced
+// where that was set up. The log says when it has proved to work.
+func (s *Session) Path() string {
+	if s.hairpin != nil {
+		return netstack.PathSpliced
+	}
+	return netstack.PathStacked
+}
+
+// Capabilities returns those that the session needs from now on, for Harden. The
+// spliced path changes rules in the container's network namespace, for which the
+// owner of that needs nothing, and others CAP_NET_ADMIN.
+func (s *Session) Capabilities() Capabilities {
+	if s.hairpin == nil || s.device.Granted() {
+		return 0
+	}
+	return netAdmin
+}
+
 // Flows returns what is under way, oldest first; see netstack.Network.Flows.
 func (s *Session) Flows(ctx context.Context) []netstack.FlowInfo { return s.network.Flows(ctx) }
 

@@ -23,7 +23,7 @@
 //
 // So the kernel shakes hands with itself, and accept(2) returns a socket whose own
 // address is what the application dialed, and whose peer is the application. Type
-// Hairpin is all of this; type Relay joins the accepted socket to the host's.
+// Hairpin is all of this; package relay joins the accepted socket to the host's.
 //
 // What is where, in the container's network namespace:
 //
@@ -68,7 +68,6 @@
 // match nothing without the mark; the next session takes them over.
 //
 // A tuple stays in the set until the flow has ended: Forget takes out many at once.
-// A relay has no goroutine, no timer, and a pipe only while bytes are in it.
 //
 // Not done here: any TCP that the network terminates itself (DNS over TCP), UDP,
 // and inbound connections. Urgent data arrives in line. What the container captures

@@ -4,18 +4,9 @@ package splice
 
 import (
 	"fmt"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// Keepalive is how the two ends of a flow are probed when idle: the first probe
-// after Idle, further ones every Interval, and after Count without answer the
-// flow ends (tcp(7), TCP_KEEPIDLE and so on).
-type Keepalive struct {
-	Idle, Interval time.Duration // whole seconds
-	Count          int
-}
 
 // backlog is how many connections may wait to be accepted; the kernel has a limit
 // of its own, net.core.somaxconn, 4096 since Linux 5.4.
