@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/slipway-net/slipway/netstack"
@@ -77,7 +78,9 @@ func TestSpliceListenerIsClosed(t *testing.T) {
 }
 
 // nobody proves that nobody has connected to the listener.
-func nobody(t testing.TB, l *net.TCPListener) {
+func nobody(t testing.TB, l interface {
+	SyscallConn() (syscall.RawConn, error)
+}) {
 	t.Helper()
 	raw, err := l.SyscallConn()
 	check(t, err)

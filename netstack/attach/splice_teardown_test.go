@@ -104,7 +104,7 @@ func helper(pid string) error {
 		return err
 	}
 	defer s.Close()
-	if err := attach.Harden(); err != nil {
+	if err := attach.Harden(s.Capabilities()); err != nil {
 		return err
 	}
 	return s.Run(context.Background())
