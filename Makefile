@@ -6,13 +6,14 @@ GO       ?= go
 PREFIX   ?= /usr/local
 DESTDIR  ?=
 FUZZTIME ?= 10s
+COUNT    ?= 6
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 BINARY := bin/slipway
 PAGES  := $(wildcard docs/man/*.1)
 
 .DEFAULT_GOAL := build
-.PHONY: build test lint fuzz demo bench bench-readme bench-soak install clean help
+.PHONY: build test lint fuzz demo bench bench-readme bench-soak microbench install clean help
 
 build: ## build bin/slipway, a static binary (this is the default)
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) .
@@ -37,6 +38,9 @@ bench-readme: ## write the newest results in bench/results into README.md
 
 bench-soak: build ## load slipway for ten minutes and see that it holds nothing back
 	@$(GO) run ./bench -soak 10m
+
+microbench: ## run the hot path's benchmarks COUNT (6) times; compare two outputs with benchstat
+	@COUNT=$(COUNT) scripts/microbench
 
 install: build ## install the binary and the man pages below DESTDIR and PREFIX (/usr/local)
 	@install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/slipway

@@ -4,14 +4,12 @@ package main_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -130,64 +128,6 @@ func TestAttachTakesNothing(t *testing.T) {
 	}
 }
 
-// TestAttachPrivileges finds a running session without any capability, also where
-// it began with all of those of a user namespace.
-func TestAttachPrivileges(t *testing.T) {
-	attachtest.Open(t)
-	t.Run("plain user", func(t *testing.T) {
-		h := attachTo(t, attachtest.NewContainer(t))
-		powerless(t, h.cmd.Process.Pid)
-	})
-	t.Run("root of a user namespace", func(t *testing.T) {
-		root := attachtest.NewContainer(t)
-		target := root.Split(t)
-		pidfile := filepath.Join(t.TempDir(), "pid")
-		p := root.Start(t, binary(t), "attach", "--dns", "none", "--pidfile", pidfile, strconv.Itoa(target.PID()))
-		p.WaitLine(t, "attached")
-		text, err := os.ReadFile(pidfile)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		powerless(t, pid)
-	})
-}
-
-// powerless looks at every thread of a process.
-func powerless(t *testing.T, pid int) {
-	t.Helper()
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no threads of process %d: %v", pid, err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-			continue // the thread has ended
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := map[string]string{"NoNewPrivs": "1"}
-		for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapAmb"} {
-			want[set] = "0000000000000000"
-		}
-		for line := range strings.Lines(string(text)) {
-			key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-			if w, ok := want[key]; ok && strings.TrimSpace(value) != w {
-				t.Errorf("%s has %s, want %s", file, line, w)
-			}
-			delete(want, key)
-		}
-		if len(want) > 0 {
-			t.Errorf("%s lacks %v", file, want)
-		}
-	}
-}
-
 // TestAttachLogs has a flow under way at SIGUSR1.
 func TestAttachLogs(t *testing.T) {
 	w := attachtest.Open(t)
@@ -269,26 +209,32 @@ func tcpdump(t *testing.T, path string) string {
 	return finish(t, exec.Command("tcpdump", "-n", "-r", path)).stdout
 }
 
-// TestAttachFlows reads the flow table by the command.
+// TestAttachFlows reads the flow table by the command, for either path.
 func TestAttachFlows(t *testing.T) {
 	w := attachtest.Open(t)
-	c, api := attachtest.NewContainer(t), filepath.Join(t.TempDir(), "api")
-	attachTo(t, c, "--api", api, "--accel", "off")
-	l := w.Peer.Listen(t, netip.AddrPortFrom(attachtest.Families()[1].PeerAddr, 0))
-	if _, err := c.Dial(t, "tcp", netip.MustParseAddrPort(l.Addr().String())); err != nil {
-		t.Fatal(err)
-	}
-	for _, tt := range []struct {
-		args []string
-		want []string
-	}{
-		{nil, []string{"PROTO", "tcp", "stacked", l.Addr().String()}},
-		{[]string{"--json"}, []string{`"proto":"tcp"`, `"remote":"` + l.Addr().String()}},
-		{[]string{"--counters"}, []string{"flows_tcp", "frames_in"}},
-	} {
-		got := slipway(t, append(append([]string{"flows"}, tt.args...), api)...)
-		if got.code != 0 || !hasAll(got.stdout, tt.want) {
-			t.Errorf("slipway flows %q: exit code %d, want %q in:\n%s%s", tt.args, got.code, tt.want, got.stdout, got.stderr)
+	f := attachtest.Families()[1]
+	for accel, path := range map[string]string{"auto": "spliced", "off": "stacked"} {
+		c, api := attachtest.NewContainer(t), filepath.Join(t.TempDir(), "api")
+		h := attachTo(t, c, "--accel", accel, "--api", api)
+		if accel == "auto" {
+			h.stderr.wait(t, "TCP is spliced", f.Name)
+		}
+		l := w.Peer.Listen(t, netip.AddrPortFrom(f.PeerAddr, 0))
+		if _, err := c.Dial(t, "tcp", netip.MustParseAddrPort(l.Addr().String())); err != nil {
+			t.Fatal(err)
+		}
+		for _, tt := range []struct {
+			args []string
+			want []string
+		}{
+			{nil, []string{"PROTO", "tcp", path, l.Addr().String()}},
+			{[]string{"--json"}, []string{`"proto":"tcp"`, `"path":"` + path, `"remote":"` + l.Addr().String()}},
+			{[]string{"--counters"}, []string{"flows_tcp", "frames_in"}},
+		} {
+			got := slipway(t, append(append([]string{"flows"}, tt.args...), api)...)
+			if got.code != 0 || !hasAll(got.stdout, tt.want) {
+				t.Errorf("slipway flows %q: exit code %d, want %q in:\n%s%s", tt.args, got.code, tt.want, got.stdout, got.stderr)
+			}
 		}
 	}
 }

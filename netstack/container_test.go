@@ -56,6 +56,8 @@ type options struct {
 	rules   []policy.Rule
 	dns     []netip.AddrPort
 	raw     bool // no container stack: frames are recorded
+	own     bool // no container stack: the test reads the frames from the link
+	quiet   bool // the log has no line for each flow
 }
 
 const offloadAll = tap.OffloadVNet | tap.OffloadCSum | tap.OffloadTSO4 | tap.OffloadTSO6 | tap.OffloadUSO
@@ -81,11 +83,15 @@ func newRig(t testing.TB, o options) *rig {
 	rules, err := policy.New(policy.Config{Plan: plan, Rules: o.rules, HostLoopback: gateways})
 	must(t, err)
 	r := &rig{t: t, plan: plan, log: &syncBuffer{}, record: o.raw}
+	level := slog.LevelDebug
+	if o.quiet {
+		level = slog.LevelInfo
+	}
 	r.arrived = sync.NewCond(&r.mu)
 	cfg := Config{
 		TapFD: fds[0], Offload: o.offload, MTU: o.mtu, Plan: plan, Policy: rules, HostLoopback: gateways,
 		ContainerMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1},
-		Log:          slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log:          slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: level})),
 	}
 	if o.dns != nil {
 		cfg.DNS, err = dns.New(dns.Config{Upstream: o.dns})
@@ -104,14 +110,19 @@ func newRig(t testing.TB, o options) *rig {
 func (r *rig) start(fds [2]int, o options) {
 	r.link = &link{fd: fds[1], mtu: uint32(o.mtu), offload: o.offload, mac: [6]byte{2, 0, 0, 0, 0, 1}, count: &counters{}}
 	r.link.peer.Store(macBits(r.plan.GatewayMAC()))
-	if !o.raw {
+	if !o.raw && !o.own {
 		r.stack = containerStack(r.t, r.link, r.plan)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- r.net.Run(ctx) }()
 	read := make(chan struct{})
-	go func() { defer close(read); r.receive() }()
+	go func() {
+		defer close(read)
+		if !o.own {
+			r.receive()
+		}
+	}()
 	r.t.Cleanup(func() {
 		cancel()
 		if err := <-ran; err != nil && !errors.Is(err, ErrTapGone) {

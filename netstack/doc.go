@@ -40,6 +40,12 @@
 // straight into its buffers: one copy each way besides the kernel's. A FIN is
 // passed on as a FIN, so that half-closed connections work, and a RST as a RST.
 //
+// A packet goes to gVisor's transport layer at once (Network.give): what its
+// network layer checks is checked already. Acknowledgments without data are held
+// for a moment, since what follows them carries them too (type ackHolder).
+// Keep-alives are turned on only for flows that live for a tick, and the goroutine
+// that gVisor needs for each handshake is one that has done it before.
+//
 // gVisor names an endpoint by what the container dialed (LocalAddress) and the
 // container (RemoteAddress); type tuple is the only place where that is turned
 // round.
@@ -66,7 +72,7 @@
 // handshake (tcpTable.forwarded) before they post the endpoint to the loop. DNS
 // queries have a goroutine each while they wait for an answer. Packet buffers are
 // gVisor's, reference counted: deliver gives up the receive buffers, WritePacket
-// never keeps a packet.
+// keeps a packet only with a reference of its own (type ackHolder).
 //
 // # Limits
 //

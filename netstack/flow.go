@@ -96,11 +96,13 @@ func (n *Network) Flows(ctx context.Context) []FlowInfo {
 	}
 }
 
-// logFlow writes the one line that a flow leaves behind.
-func (n *Network) logFlow(msg string, i FlowInfo, attrs ...slog.Attr) {
+// logFlow writes the one line that a flow leaves behind. What there is to say of
+// it is asked only if somebody listens.
+func (n *Network) logFlow(msg string, info func() FlowInfo, attrs ...slog.Attr) {
 	if !n.log.Enabled(context.Background(), slog.LevelDebug) {
 		return
 	}
+	i := info()
 	attrs = append([]slog.Attr{
 		slog.Uint64("flow", i.ID),
 		slog.String("proto", i.Proto),

@@ -249,7 +249,7 @@ func TestUDPErrorOfEarlierDatagramKeepsGSO(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r.on(func() {
-				f := &udpFlow{table: &r.net.udp, fd: -1, gsoMax: maxDatagram}
+				f := &udpFlow{table: &r.net.udp, mapping: mapping{fd: -1}, gsoMax: maxDatagram}
 				f.container = netip.AddrPortFrom(r.plan.V4.Container, 1)
 				s := &udpSender{n: r.net, arena: make([]byte, 200)}
 				dst := netip.MustParseAddrPort("192.0.2.1:9")

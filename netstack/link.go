@@ -46,6 +46,7 @@ type link struct {
 	acks    ackHolder
 
 	dispatcher stack.NetworkDispatcher
+	transport  stack.TransportDispatcher // the same, past gVisor's network layer; nil if it is none
 }
 
 var (
@@ -94,7 +95,10 @@ func (l *link) SupportedGSO() stack.SupportedGSO {
 func (l *link) GSOMaxSize() uint32 { return gsoMaxSize }
 
 // Attach implements stack.LinkEndpoint.
-func (l *link) Attach(d stack.NetworkDispatcher) { l.dispatcher = d }
+func (l *link) Attach(d stack.NetworkDispatcher) {
+	l.dispatcher = d
+	l.transport, _ = d.(stack.TransportDispatcher)
+}
 
 // IsAttached implements stack.LinkEndpoint.
 func (l *link) IsAttached() bool { return l.dispatcher != nil }

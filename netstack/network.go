@@ -128,7 +128,7 @@ func New(cfg Config) (*Network, error) {
 		n.link.peer.Store(macBits(cfg.ContainerMAC))
 	}
 	n.loop.AtStart(n.setNow)
-	n.loop.AtEnd(func() { n.link.acks.endTurn(n.writeAck) })
+	n.loop.AtEnd(n.endTurn)
 	n.loop.BeforePark(func() { n.link.acks.release(n.writeAck) })
 	n.emit.link = n.link
 	n.pending.n = n
@@ -293,7 +293,6 @@ func (n *Network) shutdown() {
 // their turn. The batch grows while frames come faster than turns, and shrinks to
 // one where each is waited for: then the read that finds no more is not made.
 func (n *Network) tapReady(ev loop.Events) {
-	n.link.acks.hold()
 	read := 0
 	for read < n.batch {
 		size, errno := n.link.read(&n.rx)
@@ -318,6 +317,14 @@ func (n *Network) tapReady(ev loop.Events) {
 	n.pending.flush()
 	if ev&loop.Error != 0 {
 		n.fail(ErrTapGone)
+	}
+}
+
+// endTurn writes what was held back during turns of the loop.
+func (n *Network) endTurn() {
+	if n.link.acks.holding.Load() {
+		n.setNow()
+		n.link.acks.endTurn(n.now, n.writeAck)
 	}
 }
 

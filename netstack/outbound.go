@@ -80,10 +80,11 @@ func (o Outbound) socket(dst netip.Addr, kind, proto int) (int, error) {
 	if dst.Is6() {
 		domain = unix.AF_INET6
 	}
-	fd, err := unix.Socket(domain, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, proto)
-	if err != nil {
-		return -1, os.NewSyscallError("socket", err)
+	r, _, errno := unix.RawSyscall(unix.SYS_SOCKET, uintptr(domain), uintptr(kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC), uintptr(proto))
+	if errno != 0 {
+		return -1, os.NewSyscallError("socket", errno)
 	}
+	fd := int(r)
 	if err := o.bind(fd, dst, kind); err != nil {
 		unix.Close(fd)
 		return -1, err

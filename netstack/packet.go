@@ -49,6 +49,8 @@ type packet struct {
 	// l4 is the transport header and what follows, as far as it lies in the first
 	// buffer; rest is what lies in the second.
 	l4, rest []byte
+	// header is the length of all before l4: the IP header with what extends it.
+	header int
 
 	frag fragment
 }
@@ -185,5 +187,6 @@ func (p *packet) cut(head, rest []byte, start, end int) bool {
 	}
 	p.l4 = head[start:min(end, len(head))]
 	p.rest = rest[:max(0, end-len(head))]
+	p.header = start
 	return true
 }

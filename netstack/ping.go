@@ -3,7 +3,6 @@
 package netstack
 
 import (
-	"container/list"
 	"encoding/binary"
 	"net/netip"
 	"time"
@@ -29,27 +28,19 @@ const (
 // A pingTable maps each echo identifier of the container's to one unprivileged
 // ICMP socket of the host (icmp(7), net.ipv4.ping_group_range).
 type pingTable struct {
-	n       *Network
-	flows   map[netip.AddrPort]*pingFlow // by the container's address and identifier
-	idle    list.List                    // of *pingFlow, least recently used first
-	refused bool                         // the host lets us make none; said once
+	mappingTable[netip.AddrPort, *pingFlow] // by the container's address and identifier
+
+	refused bool // the host lets us make none; said once
 }
 
 func (t *pingTable) init(n *Network) {
-	t.n = n
-	t.flows = make(map[netip.AddrPort]*pingFlow)
-	t.idle.Init()
+	t.mappingTable.init(n, maxPings, func(f *pingFlow) netip.AddrPort { return f.container })
 }
 
 // A pingFlow is one such mapping. It is owned by the loop.
 type pingFlow struct {
-	flow
-	table   *pingTable
-	element *list.Element
-	fd      int
-	token   loop.Token
-	ttl     uint8
-	tos     uint8
+	mapping
+	table *pingTable
 }
 
 // echo handles an echo request; msg is the whole ICMP message.
@@ -75,38 +66,29 @@ func (t *pingTable) echo(p *packet, msg []byte) {
 			return
 		}
 	}
-	f.remote, f.host, f.last = dst, d.Dial, n.now
-	t.idle.MoveToBack(f.element)
+	f.remote, f.host = dst, d.Dial
+	t.used(f)
 	f.send(p, msg)
 }
 
 func (t *pingTable) open(key, dst, host netip.AddrPort) *pingFlow {
-	n := t.n
-	if len(t.flows) >= maxPings {
-		if !n.evict() {
-			return nil
-		}
-		t.close(t.idle.Front().Value.(*pingFlow))
-	}
 	proto := unix.IPPROTO_ICMP
 	if host.Addr().Is6() {
 		proto = unix.IPPROTO_ICMPV6
 	}
-	fd, err := n.cfg.Outbound.socket(host.Addr(), unix.SOCK_DGRAM, proto)
+	fd, err := t.socket(host.Addr(), proto)
 	if err != nil {
 		t.forbidden(err)
+	}
+	if fd < 0 {
 		return nil
 	}
-	f := &pingFlow{flow: n.newFlow(key, dst, host), table: t, fd: fd}
+	f := &pingFlow{mapping: mapping{flow: t.n.newFlow(key, dst, host), fd: fd}, table: t}
 	setDatagramOptions(fd, host.Addr().Is6())
-	if f.token, err = n.loop.Add(fd, loop.Readable|loop.Edge, f); err != nil {
-		unix.Close(fd)
-		n.noSocket(err)
+	if !t.add(f) {
 		return nil
 	}
-	f.element = t.idle.PushBack(f)
-	t.flows[key] = f
-	n.count.inc(flowsPing)
+	t.n.count.inc(flowsPing)
 	return f
 }
 
@@ -204,35 +186,7 @@ func (f *pingFlow) drainErrors() bool {
 }
 
 func (t *pingTable) expire() {
-	for e := t.idle.Front(); e != nil; {
-		f := e.Value.(*pingFlow)
-		e = e.Next()
-		if t.n.now-f.last < pingIdle {
-			return
-		}
-		t.close(f)
-	}
-}
-
-func (t *pingTable) closeAll() {
-	for _, f := range t.flows {
-		t.close(f)
-	}
-}
-
-func (t *pingTable) close(f *pingFlow) {
-	t.n.loop.Remove(f.fd, f.token)
-	unix.Close(f.fd)
-	t.idle.Remove(f.element)
-	delete(t.flows, f.container)
-	t.n.logFlow("flow closed", f.info())
-}
-
-func (t *pingTable) infos(fs []FlowInfo) []FlowInfo {
-	for _, f := range t.flows {
-		fs = append(fs, f.info())
-	}
-	return fs
+	t.mappingTable.expire(pingIdle, func(*pingFlow, time.Duration) bool { return true })
 }
 
 func (f *pingFlow) info() FlowInfo {

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -86,7 +85,7 @@ func (f *tcpFlow) moveUp() (more bool) {
 			return false
 		case *tcpip.ErrClosedForReceive:
 			f.upDone = true
-			_ = unix.Shutdown(f.fd, unix.SHUT_WR) // fails only if the peer is gone, which moveDown sees
+			shutdownWrite(f.fd) // fails only if the peer is gone, which moveDown sees
 			return false
 		default:
 			f.reset()
@@ -106,6 +105,7 @@ func (f *tcpFlow) moveUp() (more bool) {
 			f.canWrite = false
 		}
 		p.discard.left = n
+		f.table.n.link.acks.passed(n) // reading may widen the window again
 		f.ep.Read(&p.discard, tcpip.ReadOptions{})
 	}
 	return true
@@ -287,22 +287,4 @@ func (s *socketPayload) Read(b []byte) (int, error) {
 	}
 	s.left -= n
 	return n, nil
-}
-
-// inQueue returns how many bytes wait in a socket (SIOCINQ of tcp(7)).
-func inQueue(fd int) (int, unix.Errno) {
-	var n int32
-	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCINQ, uintptr(unsafe.Pointer(&n)))
-	return int(n), errno
-}
-
-// read is read(2) without telling the scheduler, which a call that cannot block
-// need not do.
-func read(fd int, b []byte) (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
-	runtime.KeepAlive(b)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), 0
 }

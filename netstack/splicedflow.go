@@ -57,7 +57,7 @@ func (f *tcpFlow) turned(fd int) {
 	}
 	f.spliced.relay.Start(&f.table.kernel.pool, fd, f.fd)
 	f.spliced.relay.Note(relay.Host, f.early)
-	n.logFlow("flow open", f.info())
+	n.logFlow("flow open", f.info)
 }
 
 // Ready is called by the loop with the container's end's events.
@@ -91,7 +91,7 @@ func (f *tcpFlow) endSpliced(reset bool) {
 	if reset {
 		msg = "flow reset"
 	}
-	f.table.n.logFlow(msg, f.info())
+	f.table.n.logFlow(msg, f.info)
 	f.closeSpliced(reset)
 	f.closeHost(reset)
 	f.state, f.last = closed, f.table.n.now
@@ -111,11 +111,11 @@ func (f *tcpFlow) abortSpliced() {
 func (f *tcpFlow) closeSpliced(reset bool) {
 	s, k := f.spliced, &f.table.kernel
 	s.relay.Stop()
-	f.table.n.loop.Remove(s.fd, s.token)
+	f.table.n.loop.Forget(s.token)
 	if reset {
 		resetClose(s.fd)
 	} else {
-		unix.Close(s.fd)
+		closeFD(s.fd)
 	}
 	s.fd = -1
 	delete(k.live, f.key)
@@ -125,7 +125,7 @@ func (f *tcpFlow) closeSpliced(reset bool) {
 // resetClose closes a socket with a RST to its peer.
 func resetClose(fd int) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	unix.Close(fd)
+	closeFD(fd)
 }
 
 // partial reports whether the checksum of the packet that was just read is left

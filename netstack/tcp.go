@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/slipway-net/slipway/netstack/loop"
@@ -38,6 +39,8 @@ const (
 	// flow: as long as Linux gives a socket that nobody holds any more
 	// (tcp_orphan_retries of tcp(7)).
 	orphanTimeout = 100 * time.Second
+	// maxWaiting is how many goroutines wait for a handshake to do.
+	maxWaiting = 64
 	// dnsPort is where the plan's resolver address answers.
 	dnsPort = 53
 )
@@ -59,6 +62,9 @@ type tcpTable struct {
 	shaking map[tuple]*tcpFlow // SYN given to gVisor, flow not yet accepted
 	ready   []*tcpFlow         // gVisor has news of them
 	drainer func()             // drain, as one value
+
+	handshakes chan *tcp.ForwarderRequest // to a goroutine that waits for one
+	waiting    atomic.Int32               // how many do
 }
 
 func (t *tcpTable) init(n *Network) {
@@ -66,6 +72,7 @@ func (t *tcpTable) init(n *Network) {
 	t.flows = make(map[tuple]*tcpFlow)
 	t.perHost = make(map[netip.Addr]int)
 	t.shaking = make(map[tuple]*tcpFlow)
+	t.handshakes = make(chan *tcp.ForwarderRequest)
 	t.drainer = t.drain
 	t.kernel.init(n)
 }
@@ -120,7 +127,7 @@ func (t *tcpTable) syn(p *packet, l3 []byte, key tuple, isn uint32) {
 		case f.isn == isn && f.spliced != nil:
 			return // late: the connection is there
 		case f.isn == isn || f.state == shaking:
-			n.inject(append(append([]byte(nil), l3...), p.rest...), p.src.Is6())
+			n.inject(append(append([]byte(nil), l3...), p.rest...))
 			return
 		}
 		// The port is used anew while the flow that had it before is still dying.
@@ -156,8 +163,39 @@ func (t *tcpTable) syn(p *packet, l3 []byte, key tuple, isn uint32) {
 }
 
 // forwarded is called by gVisor, on a goroutine of its own, for a SYN whose flow
-// has its host connection.
+// has its host connection. A goroutine that has done it before has the stack for
+// it, which a new one would have to grow, twice, by copying: that costs as much as
+// the SYN-ACK. So the new one hands the request to one that waits, or waits itself
+// when it is done.
 func (t *tcpTable) forwarded(r *tcp.ForwarderRequest) {
+	select {
+	case t.handshakes <- r:
+		return
+	default:
+	}
+	for r != nil {
+		t.shakeHands(r)
+		r = t.nextHandshake()
+	}
+}
+
+// nextHandshake waits for a request; it returns nil where enough others do.
+func (t *tcpTable) nextHandshake() *tcp.ForwarderRequest {
+	if t.waiting.Add(1) > maxWaiting {
+		t.waiting.Add(-1)
+		return nil
+	}
+	defer t.waiting.Add(-1)
+	select {
+	case r := <-t.handshakes:
+		return r
+	case <-t.n.ctx.Done():
+		return nil
+	}
+}
+
+// shakeHands answers a SYN and waits until the handshake is over.
+func (t *tcpTable) shakeHands(r *tcp.ForwarderRequest) {
 	key := tupleOf(r.ID())
 	t.mu.Lock()
 	f := t.shaking[key]
@@ -191,22 +229,47 @@ func (t *tcpTable) drain() {
 	t.mu.Unlock()
 	for _, f := range ready {
 		f.queued.Store(false)
-		f.move()
+		if f.state == closed {
+			t.settle(f)
+		} else {
+			f.move()
+		}
 	}
 	clear(ready)
 	t.pump.spare = ready
 }
 
+// linger keeps f, which is closed, until gVisor is done with it too.
+func (t *tcpTable) linger(f *tcpFlow) {
+	t.closing = append(t.closing, f)
+	f.place = len(t.closing)
+}
+
+// settle forgets f where gVisor is done with it. It tells us when it is, and what
+// it keeps of a connection is much: at 10000 connections a second, 50 MB in a tick.
+func (t *tcpTable) settle(f *tcpFlow) {
+	if f.place != 0 && !lives(f.ep) {
+		t.forget(f)
+	}
+}
+
 // forget takes f out of the table.
 func (t *tcpTable) forget(f *tcpFlow) {
+	if f.place != 0 {
+		last := len(t.closing) - 1
+		moved := t.closing[last]
+		t.closing[f.place-1], moved.place = moved, f.place
+		t.closing[last], f.place = nil, 0
+		t.closing = t.closing[:last]
+	}
 	t.dismiss(f)
 	if t.flows[f.key] == f {
 		delete(t.flows, f.key)
 	}
 }
 
-// expire forgets the closed flows that gVisor is done with too, and ends those
-// whose SYN it did not take.
+// expire forgets the closed flows that gVisor is done with too, ends those whose
+// SYN it did not take, and turns keep-alives on.
 func (t *tcpTable) expire() {
 	t.kernel.tick()
 	for _, f := range t.strays() {
@@ -216,20 +279,20 @@ func (t *tcpTable) expire() {
 		f.state = closed
 		t.forget(f)
 	}
-	open := t.closing[:0]
-	for _, f := range t.closing {
-		switch {
+	for _, f := range t.flows {
+		if f.state == open && !f.service && !f.watched {
+			f.watch()
+		}
+	}
+	for i := len(t.closing) - 1; i >= 0; i-- { // forget fills the gap from behind
+		switch f := t.closing[i]; {
 		case f.ep == nil || !lives(f.ep):
 			t.forget(f)
 		case f.state == closed && t.n.now-f.last >= orphanTimeout:
 			f.abort()
 			t.forget(f)
-		default:
-			open = append(open, f)
 		}
 	}
-	clear(t.closing[len(open):])
-	t.closing = open
 }
 
 // strays takes the flows off the list of those that shake hands whose SYN gVisor
@@ -329,6 +392,7 @@ func (n *Network) sendReset(p *packet) {
 // in change hands, so that nothing is copied.
 func (n *Network) deliver(p *packet) {
 	size := n.frameLen
+	n.link.acks.passed(max(0, p.len()-int(header.TCP(p.l4).DataOffset())))
 	head := n.rx.head
 	n.rx.head = nil
 	head.CapLength(min(size, headLen))
@@ -343,7 +407,7 @@ func (n *Network) deliver(p *packet) {
 			n.rx.data = nil
 		}
 	}
-	n.give(buf, p.src.Is6())
+	n.give(buf, p)
 }
 
 // copyBreak is the payload up to which a packet is copied into a buffer of its
@@ -352,18 +416,40 @@ func (n *Network) deliver(p *packet) {
 const copyBreak = 8 << 10
 
 // inject gives a packet, from its IP header on, to gVisor.
-func (n *Network) inject(l3 []byte, v6 bool) {
-	n.give(buffer.MakeWithData(l3), v6)
+func (n *Network) inject(l3 []byte) {
+	if p, ok := parsePacket(l3, nil); ok {
+		n.give(buffer.MakeWithData(l3), &p)
+	}
 }
 
-func (n *Network) give(buf buffer.Buffer, v6 bool) {
-	proto := header.IPv4ProtocolNumber
-	if v6 {
-		proto = header.IPv6ProtocolNumber
-	}
+// give gives the TCP packet p, which lies in buf, to gVisor: to its transport layer
+// at once, where gVisor's network layer would find nothing else to do than we have
+// done already. That layer makes an address of its own of each destination, looks
+// through all of them for each packet, and costs more than TCP itself.
+func (n *Network) give(buf buffer.Buffer, p *packet) {
+	n.link.acks.hold(n.now)
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buf})
-	n.link.dispatcher.DeliverNetworkPacket(proto, pkt)
-	pkt.DecRef()
+	defer pkt.DecRef()
+	proto, plain := header.IPv4ProtocolNumber, ipv4MinLen
+	if p.src.Is6() {
+		proto, plain = header.IPv6ProtocolNumber, ipv6Len
+	}
+	if n.link.transport == nil || p.header != plain || !p.dst.IsGlobalUnicast() {
+		n.link.dispatcher.DeliverNetworkPacket(proto, pkt)
+		return
+	}
+	offset := int(header.TCP(p.l4).DataOffset())
+	if offset < header.TCPMinimumSize || offset > len(p.l4) {
+		n.count.inc(dropMalformed)
+		return
+	}
+	pkt.NetworkHeader().Consume(plain)
+	pkt.Data().CapLength(p.len())
+	pkt.TransportHeader().Consume(offset)
+	pkt.NetworkProtocolNumber, pkt.TransportProtocolNumber = proto, header.TCPProtocolNumber
+	pkt.NICID = nicID
+	pkt.RXChecksumValidated = n.link.Capabilities()&stack.CapabilityRXChecksumOffload != 0
+	n.link.transport.DeliverTransportPacket(header.TCPProtocolNumber, pkt)
 }
 
 // serveDNS answers DNS over TCP on an accepted endpoint until the container or

@@ -11,11 +11,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/slipway-net/slipway/tap"
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 )
 
@@ -254,3 +256,79 @@ func sum(r io.Reader) [32]byte {
 type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+// Most flows are over before anyone would miss their keep-alives: those that live
+// for a tick get them, at both ends.
+func TestTCPKeepAlive(t *testing.T) {
+	r := newRig(t, options{})
+	f := families(r)["IPv4"]
+	connect(t, r, f.loopback, f.gateway)
+	look := func() (host, container bool) {
+		eventually(func() (ok bool) {
+			r.on(func() {
+				for _, flow := range r.net.tcp.flows {
+					if ok = flow.state == open; ok {
+						v, err := unix.GetsockoptInt(flow.fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+						must(t, err)
+						host, container = v == 1, flow.ep.SocketOptions().GetKeepAlive()
+					}
+				}
+			})
+			return ok
+		})
+		return host, container
+	}
+	look() // waits until it is open
+	r.on(r.net.tcp.expire)
+	if host, container := look(); !host || !container {
+		t.Errorf("after a tick: keep-alive to the host %v, to the container %v", host, container)
+	}
+}
+
+// Goroutines that wait for handshakes are as many as there were at once, and end
+// with the Network.
+func TestHandshakesShareGoroutines(t *testing.T) {
+	before := runtime.NumGoroutine()
+	t.Run("many connections", func(t *testing.T) {
+		r := newRig(t, options{})
+		f := families(r)["IPv4"]
+		_, addr := listen(t, f.loopback, f.gateway)
+		for range 20 {
+			c, err := r.dial(addr)
+			must(t, err)
+			c.Close()
+		}
+		eventually(func() bool { return r.net.tcp.waiting.Load() > 0 })
+		if n := r.net.tcp.waiting.Load(); n > 2 {
+			t.Errorf("%d goroutines wait after handshakes one by one", n)
+		}
+	})
+	eventually(func() bool { return runtime.NumGoroutine() <= before })
+}
+
+// A flow that both ends have closed leaves the table when gVisor is done with it,
+// not with the next tick.
+func TestTCPFinishedFlowLeavesAtOnce(t *testing.T) {
+	r := newRig(t, options{})
+	f := families(r)["IPv4"]
+	const mark = 1 // what a tick sets to 0
+	untouched := 0
+	for range 20 {
+		r.on(func() { r.net.evictions = mark })
+		inside, outside := connect(t, r, f.loopback, f.gateway)
+		inside.Close()
+		outside.Close()
+		eventually(func() (empty bool) {
+			r.on(func() {
+				empty = len(r.net.tcp.flows) == 0 && len(r.net.tcp.closing) == 0
+				if empty && r.net.evictions == mark {
+					untouched++
+				}
+			})
+			return empty
+		})
+	}
+	if untouched == 0 {
+		t.Error("each of 20 flows stayed until a tick")
+	}
+}

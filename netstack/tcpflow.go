@@ -66,6 +66,8 @@ type tcpFlow struct {
 	upDone   bool        // container's FIN passed on
 	downDone bool        // host's FIN passed on
 	shared   bool        // has a share of the table's budget
+	watched  bool        // keep-alives are on
+	place    int         // in the table's list of those that close, from 1; 0 for none
 }
 
 // keepSYN keeps a copy of the SYN until the host has connected.
@@ -88,9 +90,8 @@ func (f *tcpFlow) connect() {
 	setHostOptions(fd)
 	t.connecting++
 	t.perHost[f.host.Addr()]++
-	err = unix.Connect(fd, sockaddr(f.host))
-	if err != nil && err != unix.EINPROGRESS {
-		f.failed(err)
+	if errno := connectSocket(fd, f.host); errno != 0 && errno != unix.EINPROGRESS {
+		f.failed(errno)
 		return
 	}
 	if f.token, err = t.n.loop.Add(fd, hostEvents, f); err != nil {
@@ -102,13 +103,17 @@ func (f *tcpFlow) connect() {
 // setHostOptions prepares a host socket. Errors are those of options that the
 // kernel lacks, without which the flow works as well.
 func setHostOptions(fd int) {
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	// Urgent data arrives in line: the kernel would hold a byte of it back.
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepaliveIdle/time.Second))
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepaliveInterval/time.Second))
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepaliveCount)
+	_ = setOption(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
+}
+
+// watchSocket makes the kernel notice a peer that vanished.
+func watchSocket(fd int) {
+	_ = setOption(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepaliveIdle/time.Second))
+	_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepaliveInterval/time.Second))
+	_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepaliveCount)
 }
 
 // Ready is called by the loop with the host socket's events.
@@ -117,9 +122,12 @@ func (f *tcpFlow) Ready(ev loop.Events) {
 		if ev&(loop.Error|loop.HangUp|loop.Writable) == 0 {
 			return
 		}
-		if errno, err := unix.GetsockoptInt(f.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || errno != 0 {
-			f.failed(unix.Errno(errno))
-			return
+		if ev&(loop.Error|loop.HangUp) != 0 {
+			// Else it is connected: a socket that failed to has one of them.
+			if errno, err := unix.GetsockoptInt(f.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || errno != 0 {
+				f.failed(unix.Errno(errno))
+				return
+			}
 		}
 		if f.table.kernel.takes(f) {
 			f.early = ev
@@ -167,7 +175,7 @@ func (f *tcpFlow) failed(err error) {
 	f.connected()
 	t.n.count.inc(connectsFailed)
 	if err != nil {
-		t.n.logFlow("connect failed", f.info(), slog.String("err", err.Error()))
+		t.n.logFlow("connect failed", f.info, slog.String("err", err.Error()))
 	}
 	if p, ok := parsePacket(f.syn, nil); ok {
 		switch err {
@@ -192,7 +200,7 @@ func (f *tcpFlow) shake() {
 	t.mu.Lock()
 	t.shaking[f.key] = f
 	t.mu.Unlock()
-	t.n.inject(syn, f.key.container.Addr().Is6())
+	t.n.inject(syn)
 }
 
 // accepted is called when gVisor's handshake with the container has ended.
@@ -216,20 +224,33 @@ func (f *tcpFlow) accepted(ep tcpip.Endpoint, err tcpip.Error) {
 	f.ep = ep
 	t.admit(f)
 	if f.service {
-		t.closing = append(t.closing, f)
+		t.linger(f)
 		t.n.serveDNS(&f.wq, ep)
 		return
 	}
-	setEndpointOptions(ep)
 	f.entry.Init(f, waiter.ReadableEvents|waiter.WritableEvents|waiter.EventHUp|waiter.EventErr)
 	f.wq.EventRegister(&f.entry)
-	t.n.logFlow("flow open", f.info())
+	t.n.logFlow("flow open", f.info)
 	f.canWrite = true
 	f.move()
 }
 
-// setEndpointOptions makes gVisor notice a container's end that vanished.
-func setEndpointOptions(ep tcpip.Endpoint) {
+// watch makes both kernels' ends of an open flow notice a peer that vanished. It
+// is done for flows that live for a tick: most are over before, and would pay for
+// timers that never expire.
+func (f *tcpFlow) watch() {
+	f.watched = true
+	watchSocket(f.fd)
+	if f.spliced != nil {
+		// The container's end may be behind a bridge of its own.
+		watchSocket(f.spliced.fd)
+		return
+	}
+	watchContainer(f.ep)
+}
+
+// watchContainer makes gVisor notice a container's end that vanished.
+func watchContainer(ep tcpip.Endpoint) {
 	ep.SocketOptions().SetKeepAlive(true)
 	idle, interval := tcpip.KeepaliveIdleOption(keepaliveIdle), tcpip.KeepaliveIntervalOption(keepaliveInterval)
 	_ = ep.SetSockOpt(&idle)
@@ -245,9 +266,9 @@ func (f *tcpFlow) NotifyEvent(waiter.EventMask) {
 	}
 }
 
-// finish closes a flow whose two directions have both ended.
+// finish closes a flow whose two directions have both ended. gVisor still tells us
+// when it is done with it.
 func (f *tcpFlow) finish() {
-	f.wq.EventUnregister(&f.entry)
 	f.ep.Close()
 	f.end("flow closed", false)
 }
@@ -262,11 +283,11 @@ func (f *tcpFlow) reset() {
 
 func (f *tcpFlow) end(msg string, reset bool) {
 	t := f.table
-	t.n.logFlow(msg, f.info())
+	t.n.logFlow(msg, f.info)
 	f.closeHost(reset)
 	f.state, f.last = closed, t.n.now
 	if lives(f.ep) {
-		t.closing = append(t.closing, f)
+		t.linger(f)
 	} else {
 		t.forget(f)
 	}
@@ -313,11 +334,11 @@ func (f *tcpFlow) closeHost(reset bool) {
 	if f.fd < 0 {
 		return
 	}
-	f.table.n.loop.Remove(f.fd, f.token)
+	f.table.n.loop.Forget(f.token)
 	if reset {
 		_ = unix.SetsockoptLinger(f.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
-	unix.Close(f.fd)
+	closeFD(f.fd)
 	f.fd = -1
 	f.stash = nil
 }

@@ -3,12 +3,10 @@
 package netstack
 
 import (
-	"container/list"
 	"encoding/binary"
 	"net/netip"
 	"time"
 
-	"github.com/slipway-net/slipway/netstack/loop"
 	"github.com/slipway-net/slipway/netstack/policy"
 	"github.com/slipway-net/slipway/tap"
 	"golang.org/x/sys/unix"
@@ -29,10 +27,8 @@ const (
 // host, whatever the destination: endpoint-independent mapping and filtering
 // (RFC 4787 REQ-1 and REQ-8), so that peers can find each other.
 type udpTable struct {
-	n     *Network
-	flows map[udpKey]*udpFlow
-	idle  list.List // of *udpFlow, least recently used first
-	bound bool      // sockets are bound as Config.Outbound says
+	mappingTable[udpKey, *udpFlow]
+	bound bool // sockets are bound as Config.Outbound says
 }
 
 // A udpKey names a mapping. Where sockets are bound to an address or interface, a
@@ -44,22 +40,15 @@ type udpKey struct {
 }
 
 func (t *udpTable) init(n *Network) {
-	t.n = n
-	t.flows = make(map[udpKey]*udpFlow)
+	t.mappingTable.init(n, n.cfg.MaxFlows, func(f *udpFlow) udpKey { return f.key })
 	t.bound = n.cfg.Outbound != Outbound{}
-	t.idle.Init()
 }
 
 // A udpFlow is one mapping. It is owned by the loop.
 type udpFlow struct {
-	flow
+	mapping
 	table   *udpTable
 	key     udpKey
-	element *list.Element
-	fd      int
-	token   loop.Token
-	ttl     uint8 // what the socket sends with
-	tos     uint8
 	dnsOnly bool // has spoken to port 53 only
 	gsoMax  int  // longest datagram that super-datagrams may be made of (bytes)
 }
@@ -126,32 +115,22 @@ func (t *udpTable) ingress(p *packet, segment int, partial bool) {
 // one where there are as many as may be.
 func (t *udpTable) open(key udpKey, dst, host netip.AddrPort) *udpFlow {
 	n, src := t.n, key.container
-	if len(t.flows) >= n.cfg.MaxFlows {
-		if !n.evict() {
-			return nil
-		}
-		t.close(t.idle.Front().Value.(*udpFlow))
-	}
-	fd, err := n.cfg.Outbound.socket(host.Addr(), unix.SOCK_DGRAM, 0)
-	if err != nil && t.idle.Len() > 0 && n.evict() {
-		// No descriptor left: the oldest mapping gives its own.
-		t.close(t.idle.Front().Value.(*udpFlow))
-		fd, err = n.cfg.Outbound.socket(host.Addr(), unix.SOCK_DGRAM, 0)
-	}
+	fd, err := t.socket(host.Addr(), 0)
 	if err != nil {
 		n.noSocket(err)
+	}
+	if fd < 0 {
 		return nil
 	}
-	f := &udpFlow{flow: n.newFlow(src, dst, host), table: t, key: key, fd: fd, dnsOnly: true, gsoMax: maxDatagram}
+	f := &udpFlow{
+		mapping: mapping{flow: n.newFlow(src, dst, host), fd: fd},
+		table:   t, key: key, dnsOnly: true, gsoMax: maxDatagram,
+	}
 	setDatagramOptions(fd, src.Addr().Is6())
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) // Linux 5.0; without it datagrams come one by one
-	if f.token, err = n.loop.Add(fd, loop.Readable|loop.Edge, f); err != nil {
-		unix.Close(fd)
-		n.noSocket(err)
+	if !t.add(f) {
 		return nil
 	}
-	f.element = t.idle.PushBack(f)
-	t.flows[key] = f
 	n.count.inc(flowsUDP)
 	return f
 }
@@ -177,9 +156,8 @@ const datagramBuffer = 4 << 20
 // touch notes that the container uses the mapping.
 func (f *udpFlow) touch(dst, host netip.AddrPort) {
 	f.remote, f.host = dst, host
-	f.last = f.table.n.now
 	f.dnsOnly = f.dnsOnly && dst.Port() == dnsPort
-	f.table.idle.MoveToBack(f.element)
+	f.table.used(f)
 }
 
 // mark makes the socket send with the hop limit and traffic class that the
@@ -220,40 +198,7 @@ func (t *udpTable) refused(container netip.AddrPort) {
 
 // expire closes the mappings that were idle for too long.
 func (t *udpTable) expire() {
-	for e := t.idle.Front(); e != nil; {
-		f := e.Value.(*udpFlow)
-		e = e.Next()
-		idle := t.n.now - f.last
-		if idle < udpIdleDNS {
-			return // the list is in the order of last use
-		}
-		if idle >= udpIdle || f.dnsOnly {
-			t.close(f)
-		}
-	}
-}
-
-func (t *udpTable) closeAll() {
-	for _, f := range t.flows {
-		t.close(f)
-	}
-}
-
-func (t *udpTable) close(f *udpFlow) {
-	n := t.n
-	n.pending.flush()
-	n.loop.Remove(f.fd, f.token)
-	unix.Close(f.fd)
-	t.idle.Remove(f.element)
-	delete(t.flows, f.key)
-	n.logFlow("flow closed", f.info())
-}
-
-func (t *udpTable) infos(fs []FlowInfo) []FlowInfo {
-	for _, f := range t.flows {
-		fs = append(fs, f.info())
-	}
-	return fs
+	t.mappingTable.expire(udpIdleDNS, func(f *udpFlow, idle time.Duration) bool { return idle >= udpIdle || f.dnsOnly })
 }
 
 func (f *udpFlow) info() FlowInfo {

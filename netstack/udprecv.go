@@ -140,8 +140,7 @@ func (f *udpFlow) receive() {
 			f.down += uint64(len(b))
 			f.deliver(b, n.seenAs(from), segment, ttl)
 		}
-		f.last = n.now
-		n.udp.idle.MoveToBack(f.element)
+		n.udp.used(f)
 	}
 	n.loop.Defer(f.receive)
 }

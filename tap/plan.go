@@ -115,7 +115,9 @@ func (p Plan) Of(a netip.Addr) Family {
 
 // RouterLinkLocal is the IPv6 link-local address of our router, from which
 // router advertisements come (RFC 4861 §4.2).
-func (p Plan) RouterLinkLocal() netip.Addr { return netip.MustParseAddr("fe80::2") }
+func (p Plan) RouterLinkLocal() netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: 0x02}) // fe80::2; asked for each packet
+}
 
 // GatewayMAC is the hardware address at which every address of ours answers:
 // locally administered, and, like slirp4netns', made from the gateway's IPv4

@@ -36,10 +36,24 @@ func listen(t testing.TB, r *rig) (path string, api *attach.API) {
 	return path, api
 }
 
-func TestAPI(t *testing.T) { paths(t, testAPI) }
+// TestAPI asks about flows on either path.
+func TestAPI(t *testing.T) {
+	t.Run(netstack.PathStacked, func(t *testing.T) {
+		testAPI(t, start(t, func(cfg *attach.Config) { cfg.NoSplice = true }), netstack.PathStacked)
+	})
+	t.Run(netstack.PathSpliced, func(t *testing.T) {
+		r := start(t, nil)
+		families(t, func(t *testing.T, f attachtest.Family) {
+			eventually(t, "TCP is spliced", func() bool {
+				return strings.Contains(r.log.String(), `msg="TCP is spliced" family=`+f.Name)
+			})
+		})
+		testAPI(t, r, netstack.PathSpliced)
+	})
+}
 
-func testAPI(t *testing.T, way string) {
-	r := startOn(t, way, nil)
+func testAPI(t *testing.T, r *rig, tcp string) {
+	t.Helper()
 	path, api := listen(t, r)
 	info, err := os.Stat(path)
 	if err != nil {
@@ -56,10 +70,9 @@ func testAPI(t *testing.T, way string) {
 		if _, err := io.ReadFull(p.peer, make([]byte, 1000)); err != nil {
 			t.Fatal(err)
 		}
-		r.flowOf(t, p)
 		peer := p.peer.LocalAddr().(*net.TCPAddr).AddrPort()
 		want := []netstack.FlowInfo{{
-			Proto: "tcp", Path: way, State: "open", BytesUp: 1000,
+			Proto: "tcp", Path: tcp, State: "open", BytesUp: 1000,
 			Container: p.container.LocalAddr().(*net.TCPAddr).AddrPort(), Remote: peer, Host: peer,
 		}}
 		var got []netstack.FlowInfo

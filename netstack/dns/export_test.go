@@ -30,3 +30,6 @@ func ParseResolvConf(text string) (servers []netip.AddrPort, search []string) {
 	c := parseResolvConf(text)
 	return c.servers, c.search
 }
+
+// Servers returns the servers in the order in which a UDP query tries them now.
+func (f *Forwarder) Servers() []netip.AddrPort { return f.order(false) }

@@ -181,9 +181,6 @@ func (f *Forwarder) Search() []string {
 	return slices.Clone(f.conf.search)
 }
 
-// Servers returns the servers in the order in which a UDP query tries them now.
-func (f *Forwarder) Servers() []netip.AddrPort { return f.order(false) }
-
 // Stats returns the counters.
 func (f *Forwarder) Stats() Stats {
 	return Stats{

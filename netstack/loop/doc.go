@@ -20,7 +20,7 @@
 // # Rules
 //
 // Handlers, tasks and everything called from them run on the loop, one at a
-// time: what they own needs no lock. They must not block. Add, Modify, Remove
+// time: what they own needs no lock. They must not block. Add, Remove, Forget
 // and Defer belong to the loop too; Post, Wake and Close may be called from
 // anywhere. Events that were already fetched for a descriptor removed meanwhile
 // are recognised by the generation in their token and dropped, so that a reused

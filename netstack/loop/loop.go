@@ -192,30 +192,28 @@ func (l *Loop) Add(fd int, ev Events, h Handler) (Token, error) {
 	return t, nil
 }
 
-// Modify changes the events that fd's registration t waits for.
-func (l *Loop) Modify(fd int, t Token, ev Events) error {
-	if err := l.ctl(unix.EPOLL_CTL_MOD, fd, ev, t); err != nil {
-		return fmt.Errorf("change what descriptor %d is watched for: %w", fd, err)
+// Remove ends the registration t of fd; call it before fd is closed, or where fd
+// stays open. A zero token is ignored.
+func (l *Loop) Remove(fd int, t Token) {
+	if l.Forget(t) {
+		// An error here means that fd is closed already, which ended the
+		// registration as well (epoll(7), question 6).
+		_ = l.ctl(unix.EPOLL_CTL_DEL, fd, 0, 0)
 	}
-	return nil
 }
 
-// Remove ends the registration t of fd; call it before fd is closed. A zero
-// token is ignored.
-func (l *Loop) Remove(fd int, t Token) {
-	if t == 0 {
-		return
-	}
+// Forget ends the registration t of a descriptor that is closed right after and has
+// no duplicate, which makes the kernel forget it too (epoll(7), question 6). It
+// reports whether t stood for one.
+func (l *Loop) Forget(t Token) bool {
 	i := uint32(t)
-	if int(i) >= len(l.slots) || l.slots[i].generation != uint32(t>>32) {
-		return
+	if t == 0 || int(i) >= len(l.slots) || l.slots[i].generation != uint32(t>>32) {
+		return false
 	}
-	// An error here means that fd is closed already, which ended the
-	// registration as well (epoll(7), question 6).
-	_ = l.ctl(unix.EPOLL_CTL_DEL, fd, 0, 0)
 	l.slots[i].handler = nil
 	l.slots[i].generation++
 	l.free = append(l.free, i)
+	return true
 }
 
 // Defer runs f on the loop before it next waits. Only the loop may call it.
@@ -269,7 +267,11 @@ func (l *Loop) Wake() {
 
 func (l *Loop) ctl(op, fd int, ev Events, t Token) error {
 	e := unix.EpollEvent{Events: uint32(ev), Fd: int32(uint32(t)), Pad: int32(uint32(t >> 32))}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epfd, op, fd, &e))
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(l.epfd), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(&e)), 0, 0)
+	if errno != 0 {
+		return os.NewSyscallError("epoll_ctl", errno)
+	}
+	return nil
 }
 
 // wait fetches events. It waits until there are some, unless tasks are waiting; it

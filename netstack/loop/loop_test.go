@@ -13,7 +13,7 @@ import (
 )
 
 // start runs a loop for the length of the test and fails the test if Run does.
-func start(t *testing.T) *loop.Loop {
+func start(t testing.TB) *loop.Loop {
 	t.Helper()
 	l, err := loop.New()
 	if err != nil {
@@ -41,7 +41,7 @@ func on(l *loop.Loop, f func()) {
 	<-done
 }
 
-func pipe(t *testing.T) (r, w int) {
+func pipe(t testing.TB) (r, w int) {
 	t.Helper()
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
@@ -155,12 +155,18 @@ func TestRemoveIgnoresForeignTokens(t *testing.T) {
 		l.Remove(r, 0)
 		l.Remove(r, tok+1<<32)
 		l.Remove(r, 1<<20)
-		if err := l.Modify(r, tok, loop.Readable|loop.Edge); err != nil {
-			t.Errorf("the registration is gone: %v", err)
+		if l.Forget(0) || l.Forget(tok+1<<32) || l.Forget(1<<20) {
+			t.Error("Forget knows a token that was never given out")
+		}
+		if _, err := l.Add(r, loop.Readable, nil); err == nil {
+			t.Error("the registration is gone")
 		}
 		l.Remove(r, tok)
-		if err := l.Modify(r, tok, loop.Readable); err == nil {
-			t.Error("Modify works after Remove")
+		if tok, err = l.Add(r, loop.Readable, loop.HandlerFunc(func(loop.Events) {})); err != nil {
+			t.Errorf("Add after Remove: %v", err)
+		}
+		if !l.Forget(tok) || l.Forget(tok) {
+			t.Error("Forget works never, or twice")
 		}
 	})
 }

@@ -74,7 +74,7 @@ func New(c Config) (*Policy, error) {
 		loopback: [2]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()},
 	}
 	if c.Plan.V4.Enabled() {
-		p.bcast = DirectedBroadcast(c.Plan.V4.Prefix)
+		p.bcast = directedBroadcast(c.Plan.V4.Prefix)
 	}
 	for i, r := range p.rules {
 		if err := r.validate(); err != nil {
@@ -124,10 +124,10 @@ func (p *Policy) Decide(proto uint8, dst netip.AddrPort) Decision {
 	return Decision{Allowed, Default, dst}
 }
 
-// DirectedBroadcast returns the directed broadcast address of an IPv4 network: the one
+// directedBroadcast returns the directed broadcast address of an IPv4 network: the one
 // with all host bits set. It is the zero Addr for an invalid or IPv6 prefix and
 // for the networks of one or two addresses, which have none (RFC 3021).
-func DirectedBroadcast(p netip.Prefix) netip.Addr {
+func directedBroadcast(p netip.Prefix) netip.Addr {
 	const bits, pointToPoint = 32, 31
 	if !p.IsValid() || !p.Addr().Is4() || p.Bits() >= pointToPoint {
 		return netip.Addr{}

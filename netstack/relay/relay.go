@@ -126,7 +126,8 @@ func (r *Relay) move(which int) (more bool, errno unix.Errno) {
 		if end {
 			w.done = true
 			if !r.ways[1-which].done { // else closing the socket says the same
-				_ = unix.Shutdown(dst.fd, unix.SHUT_WR) // fails only if the peer is gone, which the other way sees
+				// Fails only if the peer is gone, which the other way sees.
+				_, _, _ = unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(dst.fd), unix.SHUT_WR, 0)
 			}
 			return false, 0
 		}

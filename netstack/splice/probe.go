@@ -3,6 +3,7 @@
 package splice
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"os"
@@ -13,18 +14,22 @@ import (
 
 // Accept accepts a connection at a listener, 0 for IPv4 and 1 for IPv6, and returns
 // its socket, non-blocking, which is the caller's, and the container's names for
-// it. The error is EAGAIN where there is none.
+// it. The error is EAGAIN where there is none. It does not tell Go's scheduler of
+// its system calls, which do not wait.
 func (h *Hairpin) Accept(which int) (int, Tuple, error) {
-	fd, peer, err := unix.Accept4(h.listeners[which], unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-	if err != nil {
-		return -1, Tuple{}, err
+	var peer, own unix.RawSockaddrInet6
+	size := uint32(unsafe.Sizeof(peer))
+	fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(h.listeners[which]), uintptr(unsafe.Pointer(&peer)),
+		uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if errno != 0 {
+		return -1, Tuple{}, errno
 	}
-	local, err := unix.Getsockname(fd)
-	if err != nil {
-		unix.Close(fd)
+	size = uint32(unsafe.Sizeof(own))
+	if _, _, errno = unix.RawSyscall(unix.SYS_GETSOCKNAME, fd, uintptr(unsafe.Pointer(&own)), uintptr(unsafe.Pointer(&size))); errno != 0 {
+		unix.Close(int(fd))
 		return -1, Tuple{}, unix.ECONNABORTED
 	}
-	return fd, Tuple{Container: addrPortOf(peer), Remote: addrPortOf(local)}, nil
+	return int(fd), Tuple{Container: addrPortIn(&peer), Remote: addrPortIn(&own)}, nil
 }
 
 // Probe starts a connection to the address from inside the container and returns
@@ -55,6 +60,17 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 		return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
 	}
 	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
+}
+
+// addrPortIn reads a socket address of either family, as the kernel has written it.
+func addrPortIn(sa *unix.RawSockaddrInet6) netip.AddrPort {
+	var port [2]byte
+	binary.NativeEndian.PutUint16(port[:], sa.Port)
+	at := binary.BigEndian.Uint16(port[:])
+	if sa.Family == unix.AF_INET {
+		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(sa)).Addr), at)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), at)
 }
 
 func addrPortOf(sa unix.Sockaddr) netip.AddrPort {

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+// udpPacket is a datagram of the container's, as ingress sees it.
+func (r *rig) udpPacket(port uint16, dst netip.AddrPort, size int) packet {
+	l4 := make([]byte, udpLen+size)
+	header.UDP(l4).Encode(&header.UDPFields{SrcPort: port, DstPort: dst.Port(), Length: uint16(len(l4))})
+	return packet{src: r.plan.Of(dst.Addr()).Container, dst: dst.Addr(), proto: protoUDP, ttl: 64, l4: l4}
+}
+
+// BenchmarkUDPUp carries datagrams from the container to a socket of the host that
+// nobody reads, in batches as a turn of the loop has them.
+func BenchmarkUDPUp(b *testing.B) {
+	r := newRig(b, options{own: true, quiet: true})
+	outside, dst := listenUDP(b, netip.MustParseAddr("127.0.0.1"), r.plan.V4.Gateway)
+	must(b, outside.SetReadBuffer(1))
+	for _, size := range []int{64, 1400, 8192} {
+		for _, batch := range []int{1, 16} {
+			b.Run(fmt.Sprintf("%d/batches of %d", size, batch), func(b *testing.B) {
+				p := r.udpPacket(40000, dst, size)
+				r.on(func() {
+					b.ReportAllocs()
+					b.SetBytes(int64(size))
+					n := 0
+					for b.Loop() {
+						q := p
+						r.net.udp.ingress(&q, 0, true)
+						if n++; n%batch == 0 {
+							r.net.pending.flush()
+						}
+					}
+					r.net.pending.flush()
+				})
+			})
+		}
+	}
+}
+
+// BenchmarkUDPLookup finds the flow of a datagram among many. Each has a new
+// destination, so that the policy is asked too.
+func BenchmarkUDPLookup(b *testing.B) {
+	r := newRig(b, options{own: true, quiet: true})
+	const flows = 500
+	packets := make([]packet, flows)
+	for i := range packets {
+		dst := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, 1}), 9)
+		packets[i] = r.udpPacket(uint16(10000+i), dst, 0)
+	}
+	r.on(func() {
+		t := &r.net.udp
+		for i := range packets {
+			src := netip.AddrPortFrom(packets[i].src, uint16(10000+i))
+			f := &udpFlow{mapping: mapping{flow: r.net.newFlow(src, netip.AddrPort{}, netip.AddrPort{}), fd: -1}, table: t, key: udpKey{container: src}}
+			f.element = t.idle.PushBack(f)
+			t.flows[f.key] = f
+		}
+		b.ReportAllocs()
+		i := 0
+		for b.Loop() {
+			p := &packets[i%flows]
+			f := t.flows[udpKey{container: netip.AddrPortFrom(p.src, binary.BigEndian.Uint16(p.l4))}]
+			d := r.net.cfg.Policy.Decide(protoUDP, netip.AddrPortFrom(p.dst, 9))
+			f.touch(d.Dial, d.Dial)
+			i++
+		}
+		for _, f := range t.flows {
+			t.idle.Remove(f.element)
+		}
+		clear(t.flows)
+	})
+}
+
+// BenchmarkUDPDown carries datagrams from a socket of the host to the container's
+// side of the link, one for each wake-up and in runs that the kernel joins.
+func BenchmarkUDPDown(b *testing.B) {
+	r := newRig(b, options{own: true, quiet: true})
+	r.net.link.fd = nullLink(b, offloadAll).fd
+	outside, dst := listenUDP(b, netip.MustParseAddr("127.0.0.1"), r.plan.V4.Gateway)
+	var f *udpFlow
+	r.on(func() {
+		p := r.udpPacket(40000, dst, 1)
+		r.net.udp.ingress(&p, 0, true)
+		r.net.pending.flush()
+		for _, f = range r.net.udp.flows {
+		}
+		r.net.loop.Remove(f.fd, f.token) // the benchmark calls it
+	})
+	_, mapped, err := outside.ReadFromUDPAddrPort(make([]byte, 1))
+	must(b, err)
+	raw, err := outside.SyscallConn()
+	must(b, err)
+	for _, size := range []int{64, 1400, 8192} {
+		for _, batch := range []int{1, 16} {
+			b.Run(fmt.Sprintf("%d/batches of %d", size, batch), func(b *testing.B) {
+				payload := make([]byte, size)
+				r.on(func() {
+					b.ReportAllocs()
+					b.SetBytes(int64(size))
+					n := 0
+					for b.Loop() {
+						_ = raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), payload, 0, sockaddr(mapped)) })
+						if n++; n%batch == 0 {
+							f.receive()
+						}
+					}
+					f.receive()
+				})
+				must(b, err)
+			})
+		}
+	}
+	r.on(func() { r.net.udp.close(f) })
+}
