@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -19,7 +20,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { os.Exit(attachtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == trafficWord {
+		os.Exit(traffic(os.Args[2:]))
+	}
+	if len(os.Args) == 3 && os.Args[1] == helperWord {
+		if err := helper(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "helper:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(attachtest.Main(m))
+}
 
 // TestPlainUser proves that the tests say something: they have no capabilities.
 func TestPlainUser(t *testing.T) {
@@ -47,7 +60,8 @@ type rig struct {
 	stop context.CancelFunc
 	once sync.Once
 	err  error
-	want error // what Run is to return, besides nil
+	want error  // what Run is to return, besides nil
+	path string // that TCP must take; empty for any
 }
 
 // start makes a container and runs its session until the test ends. The config
@@ -63,6 +77,13 @@ func start(t testing.TB, change func(*attach.Config)) *rig {
 func prepare(t testing.TB, change func(*attach.Config)) *rig {
 	t.Helper()
 	r := &rig{World: attachtest.Open(t), c: attachtest.NewContainer(t), plan: newPlan(t), log: &syncBuffer{}}
+	r.make(t, change)
+	return r
+}
+
+// make makes the session, which is closed at the test's end.
+func (r *rig) make(t testing.TB, change func(*attach.Config)) {
+	t.Helper()
 	cfg := r.config()
 	if change != nil {
 		change(&cfg)
@@ -79,7 +100,6 @@ func prepare(t testing.TB, change func(*attach.Config)) *rig {
 			t.Logf("log of the session:\n%s", r.log)
 		}
 	})
-	return r
 }
 
 func (r *rig) config() attach.Config {

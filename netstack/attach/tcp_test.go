@@ -43,7 +43,13 @@ func (r *rig) connectTo(t testing.TB, l *net.TCPListener, dst netip.AddrPort) tc
 	if err := p.SetDeadline(time.Now().Add(attachtest.Patience)); err != nil {
 		t.Fatal(err)
 	}
-	return tcpPair{c.(*net.TCPConn), p}
+	pair := tcpPair{c.(*net.TCPConn), p}
+	if r.path != "" {
+		if got := r.flowOf(t, pair).Path; got != r.path {
+			t.Errorf("the connection to %s is %s, want %s", dst, got, r.path)
+		}
+	}
+	return pair
 }
 
 // exchange sends a megabyte from a to b and reads it to the end.
@@ -66,8 +72,10 @@ func exchange(t testing.TB, a, b *net.TCPConn) {
 }
 
 // TestTCPStream uses each half of a connection after the other was closed.
-func TestTCPStream(t *testing.T) {
-	r := start(t, nil)
+func TestTCPStream(t *testing.T) { paths(t, tcpStream) }
+
+func tcpStream(t *testing.T, path string) {
+	r := startOn(t, path, nil)
 	families(t, func(t *testing.T, f attachtest.Family) {
 		t.Run("container first", func(t *testing.T) {
 			p := r.connect(t, f)
@@ -84,8 +92,10 @@ func TestTCPStream(t *testing.T) {
 }
 
 // TestTCPReset closes one end with a RST, which the other one must see.
-func TestTCPReset(t *testing.T) {
-	r := start(t, nil)
+func TestTCPReset(t *testing.T) { paths(t, tcpReset) }
+
+func tcpReset(t *testing.T, path string) {
+	r := startOn(t, path, nil)
 	families(t, func(t *testing.T, f attachtest.Family) {
 		for _, tt := range []struct {
 			name string
@@ -108,9 +118,11 @@ func TestTCPReset(t *testing.T) {
 }
 
 // TestTCPErrors compares errors in the container with those that the host has.
-func TestTCPErrors(t *testing.T) {
+func TestTCPErrors(t *testing.T) { paths(t, tcpErrors) }
+
+func tcpErrors(t *testing.T, path string) {
 	const denied, allowed = 4001, 4002 // ports
-	r := start(t, func(cfg *attach.Config) {
+	r := startOn(t, path, func(cfg *attach.Config) {
 		for _, f := range attachtest.Families() {
 			cfg.Rules = append(cfg.Rules, policy.Rule{
 				Action: policy.Deny, Prefix: netip.PrefixFrom(f.PeerAddr, f.PeerAddr.BitLen()), PortLo: denied, PortHi: denied,
@@ -161,9 +173,11 @@ func TestTCPErrors(t *testing.T) {
 }
 
 // TestTCPHostLoopback reaches a server on the host's loopback by the gateway.
-func TestTCPHostLoopback(t *testing.T) {
+func TestTCPHostLoopback(t *testing.T) { paths(t, tcpHostLoopback) }
+
+func tcpHostLoopback(t *testing.T, path string) {
 	plan := newPlan(t)
-	r := start(t, func(cfg *attach.Config) { cfg.HostLoopback = []netip.Addr{plan.V4.Gateway, plan.V6.Gateway} })
+	r := startOn(t, path, func(cfg *attach.Config) { cfg.HostLoopback = []netip.Addr{plan.V4.Gateway, plan.V6.Gateway} })
 	families(t, func(t *testing.T, f attachtest.Family) {
 		l := r.Host.Listen(t, netip.AddrPortFrom(f.Loopback, 0))
 		p := r.connectTo(t, l, netip.AddrPortFrom(r.family(f).Gateway, l.Addr().(*net.TCPAddr).AddrPort().Port()))
@@ -175,7 +189,9 @@ func TestTCPHostLoopback(t *testing.T) {
 }
 
 // TestTCPOutbound leaves from a second address of the host.
-func TestTCPOutbound(t *testing.T) {
+func TestTCPOutbound(t *testing.T) { paths(t, tcpOutbound) }
+
+func tcpOutbound(t *testing.T, path string) {
 	w := attachtest.Open(t)
 	second := map[string]netip.Prefix{
 		"IPv4": netip.MustParsePrefix("10.97.0.9/32"), "IPv6": netip.MustParsePrefix("fd97::9/128"),
@@ -188,7 +204,7 @@ func TestTCPOutbound(t *testing.T) {
 		w.Host.Exec(t, args...)
 		t.Cleanup(func() { w.Host.Exec(t, "ip", "addr", "del", p.String(), "dev", "host0") })
 	}
-	r := start(t, func(cfg *attach.Config) {
+	r := startOn(t, path, func(cfg *attach.Config) {
 		cfg.Outbound.Addr4, cfg.Outbound.Addr6 = second["IPv4"].Addr(), second["IPv6"].Addr()
 	})
 	families(t, func(t *testing.T, f attachtest.Family) {

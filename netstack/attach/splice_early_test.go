@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attach_test
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/slipway-net/slipway/netstack"
+	"github.com/slipway-net/slipway/netstack/attach/attachtest"
+	"golang.org/x/sys/unix"
+)
+
+// TestSpliceEarly has a peer that says what it has to say, and ends, before the
+// container's handshake is over.
+func TestSpliceEarly(t *testing.T) {
+	const times = 100
+	paths(t, func(t *testing.T, path string) {
+		r := startOn(t, path, nil)
+		families(t, func(t *testing.T, f attachtest.Family) {
+			for _, tt := range []struct {
+				name string
+				end  func(*net.TCPConn) error
+				want func([]byte, error) bool
+			}{
+				{"nothing and FIN", (*net.TCPConn).Close, func(b []byte, err error) bool { return err == nil && len(b) == 0 }},
+				{"banner and FIN", func(c *net.TCPConn) error {
+					_, err := c.Write([]byte("hello"))
+					return errors.Join(err, c.Close())
+				}, func(b []byte, err error) bool { return err == nil && string(b) == "hello" }},
+				{"RST", func(c *net.TCPConn) error {
+					return errors.Join(c.SetLinger(0), c.Close())
+				}, func(b []byte, err error) bool { return errors.Is(err, unix.ECONNRESET) && len(b) == 0 }},
+			} {
+				t.Run(tt.name, func(t *testing.T) {
+					l := r.Peer.Listen(t, netip.AddrPortFrom(f.PeerAddr, 0))
+					served := make(chan error, 1)
+					go func() {
+						var errs []error
+						for range times {
+							c, err := l.AcceptTCP()
+							if err != nil {
+								served <- err
+								return
+							}
+							errs = append(errs, tt.end(c))
+						}
+						served <- errors.Join(errs...)
+					}()
+					for i := range times {
+						c, err := r.c.Dial(t, "tcp", tcpAddr(l.Addr()))
+						if err != nil {
+							if tt.name == "RST" && (errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.ECONNREFUSED)) {
+								continue // the peer was faster
+							}
+							t.Fatalf("connect %d: %v", i, err)
+						}
+						if b, err := io.ReadAll(c); !tt.want(b, err) {
+							t.Fatalf("connection %d: read %q, %v", i, b, err)
+						}
+						c.Close()
+					}
+					check(t, <-served)
+				})
+			}
+		})
+		r.noFlows(t)
+		if path == netstack.PathSpliced && r.logged(saysStacked) > 0 {
+			t.Error("the path was given up")
+		}
+	})
+}
+
+// TestSpliceClientLeaves closes the container's end as soon as it is connected,
+// with what it has written.
+func TestSpliceClientLeaves(t *testing.T) {
+	const times = 100
+	paths(t, func(t *testing.T, path string) {
+		r := startOn(t, path, nil)
+		families(t, func(t *testing.T, f attachtest.Family) {
+			l := r.Peer.Listen(t, netip.AddrPortFrom(f.PeerAddr, 0))
+			for i := range times {
+				c, err := r.c.Dial(t, "tcp", tcpAddr(l.Addr()))
+				check(t, err)
+				_, err = c.Write([]byte("hello"))
+				check(t, err, c.Close())
+				p := accepted(t, l)
+				if b, err := io.ReadAll(p); err != nil || string(b) != "hello" {
+					t.Fatalf("connection %d: the peer reads %q, %v", i, b, err)
+				}
+				p.Close()
+			}
+		})
+		r.noFlows(t)
+	})
+}
