@@ -83,6 +83,7 @@ type Network struct {
 	tcp        tcpTable
 	udp        udpTable
 	ping       pingTable
+	dns        dnsTable
 	pending    udpSender
 	recv       *udpReceiver
 	frags      *frag.Reassembler
@@ -130,6 +131,7 @@ func New(cfg Config) (*Network, error) {
 	n.tcp.init(n)
 	n.udp.init(n)
 	n.ping.init(n)
+	n.dns.init(n)
 	if err := n.initServices(); err != nil {
 		n.loop.Close()
 		return nil, err
@@ -278,6 +280,7 @@ func (n *Network) shutdown() {
 	n.tcp.closeAll()
 	n.udp.closeAll()
 	n.ping.closeAll()
+	n.dns.closeAll()
 	n.services.Wait()
 }
 
