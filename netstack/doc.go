@@ -70,9 +70,10 @@
 // The loop owns every flow. gVisor's goroutines touch a flow in two places: they
 // put it on the table's ready list (tcpTable.notify), and they wait for the
 // handshake (tcpTable.forwarded) before they post the endpoint to the loop. DNS
-// queries have a goroutine each while they wait for an answer. Packet buffers are
-// gVisor's, reference counted: deliver gives up the receive buffers, WritePacket
-// keeps a packet only with a reference of its own (type ackHolder).
+// queries wait on the loop for the first server's answer (type dnsTable); those
+// that go on to another, or came over TCP, have a goroutine each. Packet buffers
+// are gVisor's, reference counted: deliver gives up the receive buffers,
+// WritePacket keeps a packet only with a reference of its own (type ackHolder).
 //
 // # Limits
 //

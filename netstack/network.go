@@ -87,6 +87,7 @@ type Network struct {
 	tcp        tcpTable
 	udp        udpTable
 	ping       pingTable
+	dns        dnsTable
 	pending    udpSender
 	recv       *udpReceiver
 	frags      *frag.Reassembler
@@ -135,6 +136,7 @@ func New(cfg Config) (*Network, error) {
 	n.tcp.init(n)
 	n.udp.init(n)
 	n.ping.init(n)
+	n.dns.init(n)
 	if err := n.initServices(); err != nil {
 		n.loop.Close()
 		return nil, err
@@ -286,6 +288,7 @@ func (n *Network) shutdown() {
 	n.tcp.closeAll()
 	n.udp.closeAll()
 	n.ping.closeAll()
+	n.dns.closeAll()
 	n.services.Wait()
 }
 

@@ -25,7 +25,7 @@ const (
 func (n *Network) udpService(p *packet, src, dst netip.AddrPort) bool {
 	switch {
 	case n.cfg.DNS != nil && n.isDNS(dst):
-		n.queryDNS(n.udpPayload(p), src, dst)
+		n.dns.ask(n.udpPayload(p), src, dst)
 		return true
 	case dst.Port() == dhcp4ServerPort && src.Port() == dhcp4ClientPort && dst.Addr().Is4():
 		n.answerDHCP4(n.udpPayload(p))
@@ -49,22 +49,6 @@ func (n *Network) udpPayload(p *packet) []byte {
 	}
 	n.flat = append(append(n.flat[:0], p.l4[udpLen:]...), p.rest...)
 	return n.flat
-}
-
-// queryDNS forwards a query and answers when the host's resolver has.
-func (n *Network) queryDNS(query []byte, from, to netip.AddrPort) {
-	n.count.inc(dnsQueries)
-	q := append([]byte(nil), query...)
-	n.services.Go(func() {
-		answer := n.cfg.DNS.Exchange(n.ctx, q, false)
-		if answer == nil {
-			n.count.inc(dropNoAnswer)
-			return
-		}
-		n.loop.Post(func() {
-			n.emit.udp(ipHeader{src: to.Addr(), dst: from.Addr()}, to.Port(), from.Port(), answer, 0)
-		})
-	})
 }
 
 func (n *Network) answerDHCP4(req []byte) {

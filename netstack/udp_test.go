@@ -230,13 +230,7 @@ func TestDNSThroughTheResolverAddress(t *testing.T) {
 	for family, f := range families(r) {
 		t.Run(family, func(t *testing.T) {
 			c := r.packet(netip.AddrPortFrom(f.dns, dnsPort), f.dns.Is6())
-			q := dnsmessage.Message{
-				Header:    dnsmessage.Header{ID: 77, RecursionDesired: true},
-				Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName("example."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}},
-			}
-			b, err := q.Pack()
-			must(t, err)
-			_, err = c.Write(b)
+			_, err := c.Write(dnsQuestion(t))
 			must(t, err)
 			buf := make([]byte, 512)
 			n, err := c.Read(buf)
@@ -248,6 +242,18 @@ func TestDNSThroughTheResolverAddress(t *testing.T) {
 			}
 		})
 	}
+}
+
+// dnsQuestion is a query with the id 77.
+func dnsQuestion(t testing.TB) []byte {
+	t.Helper()
+	q := dnsmessage.Message{
+		Header:    dnsmessage.Header{ID: 77, RecursionDesired: true},
+		Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName("example."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}},
+	}
+	b, err := q.Pack()
+	must(t, err)
+	return b
 }
 
 // echoDNS answers every query with its own question.

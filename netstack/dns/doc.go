@@ -16,7 +16,7 @@
 // unreadable or names no server leaves the servers as they were, since such
 // states are what an editor or a network change passes through.
 //
-// One query, in Exchange:
+// One query, in Exchange or from Begin on:
 //
 //  1. Anything that is not a query with one question is answered with FORMERR, or
 //     not at all where even its header cannot be trusted.
@@ -33,8 +33,27 @@
 // A server that failed goes to the end of the order for penalty, UDP and TCP
 // apart, so that one dead server costs a query now and then and not each one.
 //
-// Exchange blocks its goroutine; nothing runs between queries. Over
-// Config.MaxInFlight queries at a time a query is dropped, which the container's
+// Exchange blocks its goroutine; nothing runs between queries. An Attempt, which
+// Begin makes, is the same for an event loop: the loop watches the socket on which
+// the first server was asked, and keeps the time. Nearly every query ends with that
+// server's answer, and then has cost seven system calls and neither a goroutine nor
+// a wakeup of the runtime's poller. Whatever may block, or comes seldom, is left to
+// Attempt.Resume, in a goroutine: to read resolv.conf, to ask a further server, to
+// look up a zone's interface.
+//
+//	Begin ─► FD readable ─► Receive ─► answer; Close
+//	  │           │            │
+//	  │ no        │ Timeout    │ the server failed,
+//	  │ socket    ▼ is over    │ or another may have better
+//	  │         Expire         │
+//	  ▼           ▼            ▼
+//	Resume, which blocks ─► answer, or nil
+//
+// A socket serves one attempt only. One that is connected already would save five of
+// the seven calls, but its port is half of what an answer from off the path must
+// guess (RFC 5452 §4.5): it is not to be there long enough to be found.
+//
+// Over Config.MaxInFlight queries at a time a query is dropped, which the container's
 // resolver takes for a lost packet. ServeTCP serves one TCP connection of the
 // container (RFC 7766) with the same Exchange.
 //

@@ -14,6 +14,9 @@ func (f *Forwarder) SetClock(now func() time.Time) { f.now = now }
 // Dialer is what f reaches the server with.
 func (f *Forwarder) Dialer(server netip.Addr, tcp bool) *net.Dialer { return f.dialer(server, tcp) }
 
+// Prepare does with the socket fd what is done before it is connected to server.
+func (f *Forwarder) Prepare(fd int, server netip.AddrPort) error { return f.prepare(fd, "udp", server) }
+
 // Parts of the package for tests of their own.
 const Penalty = penalty
 

@@ -57,7 +57,7 @@ type Config struct {
 
 // Stats counts queries since New.
 type Stats struct {
-	Queries    uint64 // handed to Exchange
+	Queries    uint64 // handed to Exchange or Begin
 	Answered   uint64 // answers of a server passed on
 	Failed     uint64 // answered with SERVFAIL, since no server did
 	Malformed  uint64 // not a query: answered with FORMERR or NOTIMP, or not at all
@@ -123,13 +123,12 @@ func New(c Config) (*Forwarder, error) {
 		inFlight: make(chan struct{}, c.MaxInFlight),
 		conns:    make(chan struct{}, MaxConns),
 		badUntil: make(map[path]time.Time),
+		conf:     resolvConf{servers: c.Upstream},
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.refreshLocked()
+	f.refresh()
 	return f, nil
 }
 
@@ -138,46 +137,21 @@ func New(c Config) (*Forwarder, error) {
 // container is to get no answer: the query is garbage, too many are in flight, or
 // ctx has ended. Exchange keeps nothing of query.
 func (f *Forwarder) Exchange(ctx context.Context, query []byte, overTCP bool) []byte {
-	f.stats.queries.Add(1)
-	if !isQuery(query) {
-		f.stats.malformed.Add(1)
-		return nil
-	}
-	if _, ok := question(query); !ok {
-		f.stats.malformed.Add(1)
-		return failure(query, rcodeFormErr)
-	}
-	if flags(query)&maskOpcode != 0 {
-		// An update or a transfer's notice, coming from the host itself, might be
-		// trusted by a server there.
-		f.stats.malformed.Add(1)
-		return failure(query, rcodeNotImp)
-	}
-	select {
-	case f.inFlight <- struct{}{}:
-		defer func() { <-f.inFlight }()
-	default:
-		f.stats.dropped.Add(1)
-		return nil
-	}
-	answer := f.resolve(ctx, query, overTCP)
-	switch {
-	case answer != nil:
-		f.stats.answered.Add(1)
+	answer, ok := f.admit(query)
+	if !ok {
 		return answer
-	case ctx.Err() != nil:
-		return nil
 	}
-	f.stats.failed.Add(1)
-	return failure(query, rcodeServFail)
+	defer func() { <-f.inFlight }()
+	h := hunt{tcp: overTCP, servers: f.order(overTCP)}
+	return f.finish(ctx, query, &h, time.Now())
 }
 
 // Search returns the host's search domains, in order, as resolv.conf gives them
 // in its last search or domain line; none with Config.Upstream.
 func (f *Forwarder) Search() []string {
+	f.refresh()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.refreshLocked()
 	return slices.Clone(f.conf.search)
 }
 
@@ -195,74 +169,30 @@ func (f *Forwarder) Stats() Stats {
 	}
 }
 
-// resolve asks the servers until one has a useful answer. It returns nil if none
-// has any.
-func (f *Forwarder) resolve(ctx context.Context, query []byte, tcp bool) []byte {
-	ctx, cancel := context.WithTimeout(ctx, max(TotalTimeout, f.cfg.Timeout))
-	defer cancel()
-	servers := f.order(tcp)
-	for range rounds {
-		var poor []byte
-		var silent []netip.AddrPort
-		for _, s := range servers {
-			answer, err := f.ask(ctx, s, query, tcp)
-			if err == nil && !poorAnswer(answer) {
-				f.succeeded(path{s, tcp})
-				return answer
-			}
-			if err == nil {
-				poor = answer
-				continue
-			}
-			if ctx.Err() != nil {
-				return poor
-			}
-			f.failed(path{s, tcp}, err)
-			if isTimeout(err) {
-				silent = append(silent, s)
-			}
-		}
-		if poor != nil {
-			return poor
-		}
-		servers = silent
+// admit takes in a query, and with it one of the places in flight, which the
+// caller gives back. Otherwise ok is false, and answer what there is to say to
+// such a query, if anything.
+func (f *Forwarder) admit(query []byte) (answer []byte, ok bool) {
+	f.stats.queries.Add(1)
+	if !isQuery(query) {
+		f.stats.malformed.Add(1)
+		return nil, false
 	}
-	return nil
-}
-
-// order returns the servers, those that failed lately last.
-func (f *Forwarder) order(tcp bool) []netip.AddrPort {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.refreshLocked()
-	now := f.now()
-	var good, bad []netip.AddrPort
-	for _, s := range f.conf.servers {
-		if now.Before(f.badUntil[path{s, tcp}]) {
-			bad = append(bad, s)
-		} else {
-			good = append(good, s)
-		}
+	if _, ok := question(query); !ok {
+		f.stats.malformed.Add(1)
+		return failure(query, rcodeFormErr), false
 	}
-	return append(good, bad...)
-}
-
-func (f *Forwarder) succeeded(p path) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.badUntil, p)
-}
-
-func (f *Forwarder) failed(p path, err error) {
-	f.stats.failovers.Add(1)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	now := f.now()
-	if !slices.Contains(f.conf.servers, p.server) {
-		return // replaced meanwhile; badUntil holds current servers only
+	if flags(query)&maskOpcode != 0 {
+		// An update or a transfer's notice, coming from the host itself, might be
+		// trusted by a server there.
+		f.stats.malformed.Add(1)
+		return failure(query, rcodeNotImp), false
 	}
-	if !now.Before(f.badUntil[p]) {
-		f.log.Warn("dns server failed, asking it last for a while", "server", p.server, "tcp", p.tcp, "for", penalty, "err", err)
+	select {
+	case f.inFlight <- struct{}{}:
+		return nil, true
+	default:
+		f.stats.dropped.Add(1)
+		return nil, false
 	}
-	f.badUntil[p] = now.Add(penalty)
 }

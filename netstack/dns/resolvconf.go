@@ -41,28 +41,47 @@ func (s fileState) same(o fileState) bool {
 	return os.SameFile(s.info, o.info) && s.info.Size() == o.info.Size() && s.info.ModTime().Equal(o.info.ModTime())
 }
 
-// refreshLocked brings the servers up to date. The caller holds f.mu.
-func (f *Forwarder) refreshLocked() {
-	if len(f.cfg.Upstream) > 0 {
-		f.conf.servers = f.cfg.Upstream
+// due reports whether it is time to look at the file again.
+func (f *Forwarder) due() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.dueLocked()
+}
+
+func (f *Forwarder) dueLocked() bool {
+	return len(f.cfg.Upstream) == 0 && (f.statted.IsZero() || f.now().Sub(f.statted) >= StatInterval)
+}
+
+// refresh brings the servers up to date. Files may keep it waiting, but it keeps
+// nobody else waiting then: others go on with the servers as they were.
+func (f *Forwarder) refresh() {
+	f.mu.Lock()
+	due, first, file, useless := f.dueLocked(), f.statted.IsZero(), f.file, f.useless
+	if due {
+		f.statted = f.now()
+	}
+	f.mu.Unlock()
+	if !due {
 		return
 	}
-	now := f.now()
-	first := f.statted.IsZero()
-	if !first && now.Sub(f.statted) < StatInterval {
-		return
-	}
-	f.statted = now
 	var state fileState
 	if info, err := os.Stat(f.cfg.ResolvConf); err == nil {
 		state.info = info
 	}
 	// A useless file is read each time: a change of its mode, which may be what
 	// mends it, shows in no time or size.
-	if !first && !f.useless && state.same(f.file) {
+	if !first && !useless && state.same(file) {
 		return
 	}
 	conf, err := readResolvConf(f.cfg.ResolvConf)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tookLocked(conf, state, first, err)
+}
+
+// tookLocked takes what was read from the file, in that state, or why it could
+// not be. The caller holds f.mu.
+func (f *Forwarder) tookLocked(conf resolvConf, state fileState, first bool, err error) {
 	if err == nil && len(conf.servers) > 0 {
 		if !first {
 			f.stats.reloads.Add(1)

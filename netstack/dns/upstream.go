@@ -85,16 +85,11 @@ func (f *Forwarder) overTCP(conn net.Conn, query []byte) ([]byte, error) {
 }
 
 func (f *Forwarder) dialer(server netip.Addr, tcp bool) *net.Dialer {
-	// Connecting to the unspecified address reaches loopback, and some
-	// resolv.conf mean that by it.
-	if server.IsLoopback() || server.IsUnspecified() {
+	if onHost(server) {
 		return &net.Dialer{}
 	}
 	d := &net.Dialer{Control: f.cfg.Control}
-	local := f.cfg.LocalAddr6
-	if server.Unmap().Is4() {
-		local = f.cfg.LocalAddr4
-	}
+	local := f.local(server)
 	switch {
 	case !local.IsValid():
 	case tcp:
