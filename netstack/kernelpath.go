@@ -73,6 +73,10 @@ const (
 	// maxEnded is how many tuples of ended flows are left in the kernel's set
 	// before they are taken out, if that is not done by the next tick.
 	maxEnded = 4096
+	// lateAccept is how long a handshake of the container's kernel with itself may
+	// take before something is wrong with it, such as rules of the container's that
+	// lose its first packets.
+	lateAccept = 500 * time.Millisecond
 	// spareDescriptors are left for everything that is not a spliced flow.
 	spareDescriptors = 512
 	// maxAccepts is how many connections are accepted before it is another's turn.
@@ -286,10 +290,12 @@ func (k *kernelPath) mend() {
 			names = append(names, key.names())
 		}
 	}
-	if err := k.hairpin.Install(names); err != nil && k.lines.allowed(k.n.now) {
+	err := k.hairpin.Install(names)
+	if err == nil {
+		clear(k.ended) // the sets are new
+	} else if k.lines.allowed(k.n.now) {
 		k.n.log.Warn("the spliced path cannot be mended", "err", err)
 	}
-	clear(k.ended) // the sets are new
 }
 
 // acceptAll accepts what waits to be, some at a time: the container may connect to
@@ -320,7 +326,11 @@ func (k *kernelPath) accept(i int) bool {
 	switch f := k.turning[key]; {
 	case f != nil:
 		delete(k.turning, key)
-		k.ways[i].misses = 0
+		if k.n.now-f.last < lateAccept {
+			k.ways[i].misses = 0
+		} else {
+			k.missed(key.container.Addr())
+		}
 		f.turned(fd)
 	case key == k.ways[i].probe:
 		resetClose(fd)

@@ -64,6 +64,9 @@ func (f *tcpFlow) move() {
 	case f.state != open:
 	case f.upDone && f.downDone:
 		f.finish()
+	case f.upDone && !lives(f.ep), f.downDone && f.hostFailed():
+		// An end that had sent all it had to send has broken off since.
+		f.reset()
 	case more:
 		f.table.n.loop.Defer(f.move)
 	}

@@ -56,6 +56,7 @@ type tcpFlow struct {
 	canWrite bool
 	toEnd    bool // a short read does not mean that nothing is left
 	bulk     bool // the last read was large
+	errored  bool // the socket has an error that nobody has looked at
 	stash    []byte
 	shorts   int // short writes to the container in a row
 
@@ -151,7 +152,20 @@ func (f *tcpFlow) Ready(ev loop.Events) {
 	if ev&(loop.Writable|loop.HangUp|loop.Error) != 0 {
 		f.canWrite = true
 	}
+	if ev&loop.Error != 0 {
+		f.errored = true
+	}
 	f.move()
+}
+
+// hostFailed reports whether the host's socket has an error to tell.
+func (f *tcpFlow) hostFailed() bool {
+	if !f.errored {
+		return false
+	}
+	f.errored = false
+	errno, err := unix.GetsockoptInt(f.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	return err != nil || errno != 0
 }
 
 // connected ends the states connecting and shaking in the table's books.

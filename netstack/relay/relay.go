@@ -36,6 +36,8 @@ type end struct {
 	// toEnd: a short read does not mean that nothing is left. There may be the end,
 	// or, where reads stop short of it, urgent data.
 	toEnd bool
+	// failed: the socket has an error to tell, which no read may come to see.
+	failed bool
 }
 
 type way struct {
@@ -66,6 +68,9 @@ func (r *Relay) Note(which int, ev loop.Events) {
 	if ev&(loop.Writable|loop.HangUp|loop.Error) != 0 {
 		e.writable = true
 	}
+	if ev&loop.Error != 0 {
+		e.failed = true
+	}
 }
 
 // Move moves what can be moved, and reports whether there may be more at once. An
@@ -78,6 +83,15 @@ func (r *Relay) Move() (more bool, err error) {
 			err = errno
 		}
 		more = more || m
+	}
+	for which := range r.ends {
+		// An end whose peer had sent all before it broke off is not read any more.
+		if e := &r.ends[which]; err == nil && e.failed && r.ways[which].done {
+			e.failed = false
+			if errno, _ := unix.GetsockoptInt(e.fd, unix.SOL_SOCKET, unix.SO_ERROR); errno != 0 {
+				err = unix.Errno(errno)
+			}
+		}
 	}
 	return more && err == nil, err
 }

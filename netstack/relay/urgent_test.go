@@ -29,7 +29,7 @@ func TestUrgent(t *testing.T) {
 			r := newRig(t, new(Pool))
 			defer func() { unix.Close(r.fds[0]); unix.Close(r.fds[1]) }()
 			want := bytes.Repeat([]byte("x"), tt.first)
-			ev := loop.Readable
+			ev := loop.Readable | loop.Urgent
 			sendFlags(t, r.program, string(want), 0)
 			sendFlags(t, r.program, "ab", 0)
 			sendFlags(t, r.program, "!", unix.MSG_OOB)

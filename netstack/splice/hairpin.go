@@ -128,8 +128,17 @@ func newHairpin(ifname string, in tap.Opened) (*Hairpin, error) {
 			return nil, err
 		}
 	}
-	if err := h.Install(nil); err != nil {
-		return nil, errors.Join(err, h.Close())
+	for i, t := range h.tables {
+		if t == nil {
+			continue
+		}
+		if err := h.install(t, nil); err != nil {
+			if i == 0 {
+				return nil, errors.Join(err, h.Close())
+			}
+			h.tables[i] = nil
+			_ = t.delRoutes(&h.route) // what could be made of them
+		}
 	}
 	return h, nil
 }
@@ -147,21 +156,15 @@ func (f family) prepare(listener int, ifname string, ifindex uint32) (*table, er
 }
 
 // Install makes the rules and routes, in place of any that are there, and
-// announces the flows again that go on. IPv6 is given up where it cannot be done.
+// announces the flows again that go on. One family may fail without the other.
 func (h *Hairpin) Install(flows []Tuple) error {
+	var errs []error
 	for i, t := range h.tables {
-		if t == nil {
-			continue
-		}
-		err := h.install(t, elements(flows)[i])
-		switch {
-		case err != nil && i == 0:
-			return err
-		case err != nil:
-			h.tables[i] = nil
+		if t != nil {
+			errs = append(errs, h.install(t, elements(flows)[i]))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (h *Hairpin) install(t *table, flows []nftables.SetElement) error {

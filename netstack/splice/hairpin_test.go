@@ -96,7 +96,6 @@ func TestForget(t *testing.T) {
 		{"some that are not there", tuples(1, 10), append(tuples(100, 5), append(tuples(1, 10), tuples(200, 3)...)...), 0},
 		{"more than go into a message", tuples(1, 3*maxElements+1), tuples(1, 3*maxElements+1), 0},
 		{"more, of which one is not there", tuples(1, 3*maxElements), append(tuples(9000, 1), tuples(1, 3*maxElements)...), 0},
-		{"twice the same", tuples(1, 4), append(tuples(1, 2), tuples(1, 2)...), 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, in := opened(t)
