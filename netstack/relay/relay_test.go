@@ -20,7 +20,7 @@ import (
 )
 
 // patience bounds a wait that would otherwise never end.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // A rig is a relay on a loop of its own, between two programs.
 type rig struct {
