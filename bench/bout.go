@@ -26,7 +26,7 @@ type bout struct {
 	step      step
 	addr      netip.Addr // of the peer
 	container *remote
-	peer      *remote
+	peer      *remote // or the server at the host's loopback
 	helper    *helper // nil for the direct path
 }
 
@@ -42,15 +42,33 @@ func (e partialError) Error() string { return fmt.Sprintf("%s: %v", e.metric, e.
 // Unwrap returns the cause.
 func (e partialError) Unwrap() error { return e.err }
 
+// A helperError says that the helper did not start or did not live to the end.
+type helperError struct {
+	err error
+}
+
+// Error implements error.
+func (e helperError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e helperError) Unwrap() error { return e.err }
+
 // openBout starts what the step needs and waits until the peer answers through it.
 // Close ends it all.
 func openBout(ctx context.Context, topo *topology, plan Plan, s step) (*bout, error) {
 	b := &bout{topo: topo, plan: plan, step: s, addr: peerAddr(s.Family)}
+	where, name, serve := topo.peer, "peer", "serve"
 	var err error
-	if b.peer, err = startRemote(topo.peer, "peer", false); err != nil {
+	if toLoopback(s.Case) {
+		where, name, serve = topo.host, "server at the host's loopback", "serve.loopback"
+		if b.addr, err = loopbackAddr(s.Subject.Tool, s.Family); err != nil {
+			return nil, err
+		}
+	}
+	if b.peer, err = startRemote(where.on(plan.Pin[kindPeer]), name, false); err != nil {
 		return nil, err
 	}
-	if err := b.peer.call(ctx, 0, "serve", nil, nil); err != nil {
+	if err := b.peer.call(ctx, 0, serve, nil, nil); err != nil {
 		b.close()
 		return nil, err
 	}
@@ -100,7 +118,7 @@ func (b *bout) reach(ctx context.Context) error {
 func (b *bout) restart(ctx context.Context) error {
 	b.closeContainer()
 	contained := b.step.Subject.Tool != directName
-	c, err := startRemote(b.topo.host, "container", contained)
+	c, err := startRemote(b.topo.host.on(b.plan.Pin[kindContainer]), "container", contained)
 	if err != nil {
 		return err
 	}
@@ -111,8 +129,11 @@ func (b *bout) restart(ctx context.Context) error {
 	if err := c.call(ctx, 0, "lo", nil, nil); err != nil {
 		return err
 	}
-	b.helper, err = startHelper(ctx, b.topo.host, b.step.Subject, job{MTU: b.step.MTU, PID: c.pid()})
-	return err
+	j := job{MTU: b.step.MTU, PID: c.pid(), StartLimit: b.plan.StartLimit, HostLoopback: toLoopback(b.step.Case)}
+	if b.helper, err = startHelper(ctx, b.topo.host.on(b.plan.Pin[kindHelper]), b.step.Subject, j); err != nil {
+		return helperError{err}
+	}
+	return nil
 }
 
 // helperCPU returns the CPU seconds that the helper has used, 0 where there is none.
@@ -128,7 +149,10 @@ func (b *bout) helperDied() error {
 	if b.helper == nil {
 		return nil
 	}
-	return b.helper.died()
+	if err := b.helper.died(); err != nil {
+		return helperError{err}
+	}
+	return nil
 }
 
 // close ends everything that the bout started.

@@ -54,6 +54,7 @@ func allCases() []Case {
 			all = append(all, udpCase{size: size, up: up})
 		}
 	}
+	all = append(all, loopbackCases()...)
 	return append(all, memoryCase{}, startCase{})
 }
 

@@ -16,7 +16,7 @@ type iperfCase struct {
 }
 
 // Name implements Case.
-func (c iperfCase) Name() string { return fmt.Sprintf("iperf3/%s/%d", direction(c.up), c.streams) }
+func (c iperfCase) Name() string { return fmt.Sprintf(iperfPrefix+"%s/%d", direction(c.up), c.streams) }
 
 // Wide implements Case.
 func (iperfCase) Wide() bool { return true }

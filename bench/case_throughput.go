@@ -66,10 +66,31 @@ func (c throughputCase) run(ctx context.Context, b *bout) (map[string]float64, a
 	if r.Bytes == 0 {
 		return nil, r, errors.New("no byte arrived in the window")
 	}
-	v := map[string]float64{"rate": float64(r.Bytes) * 8 / 1e9 / r.Elapsed.Seconds()}
+	sent, received, err := c.totals(ctx, b, receiver)
+	if err != nil {
+		return nil, r, err
+	}
+	v := map[string]float64{"rate": float64(r.Bytes) * 8 / 1e9 / r.Elapsed.Seconds(), sentKey: sent, receivedKey: received}
 	if b.helper != nil {
 		v["cpu"] = (after - before) / (float64(r.Bytes) / bytesPerGB)
 		v[helperCPUKey] = after - before
 	}
 	return v, map[string]any{"warmup": warm, "window": r}, nil
+}
+
+// totals returns what both ends have counted since the connections were opened. The
+// receiver is asked first, so that it cannot have more than the sender had sent.
+func (c throughputCase) totals(ctx context.Context, b *bout, receiver *remote) (sent, received float64, err error) {
+	sender := b.container
+	if receiver == b.container {
+		sender = b.peer
+	}
+	var in, out totalResult
+	if err := receiver.call(ctx, 0, "tcp.total", nil, &in); err != nil {
+		return 0, 0, err
+	}
+	if err := sender.call(ctx, 0, "tcp.total", nil, &out); err != nil {
+		return 0, 0, err
+	}
+	return float64(out.Sent), float64(in.Received), nil
 }

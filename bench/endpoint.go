@@ -59,7 +59,11 @@ func (e *endpoint) handle(req request) (any, error) {
 	case "congestion":
 		return do(req, setContainerCongestion)
 	case "serve":
-		svc, err := startService()
+		svc, err := startService("")
+		e.svc = svc
+		return nil, err
+	case "serve.loopback":
+		svc, err := startService("127.0.0.1", "::1")
 		e.svc = svc
 		return nil, err
 	case "reach":
@@ -70,6 +74,8 @@ func (e *endpoint) handle(req request) (any, error) {
 		return e.svc.firstCongestion.Load(), nil
 	case "tcp.received":
 		return do(req, e.received)
+	case "tcp.total":
+		return e.total(), nil
 	case "connect":
 		return do(req, connectLoop)
 	case "roundtrip":
@@ -130,15 +136,23 @@ type windowResult struct {
 	Elapsed time.Duration
 }
 
+// totalResult is the bulk TCP payload that passed here so far, in bytes.
+type totalResult struct {
+	Sent, Received int64
+}
+
+func (e *endpoint) total() totalResult {
+	r := totalResult{Sent: e.tcp.put.Load(), Received: e.tcp.got.Load()}
+	if e.svc != nil {
+		r.Sent += e.svc.put.Load()
+		r.Received += e.svc.got.Load()
+	}
+	return r
+}
+
 // received counts the TCP payload that arrives here, as client or as server.
 func (e *endpoint) received(a windowArgs) (windowResult, error) {
-	total := func() int64 {
-		n := e.tcp.got.Load()
-		if e.svc != nil {
-			n += e.svc.got.Load()
-		}
-		return n
-	}
+	total := func() int64 { return e.total().Received }
 	time.Sleep(a.Warmup)
 	start, before := time.Now(), total()
 	time.Sleep(a.Window)

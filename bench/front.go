@@ -44,12 +44,13 @@ func runFront(ctx context.Context, o Options, args []string, out, progressOut io
 	f := &front{opts: o}
 	defer f.cleanup()
 	f.report = Report{Began: time.Now(), CommandLine: concat([]string{"bench"}, args[1:]), Machine: describeMachine(), Plan: o.Plan}
-	cred, err := f.becomeUser()
+	f.report.Machine.Warnings = f.report.Machine.warnings(o.Plan.Pin)
+	cred, err := f.prepare()
 	if err != nil {
 		return err
 	}
-	if err := f.locate(cred); err != nil {
-		return err
+	for _, w := range f.report.Machine.Warnings {
+		fmt.Fprintf(progressOut, "warning: %s\n", w)
 	}
 	f.progress = newProgress(progressOut, len(f.report.Plan.steps()))
 	if err := f.runStages(ctx, cred); err != nil {
@@ -81,6 +82,24 @@ func runFront(ctx context.Context, o Options, args []string, out, progressOut io
 	}
 	_, err = fmt.Fprintf(out, "raw numbers: %s\n", path)
 	return err
+}
+
+// prepare finds out what would otherwise show only after the run, and returns the
+// credential of the plain user to run as, nil where we are one already.
+func (f *front) prepare() (*syscall.Credential, error) {
+	if f.opts.Out != "" {
+		if err := checkOut(resultPath(f.opts.Out)); err != nil {
+			return nil, err
+		}
+	}
+	if err := f.opts.Plan.Pin.check(allowedCPUs(os.Getpid())); err != nil {
+		return nil, err
+	}
+	cred, err := f.becomeUser()
+	if err != nil {
+		return nil, err
+	}
+	return cred, f.locate(cred)
 }
 
 // becomeUser returns the credential of the plain user to run as, nil where we are
@@ -202,12 +221,13 @@ func (f *front) take(out io.Reader) {
 		}
 		switch {
 		case e.Subjects != nil:
-			f.report.Plan.Subjects = e.Subjects
+			f.report.Plan.Subjects, f.report.Plan.Gaps = e.Subjects, e.Gaps
 			f.progress.setTotal(runnable(f.report.Plan))
 		case e.Begin != "":
 			f.progress.begin(e.Begin)
 		case e.Record != nil:
 			f.report.Records = append(f.report.Records, *e.Record)
+			f.report.Machine.note(e.Record.CPUs)
 			f.progress.done(e.Record)
 		case e.LeftOut:
 			f.report.LeftOut++
@@ -226,7 +246,7 @@ func (f *front) take(out io.Reader) {
 func runnable(p Plan) int {
 	n := 0
 	for _, s := range p.steps() {
-		if s.Subject.Missing == "" {
+		if p.runs(s) {
 			n++
 		}
 	}

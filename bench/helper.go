@@ -19,18 +19,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startTimeout bounds the time until a helper says that it is ready.
-const startTimeout = 10 * time.Second
-
-// maxOutput is how much of a helper's output is kept for the report, in bytes.
-const maxOutput = 4 << 10
+// endPatience is how long the end of a helper that closed its ready descriptor is
+// waited for, so that the report can say how it ended.
+const endPatience = 200 * time.Millisecond
 
 // A helper is a running subject.
 type helper struct {
 	pid     int
 	argv    []string
 	startup time.Duration // from before the fork until it said that it is ready
-	output  *os.File      // what it printed; unlinked
+	output  *outputPipe   // what it printed
 	daemon  bool          // in the background, adopted by us
 	cmd     *exec.Cmd
 	exited  chan struct{} // closed when cmd was waited for
@@ -45,9 +43,11 @@ func startHelper(ctx context.Context, p *place, s Subject, j job) (*helper, erro
 	}
 	defer os.RemoveAll(dir)
 	j.PIDFile = filepath.Join(dir, "pid")
+	ctx, cancel := context.WithTimeoutCause(ctx, j.StartLimit, fmt.Errorf("no sign of it within %s", j.StartLimit))
+	defer cancel()
 	var errs []error
 	for _, argv := range s.commands(j) {
-		h, err := launch(ctx, p, argv, tools()[s.Tool].ready, j.PIDFile, dir)
+		h, err := launch(ctx, p, argv, tools()[s.Tool].ready, j.PIDFile)
 		if err == nil {
 			return h, nil
 		}
@@ -67,15 +67,12 @@ func (h *helper) died() error {
 	if err := unix.Kill(h.pid, 0); err == nil && !h.gone() {
 		return nil
 	}
-	return fmt.Errorf("the helper died: %s", h.said())
+	return fmt.Errorf("the helper died: %s: %s", h.ended(), h.output.said())
 }
 
 // close kills the helper and waits until it is gone. It is idempotent.
 func (h *helper) close() {
-	if h.output != nil {
-		h.output.Close()
-		h.output = nil
-	}
+	h.output.close()
 	if h.daemon {
 		unix.Kill(h.pid, unix.SIGKILL)
 		unix.Wait4(h.pid, nil, 0, nil)
@@ -99,31 +96,34 @@ func (h *helper) gone() bool {
 	}
 }
 
-// said returns the end of what the helper printed.
-func (h *helper) said() string {
-	b := make([]byte, maxOutput)
-	n, _ := h.output.ReadAt(b, 0)
-	text := strings.TrimSpace(string(b[:n]))
-	if text == "" {
-		return "(it printed nothing)"
+// ended says how a helper that is gone ended. One in the background is waited for.
+func (h *helper) ended() string {
+	if h.daemon {
+		var ws unix.WaitStatus
+		if _, err := unix.Wait4(h.pid, &ws, unix.WNOHANG, nil); err != nil {
+			return "in the background"
+		}
+		h.daemon = false
+		return describeEnd(ws)
 	}
-	return lastLine(text)
+	<-h.exited
+	return h.cmd.ProcessState.String()
 }
 
-func launch(ctx context.Context, p *place, argv []string, kind readyKind, pidFile, dir string) (*helper, error) {
-	out, err := os.CreateTemp(dir, "output")
+func launch(ctx context.Context, p *place, argv []string, kind readyKind, pidFile string) (*helper, error) {
+	output, out, err := newOutputPipe()
 	if err != nil {
 		return nil, err
 	}
+	defer out.Close()
 	ready, signal, err := os.Pipe()
 	if err != nil {
-		out.Close()
+		output.close()
 		return nil, err
 	}
 	defer ready.Close()
-	h := &helper{argv: argv, output: out, exited: make(chan struct{}), cmd: exec.Command(argv[0], argv[1:]...)}
+	h := &helper{argv: argv, output: output, exited: make(chan struct{}), cmd: exec.Command(argv[0], argv[1:]...)}
 	h.cmd.Dir = "/"
-	// Files, not pipes: a helper that goes into the background keeps them open.
 	h.cmd.Stdout, h.cmd.Stderr = out, out
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if kind == readyByFD {
@@ -133,16 +133,22 @@ func launch(ctx context.Context, p *place, argv []string, kind readyKind, pidFil
 	err = p.start(h.cmd)
 	signal.Close()
 	if err != nil {
-		out.Close()
+		output.close()
 		return nil, err
 	}
+	out.Close() // so that the end of the helper is that of the pipe
+	go output.collect()
 	h.pid = h.cmd.Process.Pid
 	go func() {
 		defer close(h.exited)
 		h.cmd.Wait()
 	}()
 	if err := h.awaitReady(ctx, kind, ready, pidFile); err != nil {
-		err = fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, h.said())
+		err = fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
+		if h.gone() {
+			err = fmt.Errorf("%w: %s", err, h.ended())
+		}
+		err = fmt.Errorf("%w: %s", err, h.output.said())
 		h.close()
 		return nil, err
 	}
@@ -151,16 +157,14 @@ func launch(ctx context.Context, p *place, argv []string, kind readyKind, pidFil
 }
 
 func (h *helper) awaitReady(ctx context.Context, kind readyKind, ready *os.File, pidFile string) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
 	if kind == readyByExit {
 		select {
 		case <-h.exited:
 		case <-ctx.Done():
-			return fmt.Errorf("did not go into the background: %w", ctx.Err())
+			return fmt.Errorf("did not go into the background: %w", context.Cause(ctx))
 		}
 		if !h.cmd.ProcessState.Success() {
-			return fmt.Errorf("%s", h.cmd.ProcessState)
+			return errors.New("ended before it was ready")
 		}
 		return h.adopt(pidFile)
 	}
@@ -171,9 +175,16 @@ func (h *helper) awaitReady(ctx context.Context, kind readyKind, ready *os.File,
 	case err == nil:
 		return nil
 	case errors.Is(err, io.EOF):
-		return fmt.Errorf("ended, or closed its ready descriptor, before it was ready")
+		select {
+		case <-h.exited:
+			return errors.New("ended before it was ready")
+		case <-time.After(endPatience):
+			return errors.New("closed its ready descriptor before it was ready")
+		}
+	case ctx.Err() != nil:
+		return fmt.Errorf("not ready: %w", context.Cause(ctx))
 	default:
-		return fmt.Errorf("not ready: %w", errors.Join(ctx.Err(), err))
+		return fmt.Errorf("not ready: %w", err)
 	}
 }
 

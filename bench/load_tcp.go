@@ -72,6 +72,7 @@ func reach(a reachArgs) (string, error) {
 // the process.
 type tcpLoad struct {
 	got atomic.Int64 // bytes received on them
+	put atomic.Int64 // bytes sent on them
 }
 
 // tcpStartArgs describe the connections: Up sends, otherwise they receive.
@@ -86,7 +87,7 @@ func (l *tcpLoad) start(a tcpStartArgs) (struct{}, error) {
 	want := byte(wantSource)
 	move := func(fd int) { sink(fd, &l.got) }
 	if a.Up {
-		want, move = wantSink, source
+		want, move = wantSink, func(fd int) { source(fd, &l.put) }
 	}
 	for i := range a.Streams {
 		c, err := dial(a.Addr, i, want)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -46,7 +47,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		var err error
 		switch args[1] {
 		case stageUser:
-			err = becomeStage(ctx)
+			err = becomeStage(ctx, stdout)
 		case stageTopology:
 			err = runStage(ctx, stdin, stdout)
 		case stageEndpoint:
@@ -93,7 +94,7 @@ func fail(stderr io.Writer, err error) int {
 
 // becomeStage starts the stage in a new user namespace and waits for it. The namespace maps the user to itself, so that what runs in it without
 // capabilities cannot tell it from the machine's own.
-func becomeStage(ctx context.Context) error {
+func becomeStage(ctx context.Context, stdout io.Writer) error {
 	home := newPlace()
 	cmd := exec.Command(selfExe, stageTopology)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -106,7 +107,9 @@ func becomeStage(ctx context.Context) error {
 		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN},
 	}
 	if err := home.start(cmd); err != nil {
-		return fmt.Errorf("make a user namespace (does the machine allow them to plain users? see user_namespaces(7)): %w", err)
+		// To the front, as the stage would: it has the one line for the user.
+		why := explainNamespaces(fmt.Errorf("make a user namespace: %w", err), readFile)
+		return json.NewEncoder(stdout).Encode(event{Fatal: why.Error()})
 	}
 	stop := context.AfterFunc(ctx, func() { cmd.Process.Signal(unix.SIGTERM) })
 	defer stop()

@@ -25,6 +25,8 @@ const (
 	minWindow       = 50 * time.Millisecond
 	defaultLimit    = 30 * time.Minute
 	quickLimit      = 3 * time.Minute
+
+	defaultStartLimit = 10 * time.Second
 )
 
 // Bounds of an MTU: below, IPv6 stops (RFC 8200 §5); above, no tap goes.
@@ -50,6 +52,10 @@ type Plan struct {
 	Families   []int         `json:"families"` // 4 or 6
 	Congestion []string      `json:"congestion"`
 	Iperf      bool          `json:"iperf"` // let iperf3 check the throughput cases
+	// StartLimit bounds the time until a helper says that it is ready.
+	StartLimit time.Duration `json:"start_limit_ns"`
+	Pin        Pins          `json:"pin"`            // CPUs given to processes
+	Gaps       []Gap         `json:"gaps,omitempty"` // what this machine cannot measure
 	// Soak is how long to keep a load on one slipway instead of measuring; 0 to measure.
 	Soak time.Duration `json:"soak_ns,omitempty"`
 }
@@ -89,6 +95,8 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 	f.StringVar(&subjects, "subjects", defaultSubjects, "comma-separated `list` of [NAME=]TOOL[@PATH][+ARG…]")
 	f.IntVar(&o.Plan.Repeat, "repeat", defaultRepeat, "`times` to run each case for each subject, taking turns")
 	f.DurationVar(&o.Plan.Window, "duration", defaultWindow, "`time` over which one case measures")
+	f.DurationVar(&o.Plan.StartLimit, "start-limit", defaultStartLimit, "`time` within which a helper must be ready")
+	f.Var(&o.Plan.Pin, "pin", "tie kinds of process to `CPUS`, as in peer=0,container=1,helper=0-1; those not named run where they like")
 	f.DurationVar(&o.Plan.Limit, "limit", defaultLimit, "`time` for the whole run: where it is behind, repeats are left out")
 	f.StringVar(&mtus, "mtu", defaultMTUs, "comma-separated `list` of MTUs of the container's link; the first is used for all cases")
 	f.StringVar(&families, "family", "4", "comma-separated `list` of 4 and 6; the first is used for all cases")
@@ -140,6 +148,9 @@ func (p Plan) validate() error {
 	}
 	if p.Window < minWindow {
 		return fmt.Errorf("-duration %s: want at least %s", p.Window, minWindow)
+	}
+	if p.StartLimit <= 0 {
+		return fmt.Errorf("-start-limit %s: want more than none", p.StartLimit)
 	}
 	for _, m := range p.MTUs {
 		if m < minMTU || m > maxMTU {

@@ -92,8 +92,8 @@ func TestDirectPath(t *testing.T) {
 	}
 }
 
-// patience bounds the wait for a run to get going.
-const patience = 30 * time.Second
+// testPatience bounds the wait for a run to get going.
+const testPatience = 30 * time.Second
 
 // TestInterrupt stops a run in the middle and looks for what it left behind.
 func TestInterrupt(t *testing.T) {
@@ -107,7 +107,7 @@ func TestInterrupt(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
 	defer cancel()
 	var children []int
 	for len(children) < 4 { // user, stage and two endpoints

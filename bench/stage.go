@@ -21,6 +21,7 @@ const stepTime = 2 * time.Minute
 // An event is what the stage tells the front, one JSON line each.
 type event struct {
 	Subjects []Subject `json:"subjects,omitempty"` // with their versions
+	Gaps     []Gap     `json:"gaps,omitempty"`     // what this machine lacks
 	Begin    string    `json:"begin,omitempty"`    // the step that starts now
 	Record   *Record   `json:"record,omitempty"`   // the step that ended
 	LeftOut  bool      `json:"left_out,omitempty"` // a repeat that the limit forbids
@@ -32,8 +33,9 @@ type event struct {
 
 // A stage runs the steps of one plan. It is used by one goroutine.
 type stage struct {
-	plan Plan
-	out  *json.Encoder
+	plan     Plan
+	out      *json.Encoder
+	patience patience
 }
 
 // runStage reads a plan, runs it and writes events. It returns nil when ctx is
@@ -65,7 +67,7 @@ func (s *stage) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if st.Subject.Missing != "" {
+		if !s.plan.runs(st) {
 			continue
 		}
 		if s.plan.behind(st, i, len(steps), time.Since(began)) {
@@ -77,7 +79,11 @@ func (s *stage) run(ctx context.Context) error {
 			Case: st.Case.Name(), Subject: st.Subject.Name, MTU: st.MTU, Family: st.Family,
 			Congestion: st.Congestion, Repeat: st.Repeat, At: time.Now(),
 		}
-		s.runStep(ctx, st, &r)
+		if why := s.patience.over(st); why != "" {
+			r.Err = why
+		} else {
+			s.runStep(ctx, st, &r)
+		}
 		if ctx.Err() == nil {
 			s.tell(event{Record: &r})
 		}
@@ -97,10 +103,11 @@ func (s *stage) runStep(ctx context.Context, st step, r *Record) {
 	defer topo.close()
 	b, err := openBout(ctx, topo, s.plan, st)
 	if err != nil {
-		r.Err = err.Error()
+		s.end(ctx, st, r, err)
 		return
 	}
 	defer b.close()
+	r.CPUs = b.cpus()
 	if b.helper != nil {
 		r.Startup = b.helper.startup
 		// The name only: where the program lies is nobody's business in results that
@@ -113,14 +120,29 @@ func (s *stage) runStep(ctx context.Context, st step, r *Record) {
 		raw, encErr := json.Marshal(detail)
 		r.Detail, err = raw, errors.Join(err, encErr)
 	}
+	err = errors.Join(dropNonFinite(r.Values), err)
 	if died := b.helperDied(); died != nil {
-		err = errors.Join(err, died)
+		// First, since it is why the rest failed. What was counted until then is in the
+		// detail, but is no result.
+		err, r.Values = errors.Join(died, err), nil
 	}
+	s.end(ctx, st, r, err)
+}
+
+// end takes down how a step ended, err being nil where it ended well.
+func (s *stage) end(ctx context.Context, st step, r *Record, err error) {
 	if err != nil {
 		r.Err = err.Error()
 		if partial, ok := errors.AsType[partialError](err); ok {
 			r.MissingFrom = partial.metric
 		}
+	}
+	blame := ""
+	if _, ok := errors.AsType[helperError](err); ok {
+		blame = r.Err
+	}
+	if ctx.Err() == nil {
+		s.patience.note(st, blame)
 	}
 }
 
@@ -132,15 +154,16 @@ func (s *stage) askVersions() error {
 		if err := dropCapabilities(); err != nil {
 			return err
 		}
+		s.probePrograms()
 		for i := range s.plan.Subjects {
 			s.plan.Subjects[i].askVersion()
 		}
 		return nil
 	})
-	if err != nil {
+	if err := errors.Join(err, s.probeNetwork()); err != nil {
 		return err
 	}
-	s.tell(event{Subjects: s.plan.Subjects})
+	s.tell(event{Subjects: s.plan.Subjects, Gaps: s.plan.Gaps})
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // defaultSlipway is where `make` puts the helper, relative to the repository.
@@ -29,6 +30,10 @@ type job struct {
 	MTU     int // bytes
 	PID     int // of a process in the container
 	PIDFile string
+	// StartLimit bounds the time until the helper is ready.
+	StartLimit time.Duration
+	// HostLoopback lets the container reach the host's loopback; see loopbackAddr.
+	HostLoopback bool
 }
 
 // A readyKind is how a helper says that the network is up.
@@ -52,7 +57,10 @@ func tools() map[string]tool {
 			binary: "slirp4netns", version: []string{"--version"}, ready: readyByFD,
 			// As Podman starts it (containers/common, libnetwork/slirp4netns).
 			argv: func(j job) [][]string {
-				base := []string{"--disable-host-loopback", fmt.Sprintf("--mtu=%d", j.MTU), "--enable-ipv6", "-c", "-r", strconv.Itoa(readyFD)}
+				base := []string{fmt.Sprintf("--mtu=%d", j.MTU), "--enable-ipv6", "-c", "-r", strconv.Itoa(readyFD)}
+				if !j.HostLoopback {
+					base = concat([]string{"--disable-host-loopback"}, base)
+				}
 				target := []string{strconv.Itoa(j.PID), "tap0"}
 				return [][]string{
 					concat(base, []string{"--enable-sandbox", "--enable-seccomp"}, target),
@@ -66,16 +74,22 @@ func tools() map[string]tool {
 			// As Podman starts it (containers/common, libnetwork/pasta), which is inside
 			// the user namespace already and so gives no --userns.
 			argv: func(j job) [][]string {
-				base := []string{"--config-net", "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw", "--quiet",
-					"-m", strconv.Itoa(j.MTU), "-P", j.PIDFile,
-					"--userns", fmt.Sprintf("/proc/%d/ns/user", j.PID), "--netns", fmt.Sprintf("/proc/%d/ns/net", j.PID)}
-				return [][]string{base}
+				base := []string{"--config-net", "-t", "none", "-u", "none", "-T", "none", "-U", "none"}
+				if !j.HostLoopback {
+					base = append(base, "--no-map-gw")
+				}
+				return [][]string{concat(base, []string{"--quiet", "-m", strconv.Itoa(j.MTU), "-P", j.PIDFile,
+					"--userns", fmt.Sprintf("/proc/%d/ns/user", j.PID), "--netns", fmt.Sprintf("/proc/%d/ns/net", j.PID)})}
 			},
 		},
 		"slipway": {
 			binary: defaultSlipway, version: []string{"version"}, ready: readyByFD,
 			argv: func(j job) [][]string {
-				return [][]string{{"attach", "--mtu", strconv.Itoa(j.MTU), "--ready-fd", strconv.Itoa(readyFD), strconv.Itoa(j.PID)}}
+				base := []string{"attach", "--mtu", strconv.Itoa(j.MTU)}
+				if j.HostLoopback {
+					base = append(base, "--host-loopback", planGateway4, "--host-loopback", planGateway6)
+				}
+				return [][]string{concat(base, []string{"--ready-fd", strconv.Itoa(readyFD), strconv.Itoa(j.PID)})}
 			},
 		},
 	}
@@ -131,10 +145,18 @@ func (s *Subject) locate() {
 		found, err = filepath.Abs(found)
 	}
 	if err != nil {
-		s.Missing = fmt.Sprintf("not installed: %v", err)
+		s.Missing = fmt.Sprintf("not installed: %v: %s", err, s.remedy())
 		return
 	}
 	s.Path = found
+}
+
+// remedy says how to get the program.
+func (s *Subject) remedy() string {
+	if s.Tool == "slipway" {
+		return "build it with `make`, or name its place as in slipway@PATH"
+	}
+	return fmt.Sprintf("install %[1]s, or name its place as in %[1]s@PATH", s.Tool)
 }
 
 // askVersion runs the program for the first line of what it says of itself.
@@ -142,10 +164,7 @@ func (s *Subject) askVersion() {
 	if s.Tool == directName || s.Missing != "" {
 		return
 	}
-	cmd := exec.Command(s.Path, tools()[s.Tool].version...)
-	cmd.Dir = "/"
-	out, err := cmd.CombinedOutput()
-	first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	first, err := firstLine(s.Path, tools()[s.Tool].version...)
 	if err != nil {
 		s.Missing = fmt.Sprintf("%s %s: %v: %s", s.Path, strings.Join(tools()[s.Tool].version, " "), err, first)
 		return
