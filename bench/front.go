@@ -34,6 +34,7 @@ type front struct {
 	progress *progress
 	scratch  string // holds copies of programs for the plain user; empty if none
 	fatal    string
+	lastErr  string      // of the last record
 	out      io.Writer   // takes the table of a soak
 	checks   []soakCheck // the end of a soak
 }
@@ -228,7 +229,12 @@ func (f *front) take(out io.Reader) {
 		case e.Record != nil:
 			f.report.Records = append(f.report.Records, *e.Record)
 			f.report.Machine.note(e.Record.CPUs)
-			f.progress.done(e.Record)
+			shown := *e.Record
+			if shown.Err == f.lastErr { // one line for a helper that was given up is enough
+				shown.Err = ""
+			}
+			f.lastErr = e.Record.Err
+			f.progress.done(&shown)
 		case e.LeftOut:
 			f.report.LeftOut++
 			f.progress.skip()

@@ -144,7 +144,7 @@ func launch(ctx context.Context, p *place, argv []string, kind readyKind, pidFil
 		h.cmd.Wait()
 	}()
 	if err := h.awaitReady(ctx, kind, ready, pidFile); err != nil {
-		err = fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
+		err = fmt.Errorf("%s: %w", strings.Join(concat([]string{filepath.Base(argv[0])}, argv[1:]), " "), err)
 		if h.gone() {
 			err = fmt.Errorf("%w: %s", err, h.ended())
 		}
@@ -170,10 +170,21 @@ func (h *helper) awaitReady(ctx context.Context, kind readyKind, ready *os.File,
 	}
 	stop := context.AfterFunc(ctx, func() { ready.SetReadDeadline(time.Now()) })
 	defer stop()
+	read := make(chan struct{})
+	defer close(read)
+	go func() {
+		select {
+		case <-h.exited: // a child of it may hold the descriptor
+			ready.SetReadDeadline(time.Now().Add(endPatience))
+		case <-read:
+		}
+	}()
 	_, err := ready.Read(make([]byte, 1))
 	switch {
 	case err == nil:
 		return nil
+	case h.gone():
+		return errors.New("ended before it was ready")
 	case errors.Is(err, io.EOF):
 		select {
 		case <-h.exited:

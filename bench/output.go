@@ -21,8 +21,6 @@ const (
 	maxOutput = 4 << 10
 	// maxSaid bounds what the report quotes of it, in characters.
 	maxSaid = 300
-	// versionTime bounds the wait for a program to print its version.
-	versionTime = 5 * time.Second
 	// lastWords bounds the wait for output that a process left in the pipe.
 	lastWords = 100 * time.Millisecond
 )
@@ -109,9 +107,9 @@ func printable(s string) string {
 }
 
 // firstLine runs a program for the first line that it prints, which may be empty. A
-// program that does not end is killed.
-func firstLine(path string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), versionTime)
+// program that does not end within limit is killed.
+func firstLine(ctx context.Context, limit time.Duration, path string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = "/"
@@ -121,7 +119,7 @@ func firstLine(path string, args ...string) (string, error) {
 	err := cmd.Run()
 	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 	if ctx.Err() != nil {
-		err = fmt.Errorf("it did not end within %s", versionTime)
+		err = fmt.Errorf("it did not end within %s", limit)
 	} else if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil
 	}

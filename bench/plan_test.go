@@ -26,7 +26,7 @@ func TestParseOptions(t *testing.T) {
 		{
 			name: "defaults",
 			want: Options{User: "nobody", Plan: Plan{
-				Subjects: four, Repeat: 3, Window: 2 * time.Second, Warmup: 600 * time.Millisecond, Limit: 30 * time.Minute,
+				Subjects: four, Repeat: 3, Window: 2 * time.Second, Warmup: 600 * time.Millisecond, Limit: 30 * time.Minute, StartLimit: 10 * time.Second,
 				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic"},
 			}},
 		},
@@ -34,7 +34,7 @@ func TestParseOptions(t *testing.T) {
 			name: "quick, but with a window of one's own",
 			args: "-quick -duration 1s -mtu 1500 -family 6,4 -cc cubic,bbr -subjects direct -out x -user me",
 			want: Options{User: "me", Out: "x", Plan: Plan{
-				Subjects: four[:1], Repeat: 2, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 3 * time.Minute,
+				Subjects: four[:1], Repeat: 2, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 3 * time.Minute, StartLimit: 10 * time.Second,
 				MTUs: []int{1500}, Families: []int{6, 4}, Congestion: []string{"cubic", "bbr"},
 			}},
 		},
@@ -42,7 +42,7 @@ func TestParseOptions(t *testing.T) {
 			name: "soak",
 			args: "-soak 1m",
 			want: Options{User: "nobody", Plan: Plan{
-				Subjects: four[3:], Repeat: 3, Window: 2 * time.Second, Warmup: 600 * time.Millisecond, Limit: 30 * time.Minute,
+				Subjects: four[3:], Repeat: 3, Window: 2 * time.Second, Warmup: 600 * time.Millisecond, Limit: 30 * time.Minute, StartLimit: 10 * time.Second,
 				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic"}, Soak: time.Minute,
 			}},
 		},
@@ -60,6 +60,8 @@ func TestParseOptions(t *testing.T) {
 		{name: "family", args: "-family 5", err: "-family 5"},
 		{name: "no repeats", args: "-repeat 0", err: "-repeat 0"},
 		{name: "window too short", args: "-duration 1ms", err: "-duration 1ms"},
+		{name: "no time to start", args: "-start-limit 0s", err: "-start-limit 0s"},
+		{name: "bad pin", args: "-pin cpu=0", err: `"cpu=0": want peer=CPUS`},
 		{name: "no congestion control", args: "-cc ,", err: "-cc"},
 	}
 	for _, tt := range tests {
@@ -166,14 +168,17 @@ func TestBehind(t *testing.T) {
 }
 
 func TestCommands(t *testing.T) {
-	j := job{MTU: 1500, PID: 42, PIDFile: "/p"}
 	tests := []struct {
-		subject string
-		want    string // the first command line
+		subject  string
+		loopback bool
+		want     string // the first command line
 	}{
-		{"slirp4netns@/s+--cidr=10.1.0.0/24", "/s --disable-host-loopback --mtu=1500 --enable-ipv6 -c -r 3 --enable-sandbox --enable-seccomp --cidr=10.1.0.0/24 42 tap0"},
-		{"slipway@/s+--accel=off", "/s attach --mtu 1500 --ready-fd 3 --accel=off 42"},
-		{"pasta@/p", "/p --config-net -t none -u none -T none -U none --no-map-gw --quiet -m 1500 -P /p --userns /proc/42/ns/user --netns /proc/42/ns/net"},
+		{"slirp4netns@/s+--cidr=10.1.0.0/24", false, "/s --disable-host-loopback --mtu=1500 --enable-ipv6 -c -r 3 --enable-sandbox --enable-seccomp --cidr=10.1.0.0/24 42 tap0"},
+		{"slipway@/s+--accel=off", false, "/s attach --mtu 1500 --ready-fd 3 --accel=off 42"},
+		{"pasta@/p", false, "/p --config-net -t none -u none -T none -U none --no-map-gw --quiet -m 1500 -P /p --userns /proc/42/ns/user --netns /proc/42/ns/net"},
+		{"slirp4netns@/s", true, "/s --mtu=1500 --enable-ipv6 -c -r 3 --enable-sandbox --enable-seccomp 42 tap0"},
+		{"slipway@/s", true, "/s attach --mtu 1500 --host-loopback 10.0.2.2 --host-loopback fd00::2 --ready-fd 3 42"},
+		{"pasta@/p", true, "/p --config-net -t none -u none -T none -U none --quiet -m 1500 -P /p --userns /proc/42/ns/user --netns /proc/42/ns/net"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.subject, func(t *testing.T) {
@@ -181,6 +186,7 @@ func TestCommands(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			j := job{MTU: 1500, PID: 42, PIDFile: "/p", HostLoopback: tt.loopback}
 			if diff := cmp.Diff(tt.want, strings.Join(s.commands(j)[0], " ")); diff != "" {
 				t.Errorf("command (-want +got):\n%s", diff)
 			}

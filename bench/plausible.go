@@ -19,9 +19,12 @@ const (
 	// wideSpread is the highest of a cell's values over its lowest from which on their
 	// median says little: pairs on a quiet machine stay below two.
 	wideSpread = 3
-	// proofWindow is the shortest window in which a helper that carries a load must
-	// have used CPU time that can be seen: twenty ticks of /proc/PID/stat.
-	proofWindow = 20 * time.Second / ticksPerSecond
+	// leastCPU is the CPU time, in seconds, up to which a helper is taken to have slept:
+	// even one that is stalled, at a thousandth of its rate, uses tens of times as much.
+	leastCPU = 200e-6
+	// proofWindow is the shortest window in which a helper that carries a load must have
+	// used more than that.
+	proofWindow = 200 * time.Millisecond
 )
 
 // Values that a case may report for the rules only; they are no metrics.
@@ -75,7 +78,7 @@ var valueRules = [...]valueRule{
 		"no CPU time",
 		func(s sight) bool {
 			used, known := s.All[helperCPUKey]
-			return known && used <= 0 && s.Window >= proofWindow
+			return known && used <= leastCPU && s.Window >= proofWindow
 		},
 		func(sight) string {
 			return "not proven: the helper used no CPU time while it should have carried this"

@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ticksPerSecond is USER_HZ, the unit of the times in /proc/PID/stat, which is 100
@@ -21,7 +23,32 @@ func cpuSeconds(pid int) (float64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read CPU time: %w", err)
 	}
-	return parseStat(b)
+	ticks, err := parseStat(b)
+	if err != nil {
+		return 0, err
+	}
+	// The one counts threads that have ended, the other less than a tick.
+	return max(ticks, runSeconds(pid)), nil
+}
+
+// runSeconds returns the time that the process's living threads have run, to the
+// nanosecond; 0 where the kernel does not count it (sched-stats in the kernel's
+// Documentation/scheduler).
+func runSeconds(pid int) float64 {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil {
+		return 0
+	}
+	total := uint64(0)
+	for _, path := range threads {
+		first, _, _ := strings.Cut(readFile(path), " ")
+		ns, err := strconv.ParseUint(first, 10, 64)
+		if err != nil {
+			continue // it ended in the meantime
+		}
+		total += ns
+	}
+	return time.Duration(total).Seconds()
 }
 
 // parseStat reads utime and stime, the 14th and 15th field of /proc/PID/stat. The

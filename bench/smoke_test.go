@@ -6,12 +6,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,6 +27,12 @@ func TestMain(m *testing.M) {
 		cmd := exec.Command("/proc/self/exe", "-test.run=^$")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET}
 		os.Exit(fail(os.Stderr, cmd.Run()))
+	}
+	if len(os.Args) > 1 && os.Args[1] == "-without-namespaces" {
+		if err := writeSysctl("user/max_user_namespaces", "0"); err != nil {
+			os.Exit(fail(os.Stderr, err))
+		}
+		os.Args[1] = "-as-bench"
 	}
 	if len(os.Args) > 1 && (strings.HasPrefix(os.Args[1], "stage:") || os.Args[1] == "-as-bench") {
 		args := append([]string{os.Args[0]}, os.Args[1:]...)
@@ -95,11 +101,23 @@ func TestDirectPath(t *testing.T) {
 // testPatience bounds the wait for a run to get going.
 const testPatience = 30 * time.Second
 
-// TestInterrupt stops a run in the middle and looks for what it left behind.
+// TestInterrupt stops a run in the middle and looks for what it left behind, and
+// for what it had measured.
 func TestInterrupt(t *testing.T) {
 	needUserNamespaces(t)
-	file := filepath.Join(t.TempDir(), "out.json")
-	cmd := exec.Command("/proc/self/exe", "-as-bench", "-subjects", "direct", "-duration", "60s", "-cases", "up/1$", "-mtu", "1500", "-cc", "reno", "-out", file)
+	dir, file := openDir(t), filepath.Join(t.TempDir(), "out.json")
+	temp := filepath.Join(dir, "temp")
+	if err := os.Mkdir(temp, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(temp, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe", "-as-bench", "-subjects", "direct,slipway@"+slipwayFor(t, dir), "-user", "nobody",
+		"-duration", "4s", "-repeat", "1", "-cases", "^tcp/throughput/up/1$", "-mtu", "1500", "-cc", "reno", "-out", file)
+	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
+	var table bytes.Buffer
+	cmd.Stdout = &table
 	progress, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -107,15 +125,21 @@ func TestInterrupt(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
-	defer cancel()
-	var children []int
-	for len(children) < 4 { // user, stage and two endpoints
-		if ctx.Err() != nil {
-			cmd.Process.Kill()
-			t.Fatalf("the run has only %d processes", len(children))
+	stuck := time.AfterFunc(testPatience, func() { cmd.Process.Kill() })
+	defer stuck.Stop()
+	awaitText(t, progress, "[2/2")
+	var running []int
+	for len(running) < 5 { // user, stage, helper and two endpoints
+		if unix.Kill(cmd.Process.Pid, 0) != nil {
+			t.Fatalf("the run ended with only %d processes", len(running))
 		}
-		children = descendants(t, cmd.Process.Pid)
+		running = descendants(t, cmd.Process.Pid)
+	}
+	namespaces := map[string]bool{}
+	for _, pid := range running {
+		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid)); err == nil {
+			namespaces[ns] = true
+		}
 	}
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
@@ -124,45 +148,73 @@ func TestInterrupt(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("the interrupted run ended with: %v", err)
 	}
-	for _, pid := range children {
+	for _, pid := range running {
 		if err := unix.Kill(pid, 0); err == nil {
 			t.Errorf("process %d is still there", pid)
 		}
 	}
-	if r := loadReport(t, file); !r.Interrupted {
-		t.Error("the report does not say that the run was interrupted")
+	nothingLeft(t, namespaces, temp)
+	r := loadReport(t, file)
+	if !r.Interrupted || len(r.Records) != 1 || r.Records[0].Values["rate"] == 0 {
+		t.Errorf("interrupted %v with %d records, want true and the one of the direct path", r.Interrupted, len(r.Records))
+	}
+	if !strings.Contains(table.String(), "INTERRUPTED") || !strings.Contains(table.String(), "the run was interrupted") {
+		t.Errorf("the table does not say that the run was interrupted:\n%s", table.String())
+	}
+}
+
+// awaitText reads until the text has come.
+func awaitText(t *testing.T, r io.Reader, text string) {
+	t.Helper()
+	var got []byte
+	buf := make([]byte, 256)
+	for !bytes.Contains(got, []byte(text)) {
+		n, err := r.Read(buf)
+		if err != nil {
+			t.Fatalf("%q did not come, but %q: %v", text, got, err)
+		}
+		got = append(got, buf[:n]...)
+	}
+}
+
+// nothingLeft looks for processes in the network namespaces, other than our own, and
+// for files in the directory.
+func nothingLeft(t *testing.T, namespaces map[string]bool, dir string) {
+	t.Helper()
+	own, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(namespaces, own)
+	if len(namespaces) < 2 {
+		t.Errorf("network namespaces %v, want at least the host's and the peer's", namespaces)
+	}
+	links, err := filepath.Glob("/proc/[0-9]*/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range links {
+		if ns, err := os.Readlink(link); err == nil && namespaces[ns] {
+			t.Errorf("%s is still in the namespace %s", link, ns)
+		}
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) > 0 {
+		t.Errorf("files left: %v, error %v", files, err)
 	}
 }
 
 // descendants returns the processes that the process has started, and theirs.
 func descendants(t *testing.T, pid int) []int {
 	t.Helper()
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	children := map[int][]int{}
-	for _, path := range stats {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			continue // it ended in the meantime
-		}
-		child, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		// The parent is the second field after the name (proc(5)).
-		f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-		parent, err := strconv.Atoi(f[1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		children[parent] = append(children[parent], child)
-	}
 	var all []int
-	for todo := children[pid]; len(todo) > 0; todo = todo[1:] {
-		all = append(all, todo[0])
-		todo = append(todo, children[todo[0]]...)
+	for todo := []int{pid}; len(todo) > 0; todo = todo[1:] {
+		next, err := children(todo[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, next...)
+		todo = append(todo, next...)
 	}
 	return all
 }

@@ -56,7 +56,7 @@ func (s *stage) run(ctx context.Context) error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("adopt helpers: %w", err)
 	}
-	if err := s.askVersions(); err != nil {
+	if err := s.askVersions(ctx); err != nil {
 		return err
 	}
 	if s.plan.Soak > 0 {
@@ -95,6 +95,11 @@ func (s *stage) run(ctx context.Context) error {
 func (s *stage) runStep(ctx context.Context, st step, r *Record) {
 	ctx, cancel := context.WithTimeout(ctx, stepTime+s.plan.Warmup+s.plan.Window)
 	defer cancel()
+	defer func() {
+		if err := endOrphans(); err != nil && r.Err == "" {
+			r.Err = err.Error()
+		}
+	}()
 	topo, err := newTopology(st.Congestion)
 	if err != nil {
 		r.Err = fmt.Sprintf("build the topology: %v", err)
@@ -147,7 +152,7 @@ func (s *stage) end(ctx context.Context, st step, r *Record, err error) {
 }
 
 // askVersions runs every subject's program as the plain user.
-func (s *stage) askVersions() error {
+func (s *stage) askVersions(ctx context.Context) error {
 	user := newPlace()
 	defer user.close()
 	err := user.do(func() error {
@@ -156,11 +161,11 @@ func (s *stage) askVersions() error {
 		}
 		s.probePrograms()
 		for i := range s.plan.Subjects {
-			s.plan.Subjects[i].askVersion()
+			s.plan.Subjects[i].askVersion(ctx, s.plan.StartLimit)
 		}
 		return nil
 	})
-	if err := errors.Join(err, s.probeNetwork()); err != nil {
+	if err := errors.Join(err, endOrphans(), s.probeNetwork()); err != nil {
 		return err
 	}
 	s.tell(event{Subjects: s.plan.Subjects, Gaps: s.plan.Gaps})

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -159,14 +160,15 @@ func (s *Subject) remedy() string {
 	return fmt.Sprintf("install %[1]s, or name its place as in %[1]s@PATH", s.Tool)
 }
 
-// askVersion runs the program for the first line of what it says of itself.
-func (s *Subject) askVersion() {
+// askVersion runs the program, for at most limit, for the first line of what it says
+// of itself.
+func (s *Subject) askVersion(ctx context.Context, limit time.Duration) {
 	if s.Tool == directName || s.Missing != "" {
 		return
 	}
-	first, err := firstLine(s.Path, tools()[s.Tool].version...)
+	first, err := firstLine(ctx, limit, s.Path, tools()[s.Tool].version...)
 	if err != nil {
-		s.Missing = fmt.Sprintf("%s %s: %v: %s", s.Path, strings.Join(tools()[s.Tool].version, " "), err, first)
+		s.Missing = strings.TrimSuffix(fmt.Sprintf("%s %s: %v: %s", filepath.Base(s.Path), strings.Join(tools()[s.Tool].version, " "), err, first), ": ")
 		return
 	}
 	s.Version = first

@@ -29,6 +29,7 @@ const drawing = `
  └─────────────────────────────────────────────────┘ └─────────────────────┘
   up: container to peer     down: peer to container, over a connection or flow
                             that the container opened
+  loopback/…: the server listens at 127.0.0.1 in "host", not in "peer"
 `
 
 // Names and addresses of the two ends of the veth pair.
