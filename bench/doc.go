@@ -31,9 +31,23 @@
 // and takes them down again: no subject profits or suffers from what ran before. Throughput is
 // counted by the receiver, after a warm-up, over a window.
 //
+// The cases loopback/… have their server at 127.0.0.1 of "host" instead of in
+// "peer", and each subject is started in the way of its users who want to reach it.
+//
 // Nothing is skipped in silence: a subject that is not installed, does not start
 // or breaks leaves a record with the reason, which the table shows in place of
-// the number. A result that cannot be is flagged and takes no part in "best peer".
+// the number. What the machine lacks as a whole (the tun device, a congestion
+// control, iperf3, user namespaces) is found out before the first step (gap.go);
+// each cell that it costs says so. A helper that fails again and again is given up
+// (giveup.go), since the time that it takes to fail is time of the others.
+//
+// A result that cannot be is flagged (plausible.go). A repeat with an impossible
+// value is shown and left out of the median; a cell that is doubtful as a whole has
+// no ratios and is nobody's "best peer".
+//
+// The scheduler places the processes, as it does for users, unless -pin ties them to
+// CPUs (pin.go). Where they might run, and what makes the machine a bad one to
+// measure on, heads the table and is in the JSON.
 //
 // With -soak nothing is measured. One slipway carries a mixed, moderate load for
 // long: streams that move both ways and are compared byte by byte, short

@@ -34,15 +34,15 @@ type front struct {
 	progress *progress
 	scratch  string // holds copies of programs for the plain user; empty if none
 	fatal    string
-	lastErr  string      // of the last record
-	out      io.Writer   // takes the table of a soak
-	checks   []soakCheck // the end of a soak
+	said     map[string]bool // errors that were shown already
+	out      io.Writer       // takes the table of a soak
+	checks   []soakCheck     // the end of a soak
 }
 
 // runFront measures what the options ask for and prints the report to out. Where
 // ctx is cancelled it reports what there is.
 func runFront(ctx context.Context, o Options, args []string, out, progressOut io.Writer) error {
-	f := &front{opts: o}
+	f := &front{opts: o, said: map[string]bool{}}
 	defer f.cleanup()
 	f.report = Report{Began: time.Now(), CommandLine: concat([]string{"bench"}, args[1:]), Machine: describeMachine(), Plan: o.Plan}
 	f.report.Machine.Warnings = f.report.Machine.warnings(o.Plan.Pin)
@@ -109,7 +109,12 @@ func (f *front) becomeUser() (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil
 	}
-	u, err := user.Lookup(f.opts.User)
+	return plainUser(f.opts.User)
+}
+
+// plainUser returns the credential of the user, which must not be root.
+func plainUser(name string) (*syscall.Credential, error) {
+	u, err := user.Lookup(name)
 	if err != nil {
 		return nil, fmt.Errorf("become a plain user: %w: choose another with -user", err)
 	}
@@ -230,10 +235,11 @@ func (f *front) take(out io.Reader) {
 			f.report.Records = append(f.report.Records, *e.Record)
 			f.report.Machine.note(e.Record.CPUs)
 			shown := *e.Record
-			if shown.Err == f.lastErr { // one line for a helper that was given up is enough
-				shown.Err = ""
+			if key := shown.Subject + ": " + shown.Err; f.said[key] {
+				shown.Err = "" // one line for a helper that was given up is enough
+			} else {
+				f.said[key] = true
 			}
-			f.lastErr = e.Record.Err
 			f.progress.done(&shown)
 		case e.LeftOut:
 			f.report.LeftOut++

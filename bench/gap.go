@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -53,11 +54,7 @@ func (p Plan) runs(s step) bool { return s.Subject.Missing == "" && p.gap(s.Case
 // the subjects need and this machine lacks.
 func (s *stage) probePrograms() {
 	if err := openTun(tunPath); err != nil {
-		for i := range s.plan.Subjects {
-			if t := &s.plan.Subjects[i]; t.Tool != directName && t.Missing == "" {
-				t.Missing = err.Error()
-			}
-		}
+		s.loseHelpers(err)
 	}
 	if slices.ContainsFunc(s.plan.cases(), func(c Case) bool { return strings.HasPrefix(c.Name(), iperfPrefix) }) {
 		if _, err := exec.LookPath("iperf3"); err != nil {
@@ -66,13 +63,29 @@ func (s *stage) probePrograms() {
 	}
 }
 
+// loseHelpers leaves only the direct path to be measured.
+func (s *stage) loseHelpers(why error) {
+	for i := range s.plan.Subjects {
+		if t := &s.plan.Subjects[i]; t.Tool != directName && t.Missing == "" {
+			t.Missing = why.Error()
+		}
+	}
+}
+
 // probeNetwork builds the topology once for each congestion control. It returns an
 // error where nothing can be measured.
-func (s *stage) probeNetwork() error {
+func (s *stage) probeNetwork(ctx context.Context) error {
 	var errs []error
+	tried := false // to make a container
 	for _, name := range s.plan.Congestion {
 		topo, err := newTopology(name)
 		if err == nil {
+			if !tried {
+				tried = true
+				if err := tryContainer(ctx, topo); err != nil && ctx.Err() == nil {
+					s.loseHelpers(explainNamespaces(err, readFile))
+				}
+			}
 			topo.close()
 			continue
 		}
@@ -85,6 +98,21 @@ func (s *stage) probeNetwork() error {
 	}
 	if len(errs) == len(s.plan.Congestion) {
 		return errors.Join(errs...)
+	}
+	return nil
+}
+
+// tryContainer makes a container, which is a user namespace within the stage's, and
+// uses a capability in it: some machines give the one and not the other.
+func tryContainer(ctx context.Context, topo *topology) error {
+	c, err := startRemote(topo.host, "container", true)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	if err := c.call(ctx, 0, "lo", nil, nil); err != nil {
+		// The error of another process is text: its errno is lost.
+		return fmt.Errorf("%w: %w", err, fs.ErrPermission)
 	}
 	return nil
 }
@@ -133,6 +161,9 @@ func explainNamespaces(err error, read func(path string) string) error {
 		if strings.TrimSpace(read(s.path)) == s.off {
 			return fmt.Errorf("%w: %s is %s: as root, `sysctl -w %s`", err, s.path, s.off, s.set)
 		}
+	}
+	if errors.Is(err, unix.ENOSPC) {
+		return fmt.Errorf("%w: as many namespaces as user.max_user_namespaces or user.max_net_namespaces allows are there: as root, raise it with `sysctl -w`", err)
 	}
 	return fmt.Errorf("%w: this machine keeps user and network namespaces from plain users (in a container, its seccomp filter may): see user_namespaces(7), or run it outside", err)
 }

@@ -26,6 +26,7 @@ func TestExplainNamespaces(t *testing.T) {
 			want: "`sysctl -w kernel.unprivileged_userns_clone=1`"},
 		{name: "Ubuntu", err: unix.EACCES, files: map[string]string{"/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"},
 			want: "`sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`"},
+		{name: "used up", err: unix.ENOSPC, files: map[string]string{"/proc/sys/user/max_user_namespaces": "9\n"}, want: "user.max_net_namespaces"},
 		{name: "seccomp", err: unix.EPERM, want: "see user_namespaces(7)"},
 		{name: "something else", err: unix.ENOMEM, files: map[string]string{"/proc/sys/user/max_user_namespaces": "0\n"}},
 	}
@@ -168,22 +169,5 @@ func TestGiveUp(t *testing.T) {
 	a.note(first, "")
 	if why := a.over(first); why != "" {
 		t.Errorf("given up after it worked: %s", why)
-	}
-}
-
-func TestLoopbackAddr(t *testing.T) {
-	for name := range tools() {
-		for _, family := range []int{4, 6} {
-			addr, err := loopbackAddr(name, family)
-			if err != nil || addr.Is4() != (family == 4) {
-				t.Errorf("%s: address %v of IPv%d, error %v", name, addr, family, err)
-			}
-		}
-	}
-	if addr, err := loopbackAddr(directName, 4); err != nil || !addr.IsLoopback() {
-		t.Errorf("direct: %v, error %v, want the loopback itself", addr, err)
-	}
-	if addr, err := loopbackAddr("vpnkit", 4); err == nil {
-		t.Errorf("an unknown tool reaches the loopback at %s", addr)
 	}
 }

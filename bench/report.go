@@ -21,13 +21,13 @@ func printReport(w io.Writer, r *Report) error {
 	}
 	head := func(name, text string) { fmt.Fprintf(&b, "%-*s  %s\n", width, name, text) }
 	b.WriteByte('\n')
-	head("machine", fmt.Sprintf("%s, %d cores (%s), %s, %s, Linux %s", m.CPU, m.Cores, m.Allowed, m.Memory, m.OS, m.Kernel))
+	head("machine", fmt.Sprintf("%s, %s (%s), %s, %s, Linux %s", m.CPU, plural(m.Cores, "core"), m.Allowed, m.Memory, m.OS, m.Kernel))
 	head("CPUs", m.placement(r.Plan.Pin))
 	for _, w := range m.Warnings {
 		head("WARNING", w)
 	}
-	head("run", fmt.Sprintf("%s, took %s, load %s; %d repeats taking turns, window %s after %s of warm-up",
-		r.Began.Format("2006-01-02 15:04"), r.Took, strings.Join(m.Load, " → "), r.Plan.Repeat, r.Plan.Window, r.Plan.Warmup))
+	head("run", fmt.Sprintf("%s, took %s, load %s; %s taking turns, window %s after %s of warm-up",
+		r.Began.Format("2006-01-02 15:04"), r.Took, strings.Join(m.Load, " → "), plural(r.Plan.Repeat, "repeat"), r.Plan.Window, r.Plan.Warmup))
 	for _, s := range r.Plan.Subjects {
 		about := s.Version
 		if s.Tool == directName {
@@ -123,6 +123,14 @@ func cellText(c Cell, note func(string) string) string {
 		s += " !" + note(f)
 	}
 	return s
+}
+
+// plural counts things.
+func plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // number shows about three significant digits.

@@ -20,6 +20,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// limitFlag is the first argument, with a number, of a bench that may make no more
+// user namespaces than that. It sets the limit of the namespace that it runs in.
+const limitFlag = "-user-namespaces="
+
 // TestMain makes the test binary do what the bench binary does when it is started
 // again as one of its own processes.
 func TestMain(m *testing.M) {
@@ -28,8 +32,8 @@ func TestMain(m *testing.M) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET}
 		os.Exit(fail(os.Stderr, cmd.Run()))
 	}
-	if len(os.Args) > 1 && os.Args[1] == "-without-namespaces" {
-		if err := writeSysctl("user/max_user_namespaces", "0"); err != nil {
+	if len(os.Args) > 1 && strings.HasPrefix(os.Args[1], limitFlag) {
+		if err := writeSysctl("user/max_user_namespaces", strings.TrimPrefix(os.Args[1], limitFlag)); err != nil {
 			os.Exit(fail(os.Stderr, err))
 		}
 		os.Args[1] = "-as-bench"

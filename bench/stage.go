@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -127,9 +128,13 @@ func (s *stage) runStep(ctx context.Context, st step, r *Record) {
 	}
 	err = errors.Join(dropNonFinite(r.Values), err)
 	if died := b.helperDied(); died != nil {
-		// First, since it is why the rest failed. What was counted until then is in the
-		// detail, but is no result.
-		err, r.Values = errors.Join(died, err), nil
+		// It is why the rest failed. What was counted until then is in the detail, but is
+		// no result, unless the case vouches for it.
+		if _, ok := errors.AsType[partialError](err); ok {
+			err = errors.Join(err, died)
+		} else {
+			err, r.Values = died, nil
+		}
 	}
 	s.end(ctx, st, r, err)
 }
@@ -137,7 +142,8 @@ func (s *stage) runStep(ctx context.Context, st step, r *Record) {
 // end takes down how a step ended, err being nil where it ended well.
 func (s *stage) end(ctx context.Context, st step, r *Record, err error) {
 	if err != nil {
-		r.Err = err.Error()
+		// One line: joined errors have one each.
+		r.Err = strings.ReplaceAll(err.Error(), "\n", "; ")
 		if partial, ok := errors.AsType[partialError](err); ok {
 			r.MissingFrom = partial.metric
 		}
@@ -165,7 +171,7 @@ func (s *stage) askVersions(ctx context.Context) error {
 		}
 		return nil
 	})
-	if err := errors.Join(err, endOrphans(), s.probeNetwork()); err != nil {
+	if err := errors.Join(err, endOrphans(), s.probeNetwork(ctx)); err != nil {
 		return err
 	}
 	s.tell(event{Subjects: s.plan.Subjects, Gaps: s.plan.Gaps})
