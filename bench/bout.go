@@ -77,7 +77,10 @@ func openBout(ctx context.Context, topo *topology, plan Plan, s step) (*bout, er
 		return nil, err
 	}
 	if err := b.reach(ctx); err != nil {
-		err = errors.Join(err, b.helperDied())
+		err = errors.Join(b.helperDied(), err)
+		if b.helper != nil {
+			err = helperError{err}
+		}
 		b.close()
 		return nil, err
 	}

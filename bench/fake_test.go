@@ -46,6 +46,19 @@ func fakeHelper(t *testing.T, dir, name, attach string) string {
 	return name + "=slipway@" + path
 }
 
+// fakeDaemon writes a helper that is to go into the background, and whose script
+// finds the name of the file for its process id in a variable.
+func fakeDaemon(t *testing.T, dir, name, start string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	script := "#!/bin/sh\nif [ \"$1\" = --version ]; then echo fake 1.0; exit; fi\n" +
+		"while [ \"$1\" != -P ]; do shift; done; pidfile=$2\n" + start + "\n"
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return name + "=pasta@" + path
+}
+
 // slipwayFor builds the program for a helper that works, until it does not.
 func slipwayFor(t *testing.T, dir string) string {
 	t.Helper()
@@ -95,10 +108,25 @@ func TestFaultyHelpers(t *testing.T) {
 		{"dies", real + ` "$@" & p=$!; sleep 0.8; echo 'out of luck' >&2; kill -9 $p; kill -SEGV $$`,
 			`^the helper died: signal: segmentation fault[^;]*: out of luck$`},
 	}
+	daemons := []struct {
+		name, script string
+		want         string
+	}{
+		{"notebook", "echo garbage >$pidfile", `find the process in the background: .*"garbage"`},
+		{"everyone", "echo -1 >$pidfile", `find the process in the background: -1 is none that it left there`},
+		{"init", "echo 1 >$pidfile", `find the process in the background: 1 is none that it left there`},
+		{"silent", "exit 0", `find the process in the background: open .*: no such file`},
+		{"front", "exec sleep 4321", `did not go into the background: no sign of it within 700ms`},
+		{"away", "(sleep 0.1; echo 'gone soon' >&2; exit 7) & echo $! >$pidfile", `^the helper died: exit status 7: gone soon; container: reach: `},
+	}
 	subjects := []string{directName, "works=slipway@" + real, "nowhere=slipway@/no/such/file"}
 	want := map[string]*regexp.Regexp{"nowhere": regexp.MustCompile("not installed: .*: build it with `make`")}
 	for _, tt := range tests {
 		subjects = append(subjects, fakeHelper(t, dir, tt.name, tt.script))
+		want[tt.name] = regexp.MustCompile(tt.want)
+	}
+	for _, tt := range daemons {
+		subjects = append(subjects, fakeDaemon(t, dir, tt.name, tt.script))
 		want[tt.name] = regexp.MustCompile(tt.want)
 	}
 	broken := filepath.Join(dir, "broken")

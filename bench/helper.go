@@ -209,6 +209,10 @@ func (h *helper) adopt(pidFile string) error {
 	if err != nil {
 		return fmt.Errorf("find the process in the background: %w", err)
 	}
+	// It will be killed: whatever else the file says, this must be a process of ours.
+	if parentOf(pid) != os.Getpid() {
+		return fmt.Errorf("find the process in the background: %d is none that it left there", pid)
+	}
 	h.pid, h.daemon = pid, true
 	return nil
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -232,6 +233,9 @@ func roundTrips(a roundTripArgs) (roundTripResult, error) {
 	}
 	for start := time.Now(); start.Before(end); {
 		if err := pingPong(fd, buf); err != nil {
+			if errors.Is(err, unix.EAGAIN) {
+				err = fmt.Errorf("the path stopped: nothing came back for %s", a.Warmup+a.Window+dialTimeout)
+			}
 			return roundTripResult{}, err
 		}
 		now := time.Now()

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -69,20 +68,29 @@ func children(pid int) ([]int, error) {
 	}
 	var all []int
 	for _, path := range stats {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			continue // it ended in the meantime
-		}
-		// The parent is the second field after the name (proc_pid_stat(5)).
-		f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-		if len(f) < 2 || f[1] != strconv.Itoa(pid) {
-			continue
-		}
 		child, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		if err != nil {
 			return nil, fmt.Errorf("list processes: %w", err)
 		}
-		all = append(all, child)
+		if parentOf(child) == pid {
+			all = append(all, child)
+		}
 	}
 	return all, nil
+}
+
+// parentOf returns the process's parent, 0 where there is no such process.
+func parentOf(pid int) int {
+	// The parent is the second field after the name (proc_pid_stat(5)), which may
+	// contain blanks and parentheses.
+	b := readFile(fmt.Sprintf("/proc/%d/stat", pid))
+	f := strings.Fields(b[strings.LastIndexByte(b, ')')+1:])
+	if len(f) < 2 {
+		return 0
+	}
+	parent, err := strconv.Atoi(f[1])
+	if err != nil {
+		return 0
+	}
+	return parent
 }
