@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -51,6 +52,9 @@ func (c connectCase) run(ctx context.Context, b *bout) (map[string]float64, any,
 	after, err := b.helperCPU()
 	if err != nil {
 		return nil, nil, err
+	}
+	if r.Done == 0 && r.Failed == 0 {
+		return nil, r, errors.New("the path stopped: no connection was completed in the window, and none failed")
 	}
 	if r.Done == 0 {
 		return nil, r, fmt.Errorf("no connection was completed; %d failed, the first with: %s", r.Failed, r.FirstError)
