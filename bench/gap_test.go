@@ -166,8 +166,21 @@ func TestGiveUp(t *testing.T) {
 	if why := a.over(other); why != "" {
 		t.Errorf("given up under other conditions: %s", why)
 	}
+	back := first
+	back.Case = loopbackCases()[0]
+	a.note(back, "")
+	if why := a.over(first); why == "" {
+		t.Error("not given up any more after it worked when it was started in another way")
+	}
 	a.note(first, "")
 	if why := a.over(first); why != "" {
 		t.Errorf("given up after it worked: %s", why)
+	}
+	for _, c := range loopbackCases() {
+		back.Case = c
+		a.note(back, "no such flag")
+	}
+	if why := a.over(first); why != "" {
+		t.Errorf("given up for what failed when it was started in another way: %s", why)
 	}
 }
