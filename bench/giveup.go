@@ -12,8 +12,8 @@ const (
 	giveUpCases = 2
 )
 
-// conditions are what a subject may fail under while it works under others.
-type conditions struct {
+// A setting is what a subject may fail under while it works under others.
+type setting struct {
 	subject    string
 	mtu        int
 	family     int
@@ -29,17 +29,17 @@ type streak struct {
 
 // A patience counts the failures of helpers. The zero patience has seen none.
 type patience struct {
-	streaks map[conditions]*streak
+	streaks map[setting]*streak
 }
 
-// conditions returns the conditions of the step.
-func (s step) conditions() conditions {
-	return conditions{s.Subject.Name, s.MTU, s.Family, s.Congestion}
+// setting returns the setting of the step.
+func (s step) setting() setting {
+	return setting{s.Subject.Name, s.MTU, s.Family, s.Congestion}
 }
 
 // over returns why the step is not to be tried any more, or the empty string.
 func (p *patience) over(s step) string {
-	k := p.streaks[s.conditions()]
+	k := p.streaks[s.setting()]
 	if k == nil || k.tries < giveUpTries || len(k.cases) < giveUpCases {
 		return ""
 	}
@@ -56,16 +56,16 @@ func (p *patience) note(s step, failed string) {
 		return
 	}
 	if failed == "" {
-		delete(p.streaks, s.conditions())
+		delete(p.streaks, s.setting())
 		return
 	}
 	if p.streaks == nil {
-		p.streaks = map[conditions]*streak{}
+		p.streaks = map[setting]*streak{}
 	}
-	k := p.streaks[s.conditions()]
+	k := p.streaks[s.setting()]
 	if k == nil {
 		k = &streak{cases: map[string]bool{}}
-		p.streaks[s.conditions()] = k
+		p.streaks[s.setting()] = k
 	}
 	k.tries++
 	k.cases[s.Case.Name()] = true
