@@ -17,7 +17,7 @@ func TestLoopback(t *testing.T) {
 		t.Errorf("%d records, want 2 of each case", len(r.Records))
 	}
 	for _, rec := range r.Records {
-		if rec.Err != "" || len(rec.Values) == 0 {
+		if rec.Err != "" && rec.MissingFrom == "" || len(rec.Values) == 0 {
 			t.Errorf("%s %s: no values: %s", rec.Subject, rec.Case, rec.Err)
 		}
 		if command := strings.Join(rec.Command, " "); rec.Subject != directName && !strings.Contains(command, "--host-loopback "+planGateway4) {

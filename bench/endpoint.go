@@ -59,7 +59,7 @@ func (e *endpoint) handle(req request) (any, error) {
 	case "congestion":
 		return do(req, setContainerCongestion)
 	case "serve":
-		svc, err := startService("")
+		svc, err := startService()
 		e.svc = svc
 		return nil, err
 	case "serve.loopback":

@@ -45,10 +45,13 @@ type service struct {
 	firstCongestion atomic.Value // string: that of the first connection
 }
 
-// startService listens on all TCP ports of the addresses until the process ends. An
-// empty address is any of both families.
+// startService listens on all TCP ports of the addresses, by default of all, until the
+// process ends.
 func startService(addrs ...string) (*service, error) {
 	s := new(service)
+	if len(addrs) == 0 {
+		addrs = []string{""}
+	}
 	for _, addr := range addrs {
 		for i := range tcpPorts {
 			l, err := net.Listen("tcp", net.JoinHostPort(addr, strconv.Itoa(tcpPortFirst+i)))
