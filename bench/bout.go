@@ -28,6 +28,13 @@ type bout struct {
 	container *remote
 	peer      *remote
 	helper    *helper // nil for the direct path
+	publish   []publication
+	inbound   *inbound // set where the case's flows come from outside
+}
+
+// A publisher is a case that needs ports to be published.
+type publisher interface {
+	publications(family int) []publication
 }
 
 // A partialError says that the named metric, and what comes after it, is missing.
@@ -46,6 +53,9 @@ func (e partialError) Unwrap() error { return e.err }
 // Close ends it all.
 func openBout(ctx context.Context, topo *topology, plan Plan, s step) (*bout, error) {
 	b := &bout{topo: topo, plan: plan, step: s, addr: peerAddr(s.Family)}
+	if p, ok := s.Case.(publisher); ok {
+		b.publish = p.publications(s.Family)
+	}
 	var err error
 	if b.peer, err = startRemote(topo.peer, "peer", false); err != nil {
 		return nil, err
@@ -96,22 +106,32 @@ func (b *bout) reach(ctx context.Context) error {
 	return nil
 }
 
-// restart replaces the container and the helper by new ones.
+// restart replaces the container and the helper by new ones. Most helpers join a
+// container that is there; some make it and run the endpoint in it.
 func (b *bout) restart(ctx context.Context) error {
 	b.closeContainer()
-	contained := b.step.Subject.Tool != directName
+	s := b.step.Subject
+	j := job{MTU: b.step.MTU, Program: b.plan.Program, Publish: b.publish}
+	var err error
+	if tools()[s.Tool].ready == readyByAnswer {
+		if b.helper, err = startHelper(ctx, b.topo.host, s, j); err == nil {
+			b.container = b.helper.endpoint
+		}
+		return err
+	}
+	contained := s.Tool != directName
 	c, err := startRemote(b.topo.host, "container", contained)
 	if err != nil {
 		return err
 	}
-	b.container = c
+	b.container, j.PID = c, c.pid
 	if !contained {
 		return nil
 	}
 	if err := c.call(ctx, 0, "lo", nil, nil); err != nil {
 		return err
 	}
-	b.helper, err = startHelper(ctx, b.topo.host, b.step.Subject, job{MTU: b.step.MTU, PID: c.pid()})
+	b.helper, err = startHelper(ctx, b.topo.host, s, j)
 	return err
 }
 
@@ -134,6 +154,10 @@ func (b *bout) helperDied() error {
 // close ends everything that the bout started.
 func (b *bout) close() {
 	b.closeContainer()
+	if b.inbound != nil && b.inbound.client != b.peer {
+		b.inbound.client.close()
+	}
+	b.inbound = nil
 	if b.peer != nil {
 		b.peer.close()
 		b.peer = nil

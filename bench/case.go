@@ -16,6 +16,9 @@ type Metric struct {
 	Helper  bool `json:"helper"` // says something about the helper only
 }
 
+// unitYesNo is the unit of a metric that is 1 for yes and 0 for no.
+const unitYesNo = "yes or no"
+
 // A Case is one kind of measurement. It keeps no state between runs.
 type Case interface {
 	// Name is the case's path-like name, which -cases matches.
@@ -54,6 +57,7 @@ func allCases() []Case {
 			all = append(all, udpCase{size: size, up: up})
 		}
 	}
+	all = append(all, publishCases()...)
 	return append(all, memoryCase{}, startCase{})
 }
 

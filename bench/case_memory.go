@@ -50,7 +50,7 @@ func (memoryCase) run(ctx context.Context, b *bout) (map[string]float64, any, er
 		case <-ctx.Done():
 			return memory{}, ctx.Err()
 		}
-		return processMemory(b.helper.pid)
+		return b.helper.memory()
 	}
 	idle, err := read()
 	if err != nil {

@@ -75,7 +75,7 @@ const notApplicable = "does not apply"
 // fill takes the row's values out of the records.
 func (c *Cell) fill(of Case, s Subject, records []Record) {
 	m := c.Row.Metric
-	worked := false
+	worked, unproven := false, ""
 	var cpu []float64
 	for _, r := range records {
 		if r.Case != c.Row.Case || r.MTU != c.Row.MTU || r.Family != c.Row.Family ||
@@ -91,6 +91,9 @@ func (c *Cell) fill(of Case, s Subject, records []Record) {
 		worked = worked || v > 0
 		if used, ok := r.Values[helperCPUKey]; ok {
 			cpu = append(cpu, used)
+		}
+		if r.Proof != nil && r.Proof.Failed != "" {
+			unproven = r.Proof.Failed
 		}
 	}
 	c.Summary = Summarize(c.Values)
@@ -109,6 +112,9 @@ func (c *Cell) fill(of Case, s Subject, records []Record) {
 	}
 	if first && len(cpu) > 0 && Summarize(cpu).Max == 0 {
 		c.Flags = append(c.Flags, "not proven: the helper used no CPU time while it should have carried this")
+	}
+	if unproven != "" && len(c.Values) > 0 {
+		c.Flags = append(c.Flags, "not proven: "+unproven)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"time"
 )
 
@@ -54,6 +55,8 @@ func runEndpoint(in io.Reader, out io.Writer) error {
 
 func (e *endpoint) handle(req request) (any, error) {
 	switch req.Op {
+	case "pid":
+		return os.Getpid(), nil
 	case "lo":
 		return nil, loopbackUp()
 	case "congestion":
@@ -70,6 +73,10 @@ func (e *endpoint) handle(req request) (any, error) {
 		return e.svc.firstCongestion.Load(), nil
 	case "tcp.received":
 		return do(req, e.received)
+	case "flows":
+		return e.flows()
+	case "met":
+		return e.met(), nil
 	case "connect":
 		return do(req, connectLoop)
 	case "roundtrip":

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,29 +26,37 @@ const startTimeout = 10 * time.Second
 // maxOutput is how much of a helper's output is kept for the report, in bytes.
 const maxOutput = 4 << 10
 
+// stopPatience is how long a helper that made the container may take to end by
+// itself, with the container, before it is killed.
+const stopPatience = 2 * time.Second
+
 // A helper is a running subject.
 type helper struct {
+	tool    tool
+	job     job
 	pid     int
 	argv    []string
 	startup time.Duration // from before the fork until it said that it is ready
-	output  *os.File      // what it printed; unlinked
+	output  *os.File      // what it printed; in the job's directory
 	daemon  bool          // in the background, adopted by us
 	cmd     *exec.Cmd
 	exited  chan struct{} // closed when cmd was waited for
+	// endpoint is the container's, where the helper started it; else nil.
+	endpoint *remote
 }
 
 // startHelper starts the subject in the place, trying its command lines in turn,
-// and waits until it is ready. Close ends it.
+// waits until it is ready and lets it publish the job's ports. The job's directory
+// is made here. Close ends the helper.
 func startHelper(ctx context.Context, p *place, s Subject, j job) (*helper, error) {
 	dir, err := os.MkdirTemp("", "slipway-bench-")
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.Name, err)
 	}
-	defer os.RemoveAll(dir)
-	j.PIDFile = filepath.Join(dir, "pid")
+	j.Dir = dir
 	var errs []error
-	for _, argv := range s.commands(j) {
-		h, err := launch(ctx, p, argv, tools()[s.Tool].ready, j.PIDFile, dir)
+	for i := range s.commands(j) {
+		h, err := launch(ctx, p, tools()[s.Tool], s.commands(j)[i], j)
 		if err == nil {
 			return h, nil
 		}
@@ -56,11 +65,8 @@ func startHelper(ctx context.Context, p *place, s Subject, j job) (*helper, erro
 			break
 		}
 	}
-	return nil, fmt.Errorf("start %s: %w", s.Name, errors.Join(errs...))
+	return nil, fmt.Errorf("start %s: %w", s.Name, errors.Join(append(errs, os.RemoveAll(dir))...))
 }
-
-// cpu returns the CPU time in seconds that the helper has used.
-func (h *helper) cpu() (float64, error) { return cpuSeconds(h.pid) }
 
 // died returns an error with the helper's last words if it no longer runs.
 func (h *helper) died() error {
@@ -70,7 +76,7 @@ func (h *helper) died() error {
 	return fmt.Errorf("the helper died: %s", h.said())
 }
 
-// close kills the helper and waits until it is gone. It is idempotent.
+// close ends the helper and waits until it is gone. It is idempotent.
 func (h *helper) close() {
 	if h.output != nil {
 		h.output.Close()
@@ -81,8 +87,31 @@ func (h *helper) close() {
 		unix.Wait4(h.pid, nil, 0, nil)
 		h.daemon = false
 	}
+	if h.endpoint != nil {
+		// The endpoint ends with its input, the helper with the endpoint: it takes its
+		// mounts and files down.
+		h.endpoint.in.Close()
+		select {
+		case <-h.exited:
+		case <-time.After(stopPatience):
+		}
+	}
 	h.cmd.Process.Kill()
 	<-h.exited
+	os.RemoveAll(h.job.Dir)
+}
+
+// command is the command line with programs by their name only: where they lie is
+// nobody's business in results that are published.
+func (h *helper) command() []string {
+	all := slices.Clone(h.argv)
+	all[0] = filepath.Base(all[0])
+	for i, a := range all {
+		if a == h.job.Program && a != "" {
+			all[i] = filepath.Base(a)
+		}
+	}
+	return all
 }
 
 // gone reports whether the foreground process ended.
@@ -110,8 +139,13 @@ func (h *helper) said() string {
 	return lastLine(text)
 }
 
-func launch(ctx context.Context, p *place, argv []string, kind readyKind, pidFile, dir string) (*helper, error) {
-	out, err := os.CreateTemp(dir, "output")
+// launch runs one command line. The job's directory, which it empties first, is the
+// helper's from here on where there is no error.
+func launch(ctx context.Context, p *place, t tool, argv []string, j job) (*helper, error) {
+	if err := emptyDir(j.Dir); err != nil {
+		return nil, err
+	}
+	out, err := os.CreateTemp(j.Dir, "output")
 	if err != nil {
 		return nil, err
 	}
@@ -121,13 +155,11 @@ func launch(ctx context.Context, p *place, argv []string, kind readyKind, pidFil
 		return nil, err
 	}
 	defer ready.Close()
-	h := &helper{argv: argv, output: out, exited: make(chan struct{}), cmd: exec.Command(argv[0], argv[1:]...)}
-	h.cmd.Dir = "/"
-	// Files, not pipes: a helper that goes into the background keeps them open.
-	h.cmd.Stdout, h.cmd.Stderr = out, out
-	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if kind == readyByFD {
-		h.cmd.ExtraFiles = []*os.File{signal}
+	h := &helper{tool: t, job: j, argv: argv, output: out, exited: make(chan struct{}), cmd: exec.Command(argv[0], argv[1:]...)}
+	if err := h.prepare(signal); err != nil {
+		signal.Close()
+		out.Close()
+		return nil, err
 	}
 	start := time.Now()
 	err = p.start(h.cmd)
@@ -137,23 +169,95 @@ func launch(ctx context.Context, p *place, argv []string, kind readyKind, pidFil
 		return nil, err
 	}
 	h.pid = h.cmd.Process.Pid
+	if h.endpoint != nil {
+		go h.endpoint.read()
+	}
 	go func() {
 		defer close(h.exited)
 		h.cmd.Wait()
 	}()
-	if err := h.awaitReady(ctx, kind, ready, pidFile); err != nil {
-		err = fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, h.said())
-		h.close()
+	err = h.awaitReady(ctx, ready)
+	h.startup = time.Since(start)
+	if err == nil {
+		err = h.publish(ctx)
+	}
+	if err != nil {
+		err = h.explain(err)
+		h.abandon()
 		return nil, err
 	}
-	h.startup = time.Since(start)
 	return h, nil
 }
 
-func (h *helper) awaitReady(ctx context.Context, kind readyKind, ready *os.File, pidFile string) error {
+// prepare sets up the command, with signal as the descriptor that the helper
+// writes to where it does.
+func (h *helper) prepare(signal *os.File) error {
+	h.cmd.Dir = "/"
+	// Files, not pipes: a helper that goes into the background keeps them open.
+	h.cmd.Stdout, h.cmd.Stderr = h.output, h.output
+	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	switch h.tool.ready {
+	case readyByFD:
+		h.cmd.ExtraFiles = []*os.File{signal}
+	case readyByAnswer:
+		path, err := writeIDTools(h.job)
+		if err != nil {
+			return err
+		}
+		h.cmd.Env = append(os.Environ(), "PATH="+path+":"+os.Getenv("PATH"))
+		h.cmd.Stdout = nil // the endpoint's
+		h.endpoint, err = newRemote("container", h.cmd)
+		return err
+	}
+	return nil
+}
+
+// publish asks for the job's ports where the command line did not.
+func (h *helper) publish(ctx context.Context) error {
+	if h.tool.publish == nil {
+		return nil
+	}
+	for _, p := range h.job.Publish {
+		if err := h.tool.publish(ctx, h.job, p); err != nil {
+			return fmt.Errorf("publish %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// explain adds to err what a user needs to know.
+func (h *helper) explain(err error) error {
+	said := h.said()
+	if len(h.job.Publish) > 0 && h.tool.publishFlag != "" && strings.Contains(said, "unknown flag: "+h.tool.publishFlag) {
+		return fmt.Errorf("this %s does not publish ports", filepath.Base(h.argv[0]))
+	}
+	return fmt.Errorf("%s: %w: %s", strings.Join(h.argv, " "), err, said)
+}
+
+// abandon ends a helper that did not start; its directory stays for the next try.
+func (h *helper) abandon() {
+	h.job.Dir = ""
+	h.close()
+	if h.endpoint != nil {
+		h.endpoint.close()
+	}
+}
+
+// emptyDir removes what is in the directory.
+func emptyDir(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	return os.Mkdir(dir, 0o700)
+}
+
+func (h *helper) awaitReady(ctx context.Context, ready *os.File) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if kind == readyByExit {
+	switch h.tool.ready {
+	case readyByAnswer:
+		return h.endpoint.call(ctx, 0, "pid", nil, &h.endpoint.pid)
+	case readyByExit:
 		select {
 		case <-h.exited:
 		case <-ctx.Done():
@@ -162,7 +266,7 @@ func (h *helper) awaitReady(ctx context.Context, kind readyKind, ready *os.File,
 		if !h.cmd.ProcessState.Success() {
 			return fmt.Errorf("%s", h.cmd.ProcessState)
 		}
-		return h.adopt(pidFile)
+		return h.adopt(h.job.pidFile())
 	}
 	stop := context.AfterFunc(ctx, func() { ready.SetReadDeadline(time.Now()) })
 	defer stop()

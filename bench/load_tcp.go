@@ -106,6 +106,7 @@ func (l *tcpLoad) start(a tcpStartArgs) (struct{}, error) {
 type connectArgs struct {
 	Addr           netip.Addr
 	AtOnce         int
+	Ports          int  // of the server's, the first so many
 	ServerCloses   bool // otherwise the client closes first
 	Warmup, Window time.Duration
 }
@@ -137,7 +138,7 @@ func connectLoop(a connectArgs) (connectResult, error) {
 				if start.After(end) {
 					break
 				}
-				err := shortConnection(a.Addr, n, a.ServerCloses)
+				err := shortConnection(a.Addr, n%a.Ports, a.ServerCloses)
 				now := time.Now()
 				if now.Before(begin) || now.After(end) {
 					continue
@@ -165,6 +166,7 @@ func connectLoop(a connectArgs) (connectResult, error) {
 	return r, nil
 }
 
+// shortConnection makes one connection to the service's n-th port.
 func shortConnection(addr netip.Addr, n int, serverCloses bool) error {
 	to := net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, uint16(tcpPortFirst+n%tcpPorts)))
 	c, err := net.DialTCP("tcp", nil, to)

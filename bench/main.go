@@ -22,6 +22,7 @@ const (
 	stageUser     = "stage:user"     // a plain user's process, which makes the stage
 	stageTopology = "stage:topology" // the stage
 	stageEndpoint = "stage:endpoint" // an endpoint
+	stageIDMap    = "stage:idmap"    // newuidmap or newgidmap; see idtools.go
 )
 
 // Exit codes.
@@ -51,6 +52,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			err = runStage(ctx, stdin, stdout)
 		case stageEndpoint:
 			err = runEndpoint(stdin, stdout)
+		case stageIDMap:
+			err = mapIDs(args[2:])
 		default:
 			return runCommand(ctx, args, stdout, stderr)
 		}
@@ -103,7 +106,7 @@ func becomeStage(ctx context.Context) error {
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
 		// A user other than 0 keeps over an exec only what is ambient.
-		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN},
+		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE},
 	}
 	if err := home.start(cmd); err != nil {
 		return fmt.Errorf("make a user namespace (does the machine allow them to plain users? see user_namespaces(7)): %w", err)

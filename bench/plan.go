@@ -16,7 +16,7 @@ import (
 
 // What runs where the flags do not say otherwise.
 const (
-	defaultSubjects = "direct,slirp4netns,pasta,slipway"
+	defaultSubjects = "direct,slirp4netns,pasta,rootlesskit,gvisor-tap-vsock,slipway"
 	defaultMTUs     = "65520,1500"
 	defaultRepeat   = 3
 	defaultWindow   = 2 * time.Second
@@ -50,6 +50,9 @@ type Plan struct {
 	Families   []int         `json:"families"` // 4 or 6
 	Congestion []string      `json:"congestion"`
 	Iperf      bool          `json:"iperf"` // let iperf3 check the throughput cases
+	// Program is a copy of the bench that the plain user can execute; empty where no
+	// subject needs one.
+	Program string `json:"program,omitempty"`
 	// Soak is how long to keep a load on one slipway instead of measuring; 0 to measure.
 	Soak time.Duration `json:"soak_ns,omitempty"`
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -13,9 +14,9 @@ import (
 )
 
 func TestParseOptions(t *testing.T) {
-	four := []Subject{
-		{Name: "direct", Tool: "direct"}, {Name: "slirp4netns", Tool: "slirp4netns"},
-		{Name: "pasta", Tool: "pasta"}, {Name: "slipway", Tool: "slipway"},
+	var all []Subject
+	for _, name := range []string{"direct", "slirp4netns", "pasta", "rootlesskit", "gvisor-tap-vsock", "slipway"} {
+		all = append(all, Subject{Name: name, Tool: name})
 	}
 	tests := []struct {
 		name string
@@ -26,7 +27,7 @@ func TestParseOptions(t *testing.T) {
 		{
 			name: "defaults",
 			want: Options{User: "nobody", Plan: Plan{
-				Subjects: four, Repeat: 3, Window: 2 * time.Second, Warmup: 600 * time.Millisecond, Limit: 30 * time.Minute,
+				Subjects: all, Repeat: 3, Window: 2 * time.Second, Warmup: 600 * time.Millisecond, Limit: 30 * time.Minute,
 				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic"},
 			}},
 		},
@@ -34,7 +35,7 @@ func TestParseOptions(t *testing.T) {
 			name: "quick, but with a window of one's own",
 			args: "-quick -duration 1s -mtu 1500 -family 6,4 -cc cubic,bbr -subjects direct -out x -user me",
 			want: Options{User: "me", Out: "x", Plan: Plan{
-				Subjects: four[:1], Repeat: 2, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 3 * time.Minute,
+				Subjects: all[:1], Repeat: 2, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 3 * time.Minute,
 				MTUs: []int{1500}, Families: []int{6, 4}, Congestion: []string{"cubic", "bbr"},
 			}},
 		},
@@ -42,7 +43,7 @@ func TestParseOptions(t *testing.T) {
 			name: "soak",
 			args: "-soak 1m",
 			want: Options{User: "nobody", Plan: Plan{
-				Subjects: four[3:], Repeat: 3, Window: 2 * time.Second, Warmup: 600 * time.Millisecond, Limit: 30 * time.Minute,
+				Subjects: all[5:], Repeat: 3, Window: 2 * time.Second, Warmup: 600 * time.Millisecond, Limit: 30 * time.Minute,
 				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic"}, Soak: time.Minute,
 			}},
 		},
@@ -166,14 +167,23 @@ func TestBehind(t *testing.T) {
 }
 
 func TestCommands(t *testing.T) {
-	j := job{MTU: 1500, PID: 42, PIDFile: "/p"}
+	j := job{MTU: 1500, PID: 42, Dir: "/d", Program: "/b"}
+	published := j
+	published.Publish = []publication{{"tcp", netip.IPv4Unspecified(), 80}, {"udp", netip.IPv4Unspecified(), 53}}
+	const rootlesskit = "--mtu=1500 --disable-host-loopback --port-driver=builtin --copy-up=/etc --copy-up=/run --propagation=rslave"
 	tests := []struct {
 		subject string
+		job     job
 		want    string // the first command line
 	}{
-		{"slirp4netns@/s+--cidr=10.1.0.0/24", "/s --disable-host-loopback --mtu=1500 --enable-ipv6 -c -r 3 --enable-sandbox --enable-seccomp --cidr=10.1.0.0/24 42 tap0"},
-		{"slipway@/s+--accel=off", "/s attach --mtu 1500 --ready-fd 3 --accel=off 42"},
-		{"pasta@/p", "/p --config-net -t none -u none -T none -U none --no-map-gw --quiet -m 1500 -P /p --userns /proc/42/ns/user --netns /proc/42/ns/net"},
+		{"slirp4netns@/s+--cidr=10.1.0.0/24", j, "/s --disable-host-loopback --mtu=1500 --enable-ipv6 -c -r 3 --enable-sandbox --enable-seccomp --cidr=10.1.0.0/24 42 tap0"},
+		{"slirp4netns@/s", published, "/s --disable-host-loopback --mtu=1500 --enable-ipv6 -c -r 3 --api-socket /d/api --enable-sandbox --enable-seccomp 42 tap0"},
+		{"slipway@/s+--accel=off", j, "/s attach --mtu 1500 --ready-fd 3 --api /d/api --accel=off 42"},
+		{"slipway@/s", published, "/s attach --mtu 1500 --ready-fd 3 --api /d/api --publish 0.0.0.0:80:80/tcp --publish 0.0.0.0:53:53/udp 42"},
+		{"pasta@/p", j, "/p --config-net -t none -u none -T none -U none --no-map-gw --quiet -m 1500 -P /d/pid --userns /proc/42/ns/user --netns /proc/42/ns/net"},
+		{"pasta@/p", published, "/p --config-net -t 80-80:80-80 -u 53-53:53-53 -T none -U none --no-map-gw --quiet -m 1500 -P /d/pid --userns /proc/42/ns/user --netns /proc/42/ns/net"},
+		{"rootlesskit@/r+--debug", j, "/r --state-dir=/d/state --net=slirp4netns --slirp4netns-sandbox=auto --slirp4netns-seccomp=auto " + rootlesskit + " --debug /b stage:endpoint"},
+		{"gvisor-tap-vsock@/r", published, "/r --state-dir=/d/state --net=gvisor-tap-vsock " + rootlesskit + " /b stage:endpoint"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.subject, func(t *testing.T) {
@@ -181,7 +191,7 @@ func TestCommands(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want, strings.Join(s.commands(j)[0], " ")); diff != "" {
+			if diff := cmp.Diff(tt.want, strings.Join(s.commands(tt.job)[0], " ")); diff != "" {
 				t.Errorf("command (-want +got):\n%s", diff)
 			}
 		})

@@ -27,6 +27,7 @@ type Record struct {
 	Detail     json.RawMessage    `json:"detail,omitempty"` // the case's raw numbers
 	Command    []string           `json:"command,omitempty"`
 	Startup    time.Duration      `json:"startup_ns,omitempty"`
+	Proof      *Proof             `json:"proof,omitempty"`
 	Err        string             `json:"error,omitempty"`
 	// MissingFrom is the metric from which on values are missing for Err; empty if
 	// all are.

@@ -41,6 +41,7 @@ const (
 type service struct {
 	got             atomic.Int64 // bytes that sinks have read
 	firstCongestion atomic.Value // string: that of the first connection
+	lastClient      atomic.Value // netip.AddrPort: of the last connection with an echo
 }
 
 // startService listens on all TCP ports, both families, until the process ends.
@@ -79,6 +80,7 @@ func (s *service) serve(c *net.TCPConn) {
 		withFD(c, source)
 	case wantEcho:
 		s.noteCongestion(c)
+		s.lastClient.Store(c.RemoteAddr().(*net.TCPAddr).AddrPort())
 		var size [4]byte
 		if _, err := io.ReadFull(c, size[:]); err != nil {
 			c.Close()

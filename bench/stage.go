@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -103,9 +102,7 @@ func (s *stage) runStep(ctx context.Context, st step, r *Record) {
 	defer b.close()
 	if b.helper != nil {
 		r.Startup = b.helper.startup
-		// The name only: where the program lies is nobody's business in results that
-		// are published.
-		r.Command = concat([]string{filepath.Base(b.helper.argv[0])}, b.helper.argv[1:])
+		r.Command = b.helper.command()
 	}
 	values, detail, err := st.Case.run(ctx, b)
 	r.Values = values
@@ -115,6 +112,9 @@ func (s *stage) runStep(ctx context.Context, st step, r *Record) {
 	}
 	if died := b.helperDied(); died != nil {
 		err = errors.Join(err, died)
+	}
+	if err == nil {
+		r.Proof = b.prove(ctx)
 	}
 	if err != nil {
 		r.Err = err.Error()
