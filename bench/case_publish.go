@@ -39,7 +39,7 @@ func publishCases() []Case {
 		for _, up := range []bool{true, false} {
 			// What goes up leaves the container: the client, who opens, receives it.
 			all = append(all, publishCase{
-				loopback: loopback, inner: throughputCase{streams: 1, up: !up}, name: "throughput/" + direction(up) + "/1",
+				loopback: loopback, inner: throughputCase{streams: 1, up: !up}, name: "tcp/" + direction(up),
 				proto: "tcp", ports: 1, source: !loopback && !up,
 			})
 		}
@@ -51,7 +51,7 @@ func publishCases() []Case {
 		}
 		const size = 1400 // bytes: what fits the veth's MTU
 		all = append(all, publishCase{
-			loopback: loopback, inner: udpCase{size: size, up: true}, name: fmt.Sprintf("udp/down/%d", size),
+			loopback: loopback, inner: udpCase{size: size, up: true}, name: fmt.Sprintf("udp/%d", size),
 			proto: "udp", ports: 1, source: !loopback,
 		})
 	}
@@ -143,7 +143,7 @@ func (c publishCase) clientSeen(ctx context.Context, b *bout) (string, bool, err
 	if c.proto == "udp" {
 		seen = m.UDP
 	}
-	return seen.String(), seen.Addr().Unmap() == peerAddr(b.step.Family), nil
+	return seen.String(), seen.Addr() == peerAddr(b.step.Family), nil
 }
 
 // comeFromOutside finds or starts the client.

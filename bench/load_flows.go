@@ -89,7 +89,8 @@ type met struct {
 func (e *endpoint) met() met {
 	m := met{UDP: e.udpPeer()}
 	if e.svc != nil {
-		m.TCP, _ = e.svc.lastClient.Load().(netip.AddrPort)
+		c, _ := e.svc.lastClient.Load().(netip.AddrPort)
+		m.TCP = netip.AddrPortFrom(c.Addr().Unmap(), c.Port())
 	}
 	return m
 }

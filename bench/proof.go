@@ -65,13 +65,17 @@ func (b *bout) proof(ctx context.Context) (*Proof, error) {
 		return nil, err
 	}
 	p := &Proof{Socket: found.flow.String(), Later: later}
+	var errs []error
 	for _, s := range found.sockets {
-		if p.PID = s.owner(pids); p.PID != 0 {
+		p.PID, err = s.owner(pids)
+		if p.PID != 0 {
 			break
 		}
+		errs = append(errs, err)
 	}
 	if p.PID == 0 {
-		return nil, fmt.Errorf("the socket %s is not the subject's", p.Socket)
+		err := fmt.Errorf("the socket %s was not found among the subject's", p.Socket)
+		return nil, errors.Join(append([]error{err}, errs...)...)
 	}
 	p.Comm = strings.TrimSpace(readFile(fmt.Sprintf("/proc/%d/comm", p.PID)))
 	if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.PID)); err == nil {

@@ -120,54 +120,68 @@ func (s socket) carries(f flow) bool {
 	return same(s.Local, f.Local) && (s.Remote.Port() == 0 || same(s.Remote, f.Remote))
 }
 
-// owner returns which of the processes has the socket, 0 for none.
-func (s socket) owner(pids []int) int {
-	want := fmt.Sprintf("socket:[%d]", s.Inode)
+// owner returns which of the processes has the socket, 0 for none. It fails where
+// none has it among those that can be looked into.
+func (s socket) owner(pids []int) (int, error) {
+	var errs []error
 	for _, pid := range pids {
-		dir := fmt.Sprintf("/proc/%d/fd", pid)
-		fds, err := os.ReadDir(dir)
-		if err != nil {
-			if ownsHidden(pid, s.Inode) {
-				return pid
-			}
-			continue
+		has, err := hasSocket(pid, s.Inode)
+		if has {
+			return pid, nil
 		}
-		for _, fd := range fds {
-			if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && to == want {
-				return pid
-			}
+		if err != nil {
+			errs = append(errs, err)
 		}
 	}
-	return 0
+	return 0, errors.Join(errs...)
+}
+
+// hasSocket reports whether the process has the socket.
+func hasSocket(pid int, inode uint64) (bool, error) {
+	want := fmt.Sprintf("socket:[%d]", inode)
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	fds, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrPermission) {
+		return hasHidden(pid, inode)
+	}
+	if err != nil {
+		return false, fmt.Errorf("list open files: %w", err)
+	}
+	for _, fd := range fds {
+		if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && to == want {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // hiddenDescriptors is how many descriptors of a process that hides them are looked
 // at.
 const hiddenDescriptors = 1 << 13
 
-// ownsHidden reports whether a process has the socket whose /proc/PID/fd cannot be
-// read, since it made itself undumpable: CAP_SYS_PTRACE does not open the directory,
-// but it lets one descriptor after the other be taken (pidfd_getfd(2)).
-func ownsHidden(pid int, inode uint64) bool {
+// hasHidden is hasSocket for a process that is not dumpable, as pasta makes itself,
+// whose /proc/PID/fd belongs to root (proc(5)). CAP_SYS_PTRACE does not open that
+// directory, but lets one descriptor after the other be taken (pidfd_getfd(2)).
+func hasHidden(pid int, inode uint64) (bool, error) {
 	process, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return false
+		return false, fmt.Errorf("look into process %d: %w", pid, err)
 	}
 	defer unix.Close(process)
 	for n := range hiddenDescriptors {
 		fd, err := unix.PidfdGetfd(process, n, 0)
-		if err == unix.EPERM {
-			return false
+		if err == unix.EBADF {
+			continue
 		}
 		if err != nil {
-			continue
+			return false, fmt.Errorf("look into process %d: %w", pid, err)
 		}
 		var st unix.Stat_t
 		err = unix.Fstat(fd, &st)
 		unix.Close(fd)
 		if err == nil && st.Ino == inode && st.Mode&unix.S_IFMT == unix.S_IFSOCK {
-			return true
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }
