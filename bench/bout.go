@@ -167,6 +167,9 @@ func (b *bout) close() {
 func (b *bout) closeContainer() {
 	if b.helper != nil {
 		b.helper.close()
+		if b.container == b.helper.endpoint {
+			b.container = nil
+		}
 		b.helper = nil
 	}
 	if b.container != nil {

@@ -10,7 +10,8 @@ import (
 // startTimes is how often a helper is started in one run of the case.
 const startTimes = 10
 
-// A startCase starts the helper for a new container, again and again.
+// A startCase starts the helper for a new container, again and again. Of a helper
+// that makes the container itself, the time includes that.
 type startCase struct{}
 
 // Name implements Case.

@@ -18,7 +18,9 @@
 //   - an endpoint makes the traffic: one runs in "peer", one in the container. It
 //     obeys requests that come as JSON lines on its standard input.
 //   - the subject (the helper under test) runs in "host" as the plain user, with
-//     no capability at all: what a user's own helper has.
+//     no capability at all: what a user's own helper has. Most join a container that
+//     the stage made; RootlessKit makes it and runs the endpoint in it, so that its
+//     time to get ready includes that (see idtools.go for its users).
 //
 // When root starts the bench, it becomes a plain user first (-user). Root would
 // hide exactly the differences that matter: what a helper may do in a namespace
@@ -30,6 +32,17 @@
 // Each step gets new namespaces, a new container, a new helper and new endpoints,
 // and takes them down again: no subject profits or suffers from what ran before. Throughput is
 // counted by the receiver, after a warm-up, over a window.
+//
+// In the cases named publish the client is outside, at the peer or on the host's
+// loopback, and the container serves on ports that the subject publishes, in the way
+// in which Podman and Docker ask for them. The other cases run in them unchanged,
+// with the ends exchanged.
+//
+// A number counts only where the subject made it. After each case the stage takes an
+// open flow as the endpoint outside sees it, finds the host's end of it in
+// /proc/net, and then the process that has this socket: it must be of the subject.
+// Where the flows of a case are over already, as those of short connections, one
+// more is opened for this. The CPU time that the helper used is the second proof.
 //
 // Nothing is skipped in silence: a subject that is not installed, does not start
 // or breaks leaves a record with the reason, which the table shows in place of
@@ -48,5 +61,6 @@
 // (PR_SET_CHILD_SUBREAPER) and ends them, and the namespaces live only as long as
 // the processes in them. On SIGINT or SIGTERM the front stops the stage and reports
 // what was measured so far. Even a killed front leaves nothing: the stage gets
-// SIGTERM. Only a killed stage leaves a helper in the background behind.
+// SIGTERM. Only a killed stage leaves a helper in the background behind, and a
+// helper's directory for temporary files.
 package main

@@ -54,9 +54,21 @@ func startHelper(ctx context.Context, p *place, s Subject, j job) (*helper, erro
 		return nil, fmt.Errorf("start %s: %w", s.Name, err)
 	}
 	j.Dir = dir
+	h, err := tryCommands(ctx, p, s, j)
+	if err == nil {
+		if err = h.publish(ctx); err == nil {
+			return h, nil
+		}
+		h.close()
+	}
+	return nil, fmt.Errorf("start %s: %w", s.Name, errors.Join(err, os.RemoveAll(dir)))
+}
+
+// tryCommands returns the first helper that gets ready.
+func tryCommands(ctx context.Context, p *place, s Subject, j job) (*helper, error) {
 	var errs []error
-	for i := range s.commands(j) {
-		h, err := launch(ctx, p, tools()[s.Tool], s.commands(j)[i], j)
+	for _, argv := range s.commands(j) {
+		h, err := launch(ctx, p, tools()[s.Tool], argv, j)
 		if err == nil {
 			return h, nil
 		}
@@ -65,7 +77,7 @@ func startHelper(ctx context.Context, p *place, s Subject, j job) (*helper, erro
 			break
 		}
 	}
-	return nil, fmt.Errorf("start %s: %w", s.Name, errors.Join(append(errs, os.RemoveAll(dir))...))
+	return nil, errors.Join(errs...)
 }
 
 // died returns an error with the helper's last words if it no longer runs.
@@ -98,6 +110,9 @@ func (h *helper) close() {
 	}
 	h.cmd.Process.Kill()
 	<-h.exited
+	if h.endpoint != nil {
+		h.endpoint.close()
+	}
 	os.RemoveAll(h.job.Dir)
 }
 
@@ -178,9 +193,6 @@ func launch(ctx context.Context, p *place, t tool, argv []string, j job) (*helpe
 	}()
 	err = h.awaitReady(ctx, ready)
 	h.startup = time.Since(start)
-	if err == nil {
-		err = h.publish(ctx)
-	}
 	if err != nil {
 		err = h.explain(err)
 		h.abandon()
@@ -238,9 +250,6 @@ func (h *helper) explain(err error) error {
 func (h *helper) abandon() {
 	h.job.Dir = ""
 	h.close()
-	if h.endpoint != nil {
-		h.endpoint.close()
-	}
 }
 
 // emptyDir removes what is in the directory.

@@ -11,7 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -64,7 +64,7 @@ func needUserNamespaces(t *testing.T) {
 
 func TestDirectPath(t *testing.T) {
 	needUserNamespaces(t)
-	o, err := ParseOptions(strings.Fields("-cases throughput/.*/1$|connect/1$|roundtrip/1$|udp/up/1400 -subjects direct,pasta@/no/such/pasta "+
+	o, err := ParseOptions(strings.Fields("-cases throughput/.*/1$|connect/1$|roundtrip/1$|udp/up/1400|publish/.*/(tcp/down|udp) -subjects direct,pasta@/no/such/pasta "+
 		"-duration 200ms -repeat 1 -mtu 1500 -family 4,6 -cc reno -user nobody"), io.Discard)
 	if err != nil {
 		t.Fatal(err)
@@ -89,6 +89,66 @@ func TestDirectPath(t *testing.T) {
 	}
 	if seen == 0 {
 		t.Errorf("no cell of the direct path:\n%s", out.String())
+	}
+	for _, rec := range r.Records {
+		if rec.Proof == nil || rec.Proof.PID == 0 || rec.Proof.Failed != "" {
+			t.Errorf("%s IPv%d: proof %+v", rec.Case, rec.Family, rec.Proof)
+		}
+		if v, ok := rec.Values[sourceMetric]; ok && v != 1 {
+			t.Errorf("%s: without a helper, the client's address was not kept", rec.Case)
+		}
+	}
+}
+
+// TestPeers runs the peers that are installed through one case of each kind: what
+// has a value has a proof, what has none has a reason, and nothing stays behind.
+func TestPeers(t *testing.T) {
+	needUserNamespaces(t)
+	tmp, err := os.MkdirTemp("", "bench-peers-") // the parent of t.TempDir is closed to others
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(tmp)
+	if err := os.Chmod(tmp, 0o777); err != nil { // for the plain user
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "out.json")
+	t.Setenv("TMPDIR", tmp)
+	o, err := ParseOptions(strings.Fields("-cases ^tcp/connect/1$|publish/remote/tcp/down -subjects slirp4netns,pasta,rootlesskit,gvisor-tap-vsock,no=rootlesskit@/no/such "+
+		"-duration 100ms -repeat 1 -mtu 1500 -cc reno -user nobody"), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Out = file
+	var out, progress bytes.Buffer
+	if err := runFront(t.Context(), o, []string{"bench"}, &out, &progress); err != nil {
+		t.Fatalf("%v\n%s", err, progress.String())
+	}
+	r := loadReport(t, file)
+	for _, s := range r.Plan.Subjects {
+		if _, err := exec.LookPath(tools()[s.Tool].binary); s.Missing == "" && (err != nil || s.Version == "") {
+			t.Errorf("%s takes part: looked up with %v, version %q", s.Name, err, s.Version)
+		}
+	}
+	tun, err := os.Stat("/dev/net/tun")
+	mayWork := err == nil && tun.Mode().Perm()&0o006 == 0o006
+	for _, rec := range r.Records {
+		if mayWork && rec.Err != "" {
+			t.Errorf("%s %s: %s", rec.Case, rec.Subject, rec.Err)
+		}
+		if (rec.Err == "") != (len(rec.Values) > 0) {
+			t.Errorf("%s %s: values %v, error %q", rec.Case, rec.Subject, rec.Values, rec.Err)
+		}
+		if rec.Err == "" && (rec.Proof == nil || rec.Proof.Failed != "" || rec.Proof.Exe == "" || rec.Proof.Exe == "bench.test") {
+			t.Errorf("%s %s: proof %+v", rec.Case, rec.Subject, rec.Proof)
+		}
+	}
+	left, err := os.ReadDir(tmp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range left {
+		t.Errorf("%s stayed behind", f.Name())
 	}
 }
 
@@ -137,34 +197,11 @@ func TestInterrupt(t *testing.T) {
 // descendants returns the processes that the process has started, and theirs.
 func descendants(t *testing.T, pid int) []int {
 	t.Helper()
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	all, err := processTree(pid, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	children := map[int][]int{}
-	for _, path := range stats {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			continue // it ended in the meantime
-		}
-		child, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		// The parent is the second field after the name (proc(5)).
-		f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-		parent, err := strconv.Atoi(f[1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		children[parent] = append(children[parent], child)
-	}
-	var all []int
-	for todo := children[pid]; len(todo) > 0; todo = todo[1:] {
-		all = append(all, todo[0])
-		todo = append(todo, children[todo[0]]...)
-	}
-	return all
+	return slices.DeleteFunc(all, func(p int) bool { return p == pid })
 }
 
 func loadReport(t *testing.T, path string) *Report {

@@ -26,9 +26,12 @@ const drawing = `
  │  │  endpoint ─────── tap ─┼─────┘ └── sockets ──┼─┼── veth, MTU 1500    │
  │  └────────────────────────┘       10.97.0.1/24  │ │   10.97.0.2/24      │
  │  direct: endpoint here, no container fd97::1/64 │ │   fd97::2/64        │
+ │  publish/loopback: the client is here           │ │  publish/remote:    │
+ │                                                 │ │   the client is here│
  └─────────────────────────────────────────────────┘ └─────────────────────┘
   up: container to peer     down: peer to container, over a connection or flow
-                            that the container opened
+                            that the container opened; where a port of it is
+                            published on the host, that the client opened
 `
 
 // Names and addresses of the two ends of the veth pair.
