@@ -37,15 +37,12 @@ func (b *bout) prove(ctx context.Context) *Proof {
 }
 
 func (b *bout) proof(ctx context.Context) (*Proof, error) {
-	found, err := b.findSocket(ctx)
+	p, err := b.ownedFlow(ctx)
 	if err != nil {
-		return nil, err
-	}
-	later := found == nil
-	if later {
-		if b.step.Case.NeedsHelper() {
+		if b.step.Case.NeedsHelper() && errors.Is(err, errNoFlow) {
 			return nil, nil
 		}
+		// Flows that were about to end may have done so in between.
 		opener, addr := b.container, b.addr
 		if b.inbound != nil {
 			opener, addr = b.inbound.client, b.inbound.addr
@@ -53,29 +50,10 @@ func (b *bout) proof(ctx context.Context) (*Proof, error) {
 		if err := opener.call(ctx, dialTimeout, "hold", holdArgs{Addr: addr, N: 1}, nil); err != nil {
 			return nil, err
 		}
-		if found, err = b.findSocket(ctx); err != nil {
+		if p, err = b.ownedFlow(ctx); err != nil {
 			return nil, err
 		}
-	}
-	if found == nil {
-		return nil, errors.New("the host has no socket for the flow")
-	}
-	pids, err := b.suspects()
-	if err != nil {
-		return nil, err
-	}
-	p := &Proof{Socket: found.flow.String(), Later: later}
-	var errs []error
-	for _, s := range found.sockets {
-		p.PID, err = s.owner(pids)
-		if p.PID != 0 {
-			break
-		}
-		errs = append(errs, err)
-	}
-	if p.PID == 0 {
-		err := fmt.Errorf("the socket %s was not found among the subject's", p.Socket)
-		return nil, errors.Join(append([]error{err}, errs...)...)
+		p.Later = true
 	}
 	p.Comm = strings.TrimSpace(readFile(fmt.Sprintf("/proc/%d/comm", p.PID)))
 	if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.PID)); err == nil {
@@ -83,6 +61,35 @@ func (b *bout) proof(ctx context.Context) (*Proof, error) {
 	}
 	p.Paths, err = b.slipwayPaths(ctx)
 	return p, err
+}
+
+// errNoFlow says that no flow is open.
+var errNoFlow = errors.New("the host has no socket for a flow")
+
+// ownedFlow returns the first open flow whose end on the host is the subject's.
+func (b *bout) ownedFlow(ctx context.Context) (*Proof, error) {
+	finds, err := b.findSockets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pids, err := b.suspects()
+	if err != nil {
+		return nil, err
+	}
+	errs := []error{errNoFlow}
+	for i, f := range finds {
+		if i == 0 {
+			errs[0] = fmt.Errorf("the socket %s was not found among the subject's", f.flow)
+		}
+		for _, s := range f.sockets {
+			pid, err := s.owner(pids)
+			if pid != 0 {
+				return &Proof{Socket: f.flow.String(), PID: pid}, nil
+			}
+			errs = append(errs, err)
+		}
+	}
+	return nil, errors.Join(errs...)
 }
 
 // suspects are the processes that may carry the flow: the helper's, or on the direct
@@ -100,9 +107,9 @@ type find struct {
 	sockets []socket
 }
 
-// findSocket asks the endpoint outside for its flows and looks for the other end of
-// the first that is still open; it returns nil if there is none.
-func (b *bout) findSocket(ctx context.Context) (*find, error) {
+// findSockets asks the endpoint outside for its flows and looks for the other ends of
+// those that are still open.
+func (b *bout) findSockets(ctx context.Context) ([]find, error) {
 	outside := b.peer
 	if b.inbound != nil {
 		outside = b.inbound.client
@@ -125,9 +132,10 @@ func (b *bout) findSocket(ctx context.Context) (*find, error) {
 	return matchFlows(flows, known), nil
 }
 
-// matchFlows returns the first flow, seen from outside, whose other end is among the
-// known sockets.
-func matchFlows(flows []flow, known map[string][]socket) *find {
+// matchFlows returns the flows, seen from outside, whose other end is among the known
+// sockets.
+func matchFlows(flows []flow, known map[string][]socket) []find {
+	var finds []find
 	for _, f := range flows {
 		f = f.turned()
 		var some []socket
@@ -137,10 +145,10 @@ func matchFlows(flows []flow, known map[string][]socket) *find {
 			}
 		}
 		if len(some) > 0 {
-			return &find{f, some}
+			finds = append(finds, find{f, some})
 		}
 	}
-	return nil
+	return finds
 }
 
 // slipwayPaths returns the paths that slipway's flows of the step take, nil for other
