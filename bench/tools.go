@@ -107,6 +107,8 @@ func toolNames() string {
 
 // slirpArguments are those of Podman (containers/common, libnetwork/slirp4netns),
 // which asks for the API socket where the helper is to publish ports.
+// --disable-host-loopback has a price there: the container's answers to a UDP client
+// on the host's loopback go to the gateway's address, and are dropped.
 func slirpArguments(j job) [][]string {
 	base := []string{"--disable-host-loopback", fmt.Sprintf("--mtu=%d", j.MTU), "--enable-ipv6", "-c", "-r", strconv.Itoa(readyFD)}
 	if len(j.Publish) > 0 {
