@@ -115,7 +115,7 @@ func TestPeers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "out.json")
 	t.Setenv("TMPDIR", tmp)
 	o, err := ParseOptions(strings.Fields("-cases ^tcp/connect/1$|publish/remote/tcp/down -subjects slirp4netns,pasta,rootlesskit,gvisor-tap-vsock,no=rootlesskit@/no/such "+
-		"-duration 100ms -repeat 1 -mtu 1500 -cc reno -user nobody"), io.Discard)
+		"-duration 1s -repeat 1 -mtu 65520 -cc reno -user nobody"), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
