@@ -2,7 +2,10 @@
 
 package main
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // A Metric is one number that a case yields.
 type Metric struct {
@@ -33,8 +36,27 @@ type Case interface {
 	run(ctx context.Context, b *bout) (values map[string]float64, detail any, err error)
 }
 
-// allCases returns every case that needs no other program, in the order in which
-// they run and are shown.
+// A rare case is run less often than the plan's repeats say.
+type rare interface {
+	// rounds is how often at most the case runs for each subject; with 0 the plan
+	// leaves it out.
+	rounds(p Plan) int
+}
+
+// A priced case takes another time than the plan's warm-up and window.
+type priced interface {
+	// price is about how long one run takes, without making and taking down what it
+	// runs in.
+	price(p Plan) time.Duration
+}
+
+// A delayed case runs on a path that delays.
+type delayed interface {
+	// delay is the time that each frame between host and peer takes, one way.
+	delay() time.Duration
+}
+
+// allCases returns every case in the order in which they run and are shown.
 func allCases() []Case {
 	var all []Case
 	for _, streams := range []int{1, 8} {
@@ -54,16 +76,20 @@ func allCases() []Case {
 			all = append(all, udpCase{size: size, up: up})
 		}
 	}
-	return append(all, memoryCase{}, startCase{})
-}
-
-// iperfCases returns the outside check on the throughput cases.
-func iperfCases() []Case {
-	var all []Case
-	for _, streams := range []int{1, 8} {
+	for _, n := range []int{1, 16} {
+		all = append(all, dnsCase{atOnce: n})
+	}
+	for _, up := range []bool{true, false} {
+		all = append(all, fairnessCase{up: up})
+	}
+	all = append(all, memoryCase{}, startCase{}, longConnectCase{})
+	for _, streams := range []int{1, longStreams} {
 		for _, up := range []bool{true, false} {
-			all = append(all, iperfCase{streams: streams, up: up})
+			all = append(all, longThroughputCase{streams: streams, up: up})
 		}
+	}
+	for _, up := range []bool{true, false} {
+		all = append(all, iperfCase{up: up})
 	}
 	return all
 }

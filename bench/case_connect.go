@@ -41,8 +41,8 @@ func (c connectCase) run(ctx context.Context, b *bout) (map[string]float64, any,
 	if err != nil {
 		return nil, nil, err
 	}
-	var r connectResult
-	args := connectArgs{Addr: b.addr, AtOnce: c.atOnce, ServerCloses: c.serverCloses, Warmup: b.plan.Warmup, Window: b.plan.Window}
+	var r loopResult
+	args := connectArgs{Addr: b.addr, ServerCloses: c.serverCloses, Loop: loop{AtOnce: c.atOnce, Warmup: b.plan.Warmup, Window: b.plan.Window}}
 	// A connect that gets no answer is given up after dialTimeout, beyond the window.
 	work := b.plan.Warmup + b.plan.Window + dialTimeout
 	if err := b.container.call(ctx, work, "connect", args, &r); err != nil {

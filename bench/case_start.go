@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"slices"
+	"time"
 )
 
 // startTimes is how often a helper is started in one run of the case.
@@ -26,6 +27,9 @@ func (startCase) NeedsHelper() bool { return true }
 func (startCase) Metrics() []Metric {
 	return []Metric{{Name: "ready", Unit: "ms to ready"}}
 }
+
+// price implements priced.
+func (startCase) price(Plan) time.Duration { return startTimes * setupTime / 2 }
 
 func (startCase) run(ctx context.Context, b *bout) (map[string]float64, any, error) {
 	var ms []float64

@@ -82,8 +82,14 @@ func (e *endpoint) handle(req request) (any, error) {
 		return do(req, e.udpSend)
 	case "udp.count":
 		return do(req, e.udpCount)
-	case "soak.serve":
-		return nil, serveSoak()
+	case "udp.serve":
+		return nil, serveUDP()
+	case "dns":
+		return do(req, dnsLoop)
+	case "probe":
+		return do(req, e.probe)
+	case "latency":
+		return do(req, connectLatency)
 	case "soak.start":
 		return do(req, e.soak.start)
 	case "soak.counts":

@@ -203,6 +203,8 @@ func (f *front) take(out io.Reader) {
 		switch {
 		case e.Subjects != nil:
 			f.report.Plan.Subjects = e.Subjects
+			f.report.Estimate = f.report.Plan.Estimate()
+			f.progress.announce(f.report.Plan.announcement())
 			f.progress.setTotal(runnable(f.report.Plan))
 		case e.Begin != "":
 			f.progress.begin(e.Begin)

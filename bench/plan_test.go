@@ -141,30 +141,6 @@ func TestStepsTakeTurns(t *testing.T) {
 	}
 }
 
-func TestBehind(t *testing.T) {
-	p := Plan{Limit: 100 * time.Second}
-	tests := []struct {
-		name   string
-		done   int
-		spent  time.Duration
-		repeat int
-		want   bool
-	}{
-		{"on time", 50, 50 * time.Second, 1, false},
-		{"a little late", 50, 52 * time.Second, 1, false},
-		{"late", 50, 60 * time.Second, 1, true},
-		{"late, but a first run", 50, 60 * time.Second, 0, false},
-		{"over", 99, 200 * time.Second, 2, true},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := p.behind(step{Repeat: tt.repeat}, tt.done, 100, tt.spent); got != tt.want {
-				t.Errorf("behind = %v, want %v", got, tt.want)
-			}
-		})
-	}
-}
-
 func TestCommands(t *testing.T) {
 	j := job{MTU: 1500, PID: 42, PIDFile: "/p"}
 	tests := []struct {
@@ -173,7 +149,7 @@ func TestCommands(t *testing.T) {
 	}{
 		{"slirp4netns@/s+--cidr=10.1.0.0/24", "/s --disable-host-loopback --mtu=1500 --enable-ipv6 -c -r 3 --enable-sandbox --enable-seccomp --cidr=10.1.0.0/24 42 tap0"},
 		{"slipway@/s+--accel=off", "/s attach --mtu 1500 --ready-fd 3 --accel=off 42"},
-		{"pasta@/p", "/p --config-net -t none -u none -T none -U none --no-map-gw --quiet -m 1500 -P /p --userns /proc/42/ns/user --netns /proc/42/ns/net"},
+		{"pasta@/p", "/p --config-net -t none -u none -T none -U none --no-map-gw --dns-forward 169.254.1.1 --quiet -m 1500 -P /p --userns /proc/42/ns/user --netns /proc/42/ns/net"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.subject, func(t *testing.T) {

@@ -40,6 +40,7 @@ type Report struct {
 	Interrupted bool      `json:"interrupted"`
 	LeftOut     int       `json:"left_out"` // repeats, to stay within the limit
 	CommandLine []string  `json:"command_line"`
+	Estimate    Estimate  `json:"estimate"` // what the run was expected to take
 	Machine     Machine   `json:"machine"`
 	Plan        Plan      `json:"plan"`
 	Cells       []Cell    `json:"cells"`

@@ -18,6 +18,7 @@ const (
 	tcpPortFirst = 7001
 	tcpPorts     = 64
 	udpPortPeer  = 7101
+	udpPortEcho  = 7102
 )
 
 // The first byte that a client sends says what it wants of the connection.

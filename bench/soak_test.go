@@ -70,7 +70,7 @@ func TestShare(t *testing.T) {
 
 // TestSoakExchanges lets the two sides of the load meet over loopback.
 func TestSoakExchanges(t *testing.T) {
-	if err := answerUDP(soakUDPPort, func(b []byte) ([]byte, error) { return b, nil }); err != nil {
+	if err := answerUDP(udpPortEcho, func(b []byte) ([]byte, error) { return b, nil }); err != nil {
 		t.Fatal(err)
 	}
 	self := netip.MustParseAddr("127.0.0.1")

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -60,36 +61,46 @@ func (s *stage) run(ctx context.Context) error {
 	if s.plan.Soak > 0 {
 		return s.soak(ctx)
 	}
-	steps, began := s.plan.steps(), time.Now()
-	for i, st := range steps {
+	budget := newBudget(s.plan.Limit)
+	for _, round := range s.plan.rounds() {
+		round = slices.DeleteFunc(round, func(st step) bool { return st.Subject.Missing != "" })
+		if !budget.allows(round) {
+			for range round {
+				s.tell(event{LeftOut: true})
+			}
+			continue
+		}
+		start := time.Now()
+		s.runRound(ctx, round)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if st.Subject.Missing != "" {
-			continue
-		}
-		if s.plan.behind(st, i, len(steps), time.Since(began)) {
-			s.tell(event{LeftOut: true})
-			continue
-		}
+		budget.spend(round, time.Since(start))
+	}
+	return nil
+}
+
+// runRound gives each subject its turn and tells what came of it.
+func (s *stage) runRound(ctx context.Context, round []step) {
+	for _, st := range round {
 		s.tell(event{Begin: st.String()})
 		r := Record{
 			Case: st.Case.Name(), Subject: st.Subject.Name, MTU: st.MTU, Family: st.Family,
 			Congestion: st.Congestion, Repeat: st.Repeat, At: time.Now(),
 		}
 		s.runStep(ctx, st, &r)
-		if ctx.Err() == nil {
-			s.tell(event{Record: &r})
+		if ctx.Err() != nil {
+			return
 		}
+		s.tell(event{Record: &r})
 	}
-	return nil
 }
 
 // runStep fills in the record.
 func (s *stage) runStep(ctx context.Context, st step, r *Record) {
-	ctx, cancel := context.WithTimeout(ctx, stepTime+s.plan.Warmup+s.plan.Window)
+	ctx, cancel := context.WithTimeout(ctx, stepTime+s.plan.price(st.Case))
 	defer cancel()
-	topo, err := newTopology(st.Congestion)
+	topo, err := newTopology(topologyConfig{Congestion: st.Congestion, Delay: delayOf(st.Case)})
 	if err != nil {
 		r.Err = fmt.Sprintf("build the topology: %v", err)
 		return

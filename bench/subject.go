@@ -66,7 +66,7 @@ func tools() map[string]tool {
 			// As Podman starts it (containers/common, libnetwork/pasta), which is inside
 			// the user namespace already and so gives no --userns.
 			argv: func(j job) [][]string {
-				base := []string{"--config-net", "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw", "--quiet",
+				base := []string{"--config-net", "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw", "--dns-forward", pastaDNS, "--quiet",
 					"-m", strconv.Itoa(j.MTU), "-P", j.PIDFile,
 					"--userns", fmt.Sprintf("/proc/%d/ns/user", j.PID), "--netns", fmt.Sprintf("/proc/%d/ns/net", j.PID)}
 				return [][]string{base}
