@@ -3,7 +3,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -26,8 +25,16 @@ func TestParseOptions(t *testing.T) {
 		{
 			name: "defaults",
 			want: Options{User: "nobody", Plan: Plan{
-				Subjects: four, Repeat: 3, Window: 2 * time.Second, Warmup: 600 * time.Millisecond, Limit: 30 * time.Minute,
-				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic"},
+				Subjects: four, Repeat: 3, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 30 * time.Minute,
+				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic", "bbr"},
+			}},
+		},
+		{
+			name: "quick",
+			args: "-quick",
+			want: Options{User: "nobody", Plan: Plan{
+				Subjects: four, Repeat: 2, Window: 300 * time.Millisecond, Warmup: 90 * time.Millisecond, Limit: 3 * time.Minute,
+				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic"}, Quick: true,
 			}},
 		},
 		{
@@ -35,15 +42,15 @@ func TestParseOptions(t *testing.T) {
 			args: "-quick -duration 1s -mtu 1500 -family 6,4 -cc cubic,bbr -subjects direct -out x -user me",
 			want: Options{User: "me", Out: "x", Plan: Plan{
 				Subjects: four[:1], Repeat: 2, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 3 * time.Minute,
-				MTUs: []int{1500}, Families: []int{6, 4}, Congestion: []string{"cubic", "bbr"},
+				MTUs: []int{1500}, Families: []int{6, 4}, Congestion: []string{"cubic", "bbr"}, Quick: true,
 			}},
 		},
 		{
 			name: "soak",
 			args: "-soak 1m",
 			want: Options{User: "nobody", Plan: Plan{
-				Subjects: four[3:], Repeat: 3, Window: 2 * time.Second, Warmup: 600 * time.Millisecond, Limit: 30 * time.Minute,
-				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic"}, Soak: time.Minute,
+				Subjects: four[3:], Repeat: 3, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 30 * time.Minute,
+				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic", "bbr"}, Soak: time.Minute,
 			}},
 		},
 		{name: "soak too short", args: "-soak 1s", err: "-soak 1s"},
@@ -112,32 +119,6 @@ func TestParseSubject(t *testing.T) {
 				t.Errorf("subject (-want +got):\n%s", diff)
 			}
 		})
-	}
-}
-
-func TestStepsTakeTurns(t *testing.T) {
-	o, err := ParseOptions(strings.Fields("-cases up/1$|^start -subjects direct,pasta -mtu 1500,65520 -repeat 2"), io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, s := range o.Plan.steps() {
-		got = append(got, fmt.Sprintf("%s %d %s %d", s.Case.Name(), s.MTU, s.Subject.Name, s.Repeat))
-	}
-	want := []string{
-		"tcp/throughput/up/1 1500 direct 0",
-		"tcp/throughput/up/1 1500 pasta 0",
-		"tcp/throughput/up/1 1500 direct 1",
-		"tcp/throughput/up/1 1500 pasta 1",
-		"start 1500 pasta 0",
-		"start 1500 pasta 1",
-		"tcp/throughput/up/1 65520 direct 0",
-		"tcp/throughput/up/1 65520 pasta 0",
-		"tcp/throughput/up/1 65520 direct 1",
-		"tcp/throughput/up/1 65520 pasta 1",
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("steps (-want +got):\n%s", diff)
 	}
 }
 
