@@ -25,11 +25,37 @@
 // it does not own, its resource limits, and the paths it falls back to.
 //
 // A run is a list of steps. One step is one case, at one MTU, congestion control
-// and address family, for one subject, once. The subjects take turns inside each
-// case (A B C A B C …), so that a slow drift of the machine touches all of them.
+// and address family, for one subject, once. In a round each subject has its turn at
+// one case (A B C); every case has its first round before any has its second (A B C
+// … A B C …), so that a slow drift of the machine touches all of them. A run that is
+// short of time leaves out whole rounds, never one subject's turn, and never the
+// first round of a case (budget.go).
 // Each step gets new namespaces, a new container, a new helper and new endpoints,
-// and takes them down again: no subject profits or suffers from what ran before. Throughput is
-// counted by the receiver, after a warm-up, over a window.
+// and takes them down again: no subject profits or suffers from what ran before.
+// That takes 20 to 80 ms of a step. Throughput is counted by the receiver, after a
+// warm-up, over a window.
+//
+// # Cases
+//
+//   - tcp/throughput: bulk data, at every MTU and congestion control of the plan, and
+//     CPU seconds per gigabyte: the helper's own, and the whole machine's with
+//     endpoints and softirqs. iperf3 checks those of one stream from outside.
+//   - tcp/connect, tcp/roundtrip: short connections; ping-pong on one.
+//   - udp: datagrams at six rates, each twice the one before, the same for every
+//     subject; then two more to narrow down the highest that loses less than 1 %.
+//     All steps are in the JSON.
+//   - dns: queries by the resolver that the helper offers. All helpers, and
+//     everything else in "host", see a resolv.conf that names the bench's resolver in
+//     "peer", which is how their users' helpers learn theirs (resolv.go).
+//   - fairness: round trips over TCP and UDP while another flow moves bulk data.
+//   - memory, start: the helper at rest, under idle connections, and until it is ready.
+//   - longpath: a path of 100 ms there and back. Two taps take the place of the veth
+//     pair, and the stage carries every frame between them after 50 ms (relay.go).
+//     The relay competes with all subjects for the cores alike. What it carries shows
+//     in the case of 16 streams on the direct path; that it lost nothing is checked
+//     after each step, since a lost frame is an error of the step. One stream is
+//     limited by the buffers that the machine grants (net.ipv4.tcp_rmem and
+//     tcp_wmem), for peers and slipway alike.
 //
 // Nothing is skipped in silence: a subject that is not installed, does not start
 // or breaks leaves a record with the reason, which the table shows in place of
