@@ -4,23 +4,12 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
-
-// planOf returns the plan of a command line.
-func planOf(t *testing.T, args string) Plan {
-	t.Helper()
-	o, err := ParseOptions(strings.Fields(args), io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return o.Plan
-}
 
 // runOn plays a run in which a step of the subject takes as long as cost says, and
 // returns how often each case was run for each subject.
@@ -45,7 +34,7 @@ func runOn(p Plan, cost func(step) time.Duration) (map[string]map[string]int, ti
 }
 
 func TestBudgetIsFair(t *testing.T) {
-	p := planOf(t, "-subjects direct,pasta,slipway,slirp4netns")
+	p := planFor(t, "-subjects direct,pasta,slipway,slirp4netns")
 	slow := func(f float64) func(step) time.Duration {
 		return func(s step) time.Duration {
 			if s.Subject.Name == "slirp4netns" { // slower than the estimate
@@ -102,7 +91,7 @@ func TestBudgetAllows(t *testing.T) {
 }
 
 func TestRoundsTakeTurns(t *testing.T) {
-	p := planOf(t, "-cases up/1$|^start|^memory -subjects direct,pasta -mtu 1500,65520 -repeat 2 -cc cubic -quick")
+	p := planFor(t, "-cases up/1$|^start|^memory -subjects direct,pasta -mtu 1500,65520 -repeat 2 -cc cubic -quick")
 	var got []string
 	for _, s := range p.steps() {
 		got = append(got, fmt.Sprintf("%s %d %s %d", s.Case.Name(), s.MTU, s.Subject.Name, s.Repeat))
@@ -137,7 +126,7 @@ func TestRoundsTakeTurns(t *testing.T) {
 // every tool there is.
 func TestPlansFit(t *testing.T) {
 	const six = "-subjects direct,slirp4netns,pasta,slipway,a=slirp4netns,b=slipway"
-	full, quick := planOf(t, six), planOf(t, six+" -quick")
+	full, quick := planFor(t, six), planFor(t, six+" -quick")
 	if e := full.Estimate(); e.First > full.Limit/2 || e.All > full.Limit*3/2 {
 		t.Errorf("a full run is %s, with a limit of %s", e, full.Limit)
 	}
@@ -164,11 +153,11 @@ func TestAnnouncement(t *testing.T) {
 		{"-limit 30s -repeat 4 -cases tcp/throughput/up/1$ -cc cubic", "repeats that do not fit into 30s"},
 	}
 	for _, tt := range tests {
-		if got := planOf(t, tt.args).announcement(); !strings.Contains(got, tt.want) {
+		if got := planFor(t, tt.args).announcement(); !strings.Contains(got, tt.want) {
 			t.Errorf("%s: announced %q, want it to say %q", tt.args, got, tt.want)
 		}
 	}
-	p := planOf(t, "-cases ^start -repeat 1")
+	p := planFor(t, "-cases ^start -repeat 1")
 	p.Subjects[1].Missing = "not installed"
 	if got := p.Estimate().Steps; got != 2 {
 		t.Errorf("%d steps with a subject missing, want 2", got)

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"time"
 )
 
 // A dnsCase asks the resolver that the helper offers, a number of queries at once.
@@ -34,9 +33,6 @@ func (dnsCase) Metrics() []Metric {
 		{Name: "failed", Unit: "queries without an answer", Detail: true},
 	}
 }
-
-// price implements priced: the last queries may get no answer.
-func (dnsCase) price(p Plan) time.Duration { return p.Warmup + p.Window }
 
 func (c dnsCase) run(ctx context.Context, b *bout) (map[string]float64, any, error) {
 	if b.topo.resolvErr != nil {
@@ -78,15 +74,15 @@ func (c dnsCase) run(ctx context.Context, b *bout) (map[string]float64, any, err
 
 // Where the container reaches a resolver, unless flags say otherwise.
 const (
-	slirpDNS = "10.0.2.3"      // slirp4netns(1), and slipway's address plan
-	pastaDNS = "169.254.1.1"   // as Podman tells it (containers/common, libnetwork/pasta)
-	gvisorTV = "192.168.127.1" // the gateway of gvisor-tap-vsock
+	slirpDNS  = "10.0.2.3"      // slirp4netns(1), and slipway's address plan
+	pastaDNS  = "169.254.1.1"   // as Podman tells it (containers/common, libnetwork/pasta)
+	gvisorDNS = "192.168.127.1" // the gateway of gvisor-tap-vsock
 )
 
 // resolver is the address of the resolver that the subject offers to its container.
 func (s Subject) resolver() (netip.Addr, error) {
 	known := map[string]string{
-		directName: peerAddr4, "slirp4netns": slirpDNS, "slipway": slirpDNS, "pasta": pastaDNS, "gvisor-tap-vsock": gvisorTV,
+		directName: peerAddr4, "slirp4netns": slirpDNS, "slipway": slirpDNS, "pasta": pastaDNS, "gvisor-tap-vsock": gvisorDNS,
 		"rootlesskit": slirpDNS, // its network driver is slirp4netns
 	}
 	if a, ok := known[s.Tool]; ok {

@@ -89,24 +89,29 @@ func (c fairnessCase) run(ctx context.Context, b *bout) (map[string]float64, any
 	return v, r, udpErr
 }
 
+// fairnessWindow is the shortest window of the case: the tail of slow round trips
+// needs many of them.
+const fairnessWindow = time.Second
+
+// window is that of the plan, or fairnessWindow if it is shorter.
+func (fairnessCase) window(p Plan) time.Duration { return max(p.Window, fairnessWindow) }
+
+// price implements priced.
+func (c fairnessCase) price(p Plan) time.Duration { return p.Warmup + c.window(p) }
+
 // measure runs the probes in the container and counts the bulk data where it
 // arrives.
-func (fairnessCase) probeArgs(b *bout) roundTripArgs {
-	return roundTripArgs{Addr: b.addr, Size: 1, Pause: fairnessPause, Warmup: b.plan.Warmup, Window: b.plan.Window}
-}
-
 func (c fairnessCase) measure(ctx context.Context, b *bout) (probeResult, error) {
 	var (
 		r       probeResult
 		arrived windowResult
 		errs    [2]error
 		group   sync.WaitGroup
-		work    = b.plan.Warmup + b.plan.Window
+		probe   = roundTripArgs{Addr: b.addr, Size: 1, Pause: fairnessPause, Warmup: b.plan.Warmup, Window: c.window(b.plan)}
+		count   = windowArgs{Warmup: probe.Warmup, Window: probe.Window}
 	)
-	group.Go(func() { errs[0] = b.container.call(ctx, work+dialTimeout, "probe", c.probeArgs(b), &r) })
-	group.Go(func() {
-		errs[1] = b.peer.call(ctx, work, "tcp.received", windowArgs{Warmup: b.plan.Warmup, Window: b.plan.Window}, &arrived)
-	})
+	group.Go(func() { errs[0] = b.container.call(ctx, c.price(b.plan)+dialTimeout, "probe", probe, &r) })
+	group.Go(func() { errs[1] = b.peer.call(ctx, c.price(b.plan), "tcp.received", count, &arrived) })
 	group.Wait()
 	if c.up {
 		r.Bulk = arrived

@@ -38,7 +38,7 @@ func (iperfCase) rounds(p Plan) int {
 
 // price implements priced.
 func (iperfCase) price(p Plan) time.Duration {
-	return time.Duration(iperfSeconds(p.Window)) * time.Second
+	return time.Duration(iperfOmit+iperfSeconds(p.Window)) * time.Second
 }
 
 func (c iperfCase) run(ctx context.Context, b *bout) (map[string]float64, any, error) {
@@ -51,7 +51,7 @@ func (c iperfCase) run(ctx context.Context, b *bout) (map[string]float64, any, e
 	}
 	var rate float64
 	args := iperfArgs{Addr: b.addr, Streams: 1, Up: c.up, Window: b.plan.Window}
-	if err := b.container.call(ctx, b.plan.Window+iperfPatience, "iperf.run", args, &rate); err != nil {
+	if err := b.container.call(ctx, c.price(b.plan)+iperfPatience, "iperf.run", args, &rate); err != nil {
 		return nil, nil, err
 	}
 	after, err := b.helperCPU()
