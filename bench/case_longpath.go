@@ -74,7 +74,7 @@ func (longThroughputCase) price(Plan) time.Duration { return longWarmup + longWi
 func (c longThroughputCase) run(ctx context.Context, b *bout) (map[string]float64, any, error) {
 	long := *b
 	long.plan.Warmup, long.plan.Window = longWarmup, longWindow
-	v, detail, err := throughputCase{streams: c.streams, up: c.up}.run(ctx, &long)
+	v, detail, err := throughputCase(c).run(ctx, &long)
 	r, relayErr := b.topo.relayed()
 	if err == nil {
 		err = relayErr
