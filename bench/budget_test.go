@@ -99,21 +99,21 @@ func TestRoundsTakeTurns(t *testing.T) {
 	want := []string{
 		"tcp/throughput/up/1 1500 direct 0",
 		"tcp/throughput/up/1 1500 pasta 0",
+		"iperf3/up/1 1500 direct 0",
+		"iperf3/up/1 1500 pasta 0",
 		"memory 1500 pasta 0",
 		"start 1500 pasta 0",
 		"longpath/throughput/up/1 1500 direct 0", // asked for by name
 		"longpath/throughput/up/1 1500 pasta 0",
-		"iperf3/up/1 1500 direct 0",
-		"iperf3/up/1 1500 pasta 0",
 		"tcp/throughput/up/1 65520 direct 0",
 		"tcp/throughput/up/1 65520 pasta 0",
 		"tcp/throughput/up/1 1500 direct 1",
 		"tcp/throughput/up/1 1500 pasta 1",
+		"iperf3/up/1 1500 direct 1",
+		"iperf3/up/1 1500 pasta 1",
 		"start 1500 pasta 1", // memory is read once
 		"longpath/throughput/up/1 1500 direct 1",
 		"longpath/throughput/up/1 1500 pasta 1",
-		"iperf3/up/1 1500 direct 1",
-		"iperf3/up/1 1500 pasta 1",
 		"tcp/throughput/up/1 65520 direct 1",
 		"tcp/throughput/up/1 65520 pasta 1",
 	}

@@ -64,6 +64,9 @@ func allCases() []Case {
 			all = append(all, throughputCase{streams: streams, up: up})
 		}
 	}
+	for _, up := range []bool{true, false} {
+		all = append(all, iperfCase{up: up})
+	}
 	for _, n := range []int{1, 16, 64} {
 		all = append(all, connectCase{atOnce: n})
 	}
@@ -87,9 +90,6 @@ func allCases() []Case {
 		for _, up := range []bool{true, false} {
 			all = append(all, longThroughputCase{streams: streams, up: up})
 		}
-	}
-	for _, up := range []bool{true, false} {
-		all = append(all, iperfCase{up: up})
 	}
 	return all
 }

@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET}
 		os.Exit(fail(os.Stderr, cmd.Run()))
 	}
+	if len(os.Args) > 1 && os.Args[1] == "-print-resolv-conf" {
+		os.Exit(fail(os.Stderr, printResolvConf()))
+	}
 	if len(os.Args) > 1 && (strings.HasPrefix(os.Args[1], "stage:") || os.Args[1] == "-as-bench") {
 		args := append([]string{os.Args[0]}, os.Args[1:]...)
 		if args[1] == "-as-bench" {
