@@ -28,6 +28,13 @@ type bout struct {
 	container *remote
 	peer      *remote // or the server at the host's loopback
 	helper    *helper // nil for the direct path
+	publish   []publication
+	inbound   *inbound // set where the case's flows come from outside
+}
+
+// A publisher is a case that needs ports to be published.
+type publisher interface {
+	publications(family int) []publication
 }
 
 // A partialError says that the named metric, and what comes after it, is missing.
@@ -58,6 +65,9 @@ func (e helperError) Unwrap() error { return e.err }
 func openBout(ctx context.Context, topo *topology, plan Plan, s step) (*bout, error) {
 	b := &bout{topo: topo, plan: plan, step: s, addr: peerAddr(s.Family)}
 	where, name, serve := topo.peer, "peer", "serve"
+	if p, ok := s.Case.(publisher); ok {
+		b.publish = p.publications(s.Family)
+	}
 	var err error
 	if toLoopback(s.Case) {
 		where, name, serve = topo.host, "server at the host's loopback", "serve.loopback"
@@ -117,23 +127,37 @@ func (b *bout) reach(ctx context.Context) error {
 	return nil
 }
 
-// restart replaces the container and the helper by new ones.
+// restart replaces the container and the helper by new ones. Most helpers join a
+// container that is there; some make it and run the endpoint in it.
 func (b *bout) restart(ctx context.Context) error {
 	b.closeContainer()
-	contained := b.step.Subject.Tool != directName
+	s := b.step.Subject
+	j := job{
+		MTU: b.step.MTU, Program: b.plan.Program, Publish: b.publish,
+		StartLimit: b.plan.StartLimit, HostLoopback: toLoopback(b.step.Case),
+	}
+	where := b.topo.host.on(b.plan.Pin[kindHelper])
+	var err error
+	if tools()[s.Tool].ready == readyByAnswer {
+		if b.helper, err = startHelper(ctx, where, s, j); err != nil {
+			return helperError{err}
+		}
+		b.container = b.helper.endpoint
+		return nil
+	}
+	contained := s.Tool != directName
 	c, err := startRemote(b.topo.host.on(b.plan.Pin[kindContainer]), "container", contained)
 	if err != nil {
 		return err
 	}
-	b.container = c
+	b.container, j.PID = c, c.pid
 	if !contained {
 		return nil
 	}
 	if err := c.call(ctx, 0, "lo", nil, nil); err != nil {
 		return err
 	}
-	j := job{MTU: b.step.MTU, PID: c.pid(), StartLimit: b.plan.StartLimit, HostLoopback: toLoopback(b.step.Case)}
-	if b.helper, err = startHelper(ctx, b.topo.host.on(b.plan.Pin[kindHelper]), b.step.Subject, j); err != nil {
+	if b.helper, err = startHelper(ctx, where, s, j); err != nil {
 		return helperError{err}
 	}
 	return nil
@@ -161,6 +185,10 @@ func (b *bout) helperDied() error {
 // close ends everything that the bout started.
 func (b *bout) close() {
 	b.closeContainer()
+	if b.inbound != nil && b.inbound.client != b.peer {
+		b.inbound.client.close()
+	}
+	b.inbound = nil
 	if b.peer != nil {
 		b.peer.close()
 		b.peer = nil
@@ -170,6 +198,9 @@ func (b *bout) close() {
 func (b *bout) closeContainer() {
 	if b.helper != nil {
 		b.helper.close()
+		if b.container == b.helper.endpoint {
+			b.container = nil
+		}
 		b.helper = nil
 	}
 	if b.container != nil {

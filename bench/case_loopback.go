@@ -16,6 +16,8 @@ const loopbackPrefix = "loopback/"
 const (
 	planGateway4 = "10.0.2.2"
 	planGateway6 = "fd00::2"
+	// rootlesskitGateway4 is where RootlessKit puts the gateway of gvisor-tap-vsock.
+	rootlesskitGateway4 = "10.0.2.1"
 )
 
 // A loopbackCase does what another case does, but to the host's loopback.
@@ -56,12 +58,16 @@ func loopbackAddr(tool string, family int) (netip.Addr, error) {
 		"slirp4netns": {planGateway4, planGateway6},
 		"pasta":       {peerAddr4, peerAddr6},
 		"slipway":     {planGateway4, planGateway6},
+		// RootlessKit's flag is --disable-host-loopback with either network.
+		"rootlesskit":      {planGateway4, ""},
+		"gvisor-tap-vsock": {rootlesskitGateway4, ""},
 	}[tool]
-	if !ok {
-		return netip.Addr{}, fmt.Errorf("%s has no way from the container to the host's loopback that this bench knows", tool)
-	}
+	to := pair[0]
 	if family == 6 {
-		return netip.ParseAddr(pair[1])
+		to = pair[1]
 	}
-	return netip.ParseAddr(pair[0])
+	if !ok || to == "" {
+		return netip.Addr{}, fmt.Errorf("%s has no way from the container to the host's loopback by IPv%d that this bench knows", tool, family)
+	}
+	return netip.ParseAddr(to)
 }

@@ -30,9 +30,16 @@ func TestLoopback(t *testing.T) {
 }
 
 func TestLoopbackAddr(t *testing.T) {
-	for name := range tools() {
+	for name, tool := range tools() {
 		for _, family := range []int{4, 6} {
 			addr, err := loopbackAddr(name, family)
+			if family == 6 && tool.ready == readyByAnswer {
+				// RootlessKit's networks are run as its users do: without IPv6.
+				if err == nil {
+					t.Errorf("%s: address %v, want an error", name, addr)
+				}
+				continue
+			}
 			if err != nil || addr.Is4() != (family == 4) {
 				t.Errorf("%s: address %v of IPv%d, error %v", name, addr, family, err)
 			}

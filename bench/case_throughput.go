@@ -34,6 +34,7 @@ func (throughputCase) Metrics() []Metric {
 	return []Metric{
 		{Name: "rate", Unit: "Gbit/s", Higher: true, Bounded: true},
 		{Name: "cpu", Unit: "CPU s/GB", Helper: true},
+		{Name: "cpu_all", Unit: "CPU s/GB of the whole machine", Detail: true},
 	}
 }
 
@@ -55,7 +56,15 @@ func (c throughputCase) run(ctx context.Context, b *bout) (map[string]float64, a
 	if err != nil {
 		return nil, nil, err
 	}
+	busyBefore, err := machineCPU()
+	if err != nil {
+		return nil, nil, err
+	}
 	err = receiver.call(ctx, b.plan.Window, "tcp.received", windowArgs{Window: b.plan.Window}, &r)
+	if err != nil {
+		return nil, nil, err
+	}
+	busyAfter, err := machineCPU()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -70,9 +79,15 @@ func (c throughputCase) run(ctx context.Context, b *bout) (map[string]float64, a
 	if err != nil {
 		return nil, r, err
 	}
-	v := map[string]float64{"rate": float64(r.Bytes) * 8 / 1e9 / r.Elapsed.Seconds(), sentKey: sent, receivedKey: received}
+	gigabytes := float64(r.Bytes) / bytesPerGB
+	v := map[string]float64{
+		"rate": gigabytes * 8 / r.Elapsed.Seconds(),
+		// With the endpoints, the kernel's softirqs, and whoever else runs here.
+		"cpu_all": (busyAfter - busyBefore) / gigabytes,
+		sentKey:   sent, receivedKey: received,
+	}
 	if b.helper != nil {
-		v["cpu"] = (after - before) / (float64(r.Bytes) / bytesPerGB)
+		v["cpu"] = (after - before) / gigabytes
 		v[helperCPUKey] = after - before
 	}
 	return v, map[string]any{"warmup": warm, "window": r}, nil

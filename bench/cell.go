@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -92,6 +93,9 @@ func (c *Cell) fill(p Plan, of Case, s Subject, records []Record) {
 			continue
 		}
 		why := implausible(sight{Metric: m, Main: of.Metrics()[0].Name == m.Name, Value: v, All: r.Values, Window: p.Window})
+		if r.Proof != nil && r.Proof.Failed != "" {
+			why = cmp.Or(why, "not proven: "+r.Proof.Failed)
+		}
 		if why == "" {
 			c.Values = append(c.Values, v)
 			continue

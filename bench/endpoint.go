@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"time"
 )
 
@@ -54,6 +55,8 @@ func runEndpoint(in io.Reader, out io.Writer) error {
 
 func (e *endpoint) handle(req request) (any, error) {
 	switch req.Op {
+	case "pid":
+		return os.Getpid(), nil
 	case "lo":
 		return nil, loopbackUp()
 	case "congestion":
@@ -76,6 +79,10 @@ func (e *endpoint) handle(req request) (any, error) {
 		return do(req, e.received)
 	case "tcp.total":
 		return e.total(), nil
+	case "flows":
+		return e.flows()
+	case "met":
+		return e.met(), nil
 	case "connect":
 		return do(req, connectLoop)
 	case "roundtrip":
@@ -88,8 +95,14 @@ func (e *endpoint) handle(req request) (any, error) {
 		return do(req, e.udpSend)
 	case "udp.count":
 		return do(req, e.udpCount)
-	case "soak.serve":
-		return nil, serveSoak()
+	case "udp.serve":
+		return nil, serveUDP()
+	case "dns":
+		return do(req, dnsLoop)
+	case "probe":
+		return do(req, e.probe)
+	case "latency":
+		return do(req, connectLatency)
 	case "soak.start":
 		return do(req, e.soak.start)
 	case "soak.counts":

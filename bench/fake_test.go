@@ -281,7 +281,7 @@ func oneLine(t *testing.T, err error, want string) {
 func TestMissingParts(t *testing.T) {
 	needUserNamespaces(t)
 	t.Setenv("PATH", openDir(t))
-	r, printed := runBench(t, "-cases ^tcp/throughput/up/1$|^iperf3/up/1$ -iperf3 -duration 200ms -repeat 1 -mtu 1500 -subjects direct -cc reno,nosuch -user nobody")
+	r, printed := runBench(t, "-cases ^tcp/throughput/up/1$|^iperf3/up/1$ -duration 200ms -repeat 1 -mtu 1500 -subjects direct -cc reno,nosuch -user nobody")
 	got := map[string]string{}
 	for _, c := range r.Cells {
 		if c.Row.Metric.Name == "rate" {

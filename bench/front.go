@@ -67,6 +67,7 @@ func runFront(ctx context.Context, o Options, args []string, out, progressOut io
 			s.Path = filepath.Base(s.Path)
 		}
 	}
+	r.Plan.Program = ""
 	r.Took = time.Since(r.Began).Round(time.Second).String()
 	r.Interrupted = ctx.Err() != nil
 	r.Machine.Load = append(r.Machine.Load, loadAverage())
@@ -133,34 +134,56 @@ func plainUser(name string) (*syscall.Credential, error) {
 }
 
 // locate finds the subjects' programs. As root it copies those that are given by
-// path, which the plain user may not be able to reach.
+// path, which the plain user may not be able to reach, and the bench itself.
 func (f *front) locate(cred *syscall.Credential) error {
-	for i := range f.report.Plan.Subjects {
-		s := &f.report.Plan.Subjects[i]
+	p := &f.report.Plan
+	for i := range p.Subjects {
+		s := &p.Subjects[i]
+		byPath := s.Path != "" || s.Tool == "slipway"
 		s.locate()
-		if cred == nil || s.Tool != "slipway" || s.Missing != "" {
+		if s.Missing != "" {
 			continue
 		}
-		if f.scratch == "" {
-			dir, err := os.MkdirTemp("", "slipway-bench-bin-")
+		if cred != nil && byPath {
+			to, err := f.copyForUser(strconv.Itoa(i), s.Path, filepath.Base(s.Path))
 			if err != nil {
-				return fmt.Errorf("copy programs: %w", err)
+				return err
 			}
-			f.scratch = dir
-			if err := os.Chmod(dir, 0o755); err != nil {
-				return fmt.Errorf("copy programs: %w", err)
-			}
+			s.Path = to
 		}
-		to := filepath.Join(f.scratch, strconv.Itoa(i), filepath.Base(s.Path))
-		if err := os.Mkdir(filepath.Dir(to), 0o755); err != nil {
-			return fmt.Errorf("copy programs: %w", err)
+		if tools()[s.Tool].ready != readyByAnswer || p.Program != "" {
+			continue
 		}
-		if err := copyProgram(to, s.Path); err != nil {
-			return err
+		self, err := os.Executable()
+		if err == nil && cred != nil {
+			self, err = f.copyForUser("self", selfExe, "bench")
 		}
-		s.Path = to
+		if err != nil {
+			return fmt.Errorf("find this program for %s to run: %w", s.Name, err)
+		}
+		p.Program = self
 	}
 	return nil
+}
+
+// copyForUser copies the program to dir/name in the scratch directory, which it
+// makes where there is none, and returns its path.
+func (f *front) copyForUser(dir, from, name string) (string, error) {
+	if f.scratch == "" {
+		scratch, err := os.MkdirTemp("", "slipway-bench-bin-")
+		if err != nil {
+			return "", fmt.Errorf("copy programs: %w", err)
+		}
+		f.scratch = scratch
+		if err := os.Chmod(scratch, 0o755); err != nil {
+			return "", fmt.Errorf("copy programs: %w", err)
+		}
+	}
+	to := filepath.Join(f.scratch, dir, name)
+	if err := os.Mkdir(filepath.Dir(to), 0o755); err != nil {
+		return "", fmt.Errorf("copy programs: %w", err)
+	}
+	return to, copyProgram(to, from)
 }
 
 func copyProgram(to, from string) error {
@@ -228,6 +251,8 @@ func (f *front) take(out io.Reader) {
 		switch {
 		case e.Subjects != nil:
 			f.report.Plan.Subjects, f.report.Plan.Gaps = e.Subjects, e.Gaps
+			f.report.Estimate = f.report.Plan.Estimate()
+			f.progress.announce(f.report.Plan.announcement())
 			f.progress.setTotal(runnable(f.report.Plan))
 		case e.Begin != "":
 			f.progress.begin(e.Begin)

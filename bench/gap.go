@@ -78,7 +78,7 @@ func (s *stage) probeNetwork(ctx context.Context) error {
 	var errs []error
 	tried := false // to make a container
 	for _, name := range s.plan.Congestion {
-		topo, err := newTopology(name)
+		topo, err := newTopology(topologyConfig{Congestion: name})
 		if err == nil {
 			if !tried {
 				tried = true

@@ -111,7 +111,7 @@ func TestCheckOut(t *testing.T) {
 
 // TestGapsAreShown runs no step of a gap, and shows why in each of its cells.
 func TestGapsAreShown(t *testing.T) {
-	p := planFor(t, "-cases ^tcp/throughput/up/1$|^iperf3/up/1$|^start$ -iperf3 -subjects direct,pasta -mtu 1500 -cc cubic,bbr -repeat 1")
+	p := planFor(t, "-cases ^tcp/throughput/up/1$|^iperf3/up/1$|^start$ -subjects direct,pasta -mtu 1500 -cc cubic,bbr -repeat 1")
 	p.Gaps = []Gap{{Congestion: "bbr", Why: "no bbr"}, {Cases: iperfPrefix, Why: "no iperf3"}}
 	var ran []string
 	for _, s := range p.steps() {

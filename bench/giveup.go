@@ -48,7 +48,10 @@ func (p *patience) over(s step) string {
 
 // special reports whether the helper is started in another way for the case than for
 // most: that this fails says nothing about the others.
-func special(c Case) bool { return toLoopback(c) }
+func special(c Case) bool {
+	_, publishes := c.(publisher)
+	return publishes || toLoopback(c)
+}
 
 // note takes down how a step ended: failed is empty where the helper lived.
 func (p *patience) note(s step, failed string) {

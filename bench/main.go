@@ -23,6 +23,7 @@ const (
 	stageUser     = "stage:user"     // a plain user's process, which makes the stage
 	stageTopology = "stage:topology" // the stage
 	stageEndpoint = "stage:endpoint" // an endpoint
+	stageIDMap    = "stage:idmap"    // newuidmap or newgidmap; see idtools.go
 )
 
 // Exit codes.
@@ -52,6 +53,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			err = runStage(ctx, stdin, stdout)
 		case stageEndpoint:
 			err = runEndpoint(stdin, stdout)
+		case stageIDMap:
+			err = mapIDs(args[2:])
 		default:
 			return runCommand(ctx, args, stdout, stderr)
 		}
@@ -104,7 +107,7 @@ func becomeStage(ctx context.Context, stdout io.Writer) error {
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
 		// A user other than 0 keeps over an exec only what is ambient.
-		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN},
+		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE},
 	}
 	if err := home.start(cmd); err != nil {
 		// To the front, as the stage would: it has the one line for the user.

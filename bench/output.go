@@ -19,6 +19,9 @@ import (
 const (
 	// maxOutput is how much of a program's output is kept, in bytes: the end of it.
 	maxOutput = 4 << 10
+	// maxHead is how much of the output of a program that is run for its version or its
+	// help is kept, in bytes: the beginning of it.
+	maxHead = 64 << 10
 	// maxSaid bounds what the report quotes of it, in characters.
 	maxSaid = 300
 	// lastWords bounds the wait for output that a process left in the pipe.
@@ -106,9 +109,16 @@ func printable(s string) string {
 	return s
 }
 
-// firstLine runs a program for the first line that it prints, which may be empty. A
-// program that does not end within limit is killed.
+// firstLine runs a program for the first line that it prints, which may be empty.
 func firstLine(ctx context.Context, limit time.Duration, path string, args ...string) (string, error) {
+	out, err := runShort(ctx, limit, path, args...)
+	line, _, _ := strings.Cut(strings.TrimSpace(out), "\n")
+	return printable(line), err
+}
+
+// runShort runs a program and returns the beginning of what it prints. A program
+// that does not end within limit is killed.
+func runShort(ctx context.Context, limit time.Duration, path string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
@@ -117,13 +127,12 @@ func firstLine(ctx context.Context, limit time.Duration, path string, args ...st
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = lastWords // a child of it may hold the pipe
 	err := cmd.Run()
-	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 	if ctx.Err() != nil {
 		err = fmt.Errorf("it did not end within %s", limit)
 	} else if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil
 	}
-	return printable(line), err
+	return string(out), err
 }
 
 // A head keeps the beginning of what is written to it.
@@ -131,7 +140,7 @@ type head []byte
 
 // Write implements io.Writer. It never fails.
 func (h *head) Write(b []byte) (int, error) {
-	*h = append(*h, b[:min(len(b), maxOutput-len(*h))]...)
+	*h = append(*h, b[:min(len(b), maxHead-len(*h))]...)
 	return len(b), nil
 }
 

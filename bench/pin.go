@@ -195,10 +195,10 @@ func allowedCPUs(pid int) string {
 func (b *bout) cpus() map[string]string {
 	all := map[string]string{}
 	if b.peer != nil {
-		all[kindPeer] = allowedCPUs(b.peer.pid())
+		all[kindPeer] = allowedCPUs(b.peer.pid)
 	}
 	if b.container != nil {
-		all[kindContainer] = allowedCPUs(b.container.pid())
+		all[kindContainer] = allowedCPUs(b.container.pid)
 	}
 	if b.helper != nil {
 		all[kindHelper] = allowedCPUs(b.helper.pid)

@@ -109,7 +109,7 @@ func TestCellRules(t *testing.T) {
 
 // TestImplausibleIsNotAveraged follows odd repeats from the records to the table.
 func TestImplausibleIsNotAveraged(t *testing.T) {
-	p := planFor(t, "-cases ^tcp/throughput/up/1$ -subjects direct,slirp4netns,pasta,slipway -mtu 1500 -repeat 3")
+	p := planFor(t, "-cases ^tcp/throughput/up/1$ -subjects direct,slirp4netns,pasta,slipway -mtu 1500 -cc cubic -repeat 3")
 	less := throughput("slirp4netns", 2, 80, 1)
 	less.Values[sentKey], less.Values[receivedKey] = 1, 2
 	records := []Record{

@@ -71,19 +71,75 @@ func parseStat(b []byte) (float64, error) {
 	return float64(u+s) / ticksPerSecond, nil
 }
 
+// machineCPU returns the seconds that all cores together have worked since boot,
+// for whomever: programs, the kernel and its interrupts.
+func machineCPU() (float64, error) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, fmt.Errorf("read the machine's CPU time: %w", err)
+	}
+	return parseMachineStat(string(b))
+}
+
+// parseMachineStat adds up the first line of /proc/stat without idle, iowait and
+// steal. The time of guests, the 9th and 10th number, is part of user and nice
+// already (proc_stat(5)).
+func parseMachineStat(s string) (float64, error) {
+	first, _, _ := strings.Cut(s, "\n")
+	f := strings.Fields(first)
+	const user, nice, system, irq, softirq = 1, 2, 3, 6, 7
+	if len(f) <= softirq || f[0] != "cpu" {
+		return 0, fmt.Errorf("read the machine's CPU time: malformed stat %q", first)
+	}
+	sum := uint64(0)
+	for _, i := range []int{user, nice, system, irq, softirq} {
+		n, err := strconv.ParseUint(f[i], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read the machine's CPU time: %w", err)
+		}
+		sum += n
+	}
+	return float64(sum) / ticksPerSecond, nil
+}
+
 // A memory is what a process holds in RAM, in KiB.
 type memory struct {
 	RSS  int64 `json:"rss_kib"`
 	Anon int64 `json:"anon_kib"` // the part not backed by a file, such as the program
+	// PSS is RSS with what processes share divided among them; 0 where we may not
+	// read it.
+	PSS int64 `json:"pss_kib,omitempty"`
 }
 
-// processMemory reads VmRSS and RssAnon of the process.
+// processMemory reads VmRSS and RssAnon of the process, and Pss if it may.
 func processMemory(pid int) (memory, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return memory{}, fmt.Errorf("read memory: %w", err)
 	}
-	return parseStatus(string(b))
+	m, err := parseStatus(string(b))
+	if err != nil {
+		return memory{}, err
+	}
+	// Only who may trace a process may read this (proc_pid_smaps(5)), which a helper
+	// can deny.
+	if rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid)); err == nil {
+		m.PSS = parsePSS(string(rollup))
+	}
+	return m, nil
+}
+
+// parsePSS reads the line "Pss:" of smaps_rollup; 0 where there is none.
+func parsePSS(s string) int64 {
+	for line := range strings.Lines(s) {
+		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+			if err == nil {
+				return n
+			}
+		}
+	}
+	return 0
 }
 
 func parseStatus(s string) (memory, error) {

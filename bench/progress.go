@@ -23,6 +23,9 @@ func newProgress(w io.Writer, total int) *progress {
 // setTotal corrects the number of steps.
 func (p *progress) setTotal(n int) { p.total = n }
 
+// announce shows a line that stays.
+func (p *progress) announce(s string) { p.show(s + "\n") }
+
 // begin shows the step that runs now.
 func (p *progress) begin(what string) {
 	left := "?"

@@ -105,6 +105,9 @@ func cellText(c Cell, note func(string) string) string {
 	if c.Missing != "" {
 		return "missing" + note(c.Missing)
 	}
+	if c.Row.Metric.Unit == unitYesNo {
+		return yesNo(c.Summary.Median)
+	}
 	s := number(c.Summary.Median)
 	if c.Summary.N > 1 {
 		s += fmt.Sprintf(" (%s–%s)", number(c.Summary.Min), number(c.Summary.Max))
@@ -131,6 +134,18 @@ func plural(n int, what string) string {
 		what += "s"
 	}
 	return fmt.Sprintf("%d %s", n, what)
+}
+
+// yesNo shows the median of answers: 1 for yes.
+func yesNo(v float64) string {
+	switch v {
+	case 1:
+		return "yes"
+	case 0:
+		return "no"
+	default:
+		return "at times"
+	}
 }
 
 // number shows about three significant digits.

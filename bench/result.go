@@ -28,6 +28,7 @@ type Record struct {
 	Command    []string           `json:"command,omitempty"`
 	CPUs       map[string]string  `json:"cpus,omitempty"` // on which each kind of process might run
 	Startup    time.Duration      `json:"startup_ns,omitempty"`
+	Proof      *Proof             `json:"proof,omitempty"`
 	Err        string             `json:"error,omitempty"`
 	// MissingFrom is the metric from which on values are missing for Err; empty if
 	// all are.
@@ -41,6 +42,7 @@ type Report struct {
 	Interrupted bool      `json:"interrupted"`
 	LeftOut     int       `json:"left_out"` // repeats, to stay within the limit
 	CommandLine []string  `json:"command_line"`
+	Estimate    Estimate  `json:"estimate"` // what the run was expected to take
 	Machine     Machine   `json:"machine"`
 	Plan        Plan      `json:"plan"`
 	Cells       []Cell    `json:"cells"`

@@ -19,6 +19,7 @@ const (
 	tcpPortFirst = 7001
 	tcpPorts     = 64
 	udpPortPeer  = 7101
+	udpPortEcho  = 7102
 )
 
 // The first byte that a client sends says what it wants of the connection.
@@ -43,6 +44,7 @@ type service struct {
 	got             atomic.Int64 // bytes that sinks have read
 	put             atomic.Int64 // bytes that sources have written
 	firstCongestion atomic.Value // string: that of the first connection
+	lastClient      atomic.Value // netip.AddrPort: of the last connection with an echo
 }
 
 // startService listens on all TCP ports of the addresses, by default of all, until the
@@ -87,6 +89,7 @@ func (s *service) serve(c *net.TCPConn) {
 		withFD(c, func(fd int) { source(fd, &s.put) })
 	case wantEcho:
 		s.noteCongestion(c)
+		s.lastClient.Store(c.RemoteAddr().(*net.TCPAddr).AddrPort())
 		var size [4]byte
 		if _, err := io.ReadFull(c, size[:]); err != nil {
 			c.Close()

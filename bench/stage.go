@@ -8,7 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,18 +63,28 @@ func (s *stage) run(ctx context.Context) error {
 	if s.plan.Soak > 0 {
 		return s.soak(ctx)
 	}
-	steps, began := s.plan.steps(), time.Now()
-	for i, st := range steps {
+	budget := newBudget(s.plan.Limit)
+	for _, round := range s.plan.rounds() {
+		round = slices.DeleteFunc(round, func(st step) bool { return !s.plan.runs(st) })
+		if !budget.allows(round) {
+			for range round {
+				s.tell(event{LeftOut: true})
+			}
+			continue
+		}
+		start := time.Now()
+		s.runRound(ctx, round)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if !s.plan.runs(st) {
-			continue
-		}
-		if s.plan.behind(st, i, len(steps), time.Since(began)) {
-			s.tell(event{LeftOut: true})
-			continue
-		}
+		budget.spend(round, time.Since(start))
+	}
+	return nil
+}
+
+// runRound gives each subject its turn and tells what came of it.
+func (s *stage) runRound(ctx context.Context, round []step) {
+	for _, st := range round {
 		s.tell(event{Begin: st.String()})
 		r := Record{
 			Case: st.Case.Name(), Subject: st.Subject.Name, MTU: st.MTU, Family: st.Family,
@@ -85,23 +95,23 @@ func (s *stage) run(ctx context.Context) error {
 		} else {
 			s.runStep(ctx, st, &r)
 		}
-		if ctx.Err() == nil {
-			s.tell(event{Record: &r})
+		if ctx.Err() != nil {
+			return
 		}
+		s.tell(event{Record: &r})
 	}
-	return nil
 }
 
 // runStep fills in the record.
 func (s *stage) runStep(ctx context.Context, st step, r *Record) {
-	ctx, cancel := context.WithTimeout(ctx, stepTime+s.plan.Warmup+s.plan.Window)
+	ctx, cancel := context.WithTimeout(ctx, stepTime+s.plan.price(st.Case))
 	defer cancel()
 	defer func() {
 		if err := endOrphans(); err != nil && r.Err == "" {
 			r.Err = err.Error()
 		}
 	}()
-	topo, err := newTopology(st.Congestion)
+	topo, err := newTopology(topologyConfig{Congestion: st.Congestion, Delay: delayOf(st.Case)})
 	if err != nil {
 		r.Err = fmt.Sprintf("build the topology: %v", err)
 		return
@@ -116,9 +126,7 @@ func (s *stage) runStep(ctx context.Context, st step, r *Record) {
 	r.CPUs = b.cpus()
 	if b.helper != nil {
 		r.Startup = b.helper.startup
-		// The name only: where the program lies is nobody's business in results that
-		// are published.
-		r.Command = concat([]string{filepath.Base(b.helper.argv[0])}, b.helper.argv[1:])
+		r.Command = b.helper.command()
 	}
 	values, detail, err := st.Case.run(ctx, b)
 	r.Values = values
@@ -135,6 +143,9 @@ func (s *stage) runStep(ctx context.Context, st step, r *Record) {
 		} else {
 			err, r.Values = died, nil
 		}
+	}
+	if err == nil {
+		r.Proof = b.prove(ctx)
 	}
 	s.end(ctx, st, r, err)
 }
