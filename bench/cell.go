@@ -76,7 +76,7 @@ const notApplicable = "does not apply"
 func (c *Cell) fill(of Case, s Subject, records []Record) {
 	m := c.Row.Metric
 	worked := false
-	var cpu []float64
+	var cpu, late []float64
 	for _, r := range records {
 		if r.Case != c.Row.Case || r.MTU != c.Row.MTU || r.Family != c.Row.Family ||
 			r.Congestion != c.Row.Congestion || r.Subject != c.Subject {
@@ -92,6 +92,9 @@ func (c *Cell) fill(of Case, s Subject, records []Record) {
 		if used, ok := r.Values[helperCPUKey]; ok {
 			cpu = append(cpu, used)
 		}
+		if share, ok := r.Values[relayLateKey]; ok {
+			late = append(late, share)
+		}
 	}
 	c.Summary = Summarize(c.Values)
 	switch {
@@ -104,6 +107,9 @@ func (c *Cell) fill(of Case, s Subject, records []Record) {
 		c.Missing = ""
 	}
 	first := of.Metrics()[0].Name == m.Name
+	if doubt := relayDoubt(late); first && doubt != "" {
+		c.Flags = append(c.Flags, doubt)
+	}
 	if first && m.Higher && len(c.Values) > 0 && !worked {
 		c.Flags = append(c.Flags, "zero")
 	}

@@ -105,6 +105,9 @@ func (l *delayLine) late(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stats.MaxLate = max(l.stats.MaxLate, d)
+	if d > relayLate {
+		l.stats.Late++
+	}
 }
 
 // drop counts a frame that was popped but not delivered.
