@@ -93,11 +93,14 @@ func fill(l *delayLine, from *os.File) {
 		if err != nil {
 			return
 		}
-		if n <= relaySmall {
-			small := l.buffer(relaySmall)
-			copy(small, buf[:n])
-			l.release(buf)
-			buf = small
+		for _, size := range [...]int{relaySmall, relayTrain} {
+			if n <= size { // not to hold a long buffer for a short frame
+				short := l.buffer(size)
+				copy(short, buf[:n])
+				l.release(buf)
+				buf = short
+				break
+			}
 		}
 		l.push(time.Now(), buf[:n])
 	}
