@@ -91,10 +91,15 @@ func (c fairnessCase) run(ctx context.Context, b *bout) (map[string]float64, any
 
 // fairnessWindow is the shortest window of the case: the tail of slow round trips
 // needs many of them.
-const fairnessWindow = time.Second
+const fairnessWindow = 2 * time.Second
 
-// window is that of the plan, or fairnessWindow if it is shorter.
-func (fairnessCase) window(p Plan) time.Duration { return max(p.Window, fairnessWindow) }
+// window is that of the plan, or fairnessWindow if it is shorter and there is time.
+func (fairnessCase) window(p Plan) time.Duration {
+	if p.hasty() {
+		return max(p.Window, fairnessWindow/2)
+	}
+	return max(p.Window, fairnessWindow)
+}
 
 // price implements priced.
 func (c fairnessCase) price(p Plan) time.Duration { return p.Warmup + c.window(p) }

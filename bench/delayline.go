@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// Sizes of a relay's buffers, in bytes. Most frames are either acknowledgements or
-// long trains of segments.
+// Sizes of a relay's buffers, in bytes: for acknowledgements and single segments,
+// for short trains of segments, and for the longest.
 const (
 	relaySmall = 2 << 10
+	relayTrain = 16 << 10
 	relayFrame = 10 + 14 + 4 + 65535 // virtio header, Ethernet header, tag, IP packet
 )
 
@@ -82,7 +83,7 @@ func (l *delayLine) pop() (data []byte, due time.Time, ok bool) {
 	return f.data, f.due, true
 }
 
-// buffer returns a buffer of n bytes, relaySmall or relayFrame.
+// buffer returns a buffer of n bytes: relaySmall, relayTrain or relayFrame.
 func (l *delayLine) buffer(n int) []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -105,6 +106,9 @@ func (l *delayLine) late(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stats.MaxLate = max(l.stats.MaxLate, d)
+	if d > relayLate {
+		l.stats.Late++
+	}
 }
 
 // drop counts a frame that was popped but not delivered.

@@ -73,8 +73,8 @@ func TestDelayLineDropsBeyondLimit(t *testing.T) {
 	l.drop()
 	l.late(time.Second)
 	l.late(time.Millisecond)
-	if s := l.snapshot(); s.Dropped != 3 || s.MaxLate != time.Second {
-		t.Errorf("stats %+v, want 3 dropped and 1 s late", s)
+	if s := l.snapshot(); s.Dropped != 3 || s.MaxLate != time.Second || s.Late != 1 || s.LateShare() != 25 {
+		t.Errorf("stats %+v, want 3 dropped and one of four 1 s late", s)
 	}
 }
 

@@ -178,3 +178,19 @@ func TestResolver(t *testing.T) {
 		t.Errorf("error %v, want one about the tool", err)
 	}
 }
+
+func TestRelayDoubt(t *testing.T) {
+	p := planFor(t, "-cases ^longpath/throughput/up/1$ -subjects direct,pasta -mtu 1500 -cc cubic -repeat 2")
+	record := func(subject string, repeat int, late float64) Record {
+		return Record{Case: "longpath/throughput/up/1", Subject: subject, MTU: 1500, Family: 4, Congestion: "cubic", Repeat: repeat,
+			Values: map[string]float64{"rate": 0.3, relayLateKey: late, helperCPUKey: 1}}
+	}
+	flags := map[string]int{}
+	for _, c := range MakeCells(p, []Record{record("direct", 0, 0), record("pasta", 0, 0), record("direct", 1, 9), record("pasta", 1, 11)}) {
+		flags[c.Subject+" "+c.Row.Metric.Name] = len(c.Flags)
+	}
+	want := map[string]int{"direct rate": 0, "pasta rate": 1, "direct relay_late": 0, "pasta relay_late": 0}
+	if diff := cmp.Diff(want, flags); diff != "" {
+		t.Errorf("flags (-want +got):\n%s", diff)
+	}
+}

@@ -75,6 +75,11 @@ var valueRules = [...]valueRule{
 		},
 	},
 	{
+		"late relay",
+		func(s sight) bool { return s.Main && relayDoubt([]float64{s.All[relayLateKey]}) != "" },
+		func(s sight) string { return relayDoubt([]float64{s.All[relayLateKey]}) },
+	},
+	{
 		"no CPU time",
 		func(s sight) bool {
 			used, known := s.All[helperCPUKey]

@@ -39,6 +39,8 @@ func TestValueRules(t *testing.T) {
 		{name: "woke up", metric: rate, value: 1, all: map[string]float64{helperCPUKey: leastCPU}, want: "no CPU time"},
 		{name: "little CPU", metric: rate, value: 1, all: map[string]float64{helperCPUKey: 2 * leastCPU}},
 		{name: "no CPU in a short window", metric: rate, value: 1, all: map[string]float64{helperCPUKey: 0}, window: proofWindow - 1},
+		{name: "late relay", metric: rate, value: 1, all: map[string]float64{relayLateKey: relayLateShare}, want: "late relay"},
+		{name: "a relay in time", metric: rate, value: 1, all: map[string]float64{relayLateKey: relayLateShare / 2}},
 		{name: "no helper", metric: rate, value: 1, all: map[string]float64{}},
 	}
 	for _, tt := range tests {

@@ -15,6 +15,14 @@ import (
 // What comes beyond is dropped, and counted: it is 50 ms of 40 Gbit/s.
 const relayMemory = 256 << 20
 
+// relayLate is from when on a frame counts as late: a tenth of the long path's
+// delay. TCP takes more for a queue that fills (RFC 9406 §4.2).
+const relayLate = longDelay / 10
+
+// relayLateShare is the per cent of late frames from which on the path was another
+// than the one asked for.
+const relayLateShare = 10
+
 // A relay joins two taps and holds every frame for the same time, in user space:
 // the queueing discipline that delays (netem) is often not built. It carries frames
 // as the taps give them, with the virtio header: TCP's segments come and go in
@@ -30,8 +38,14 @@ type RelayStats struct {
 	Frames  int64         `json:"frames"`
 	Bytes   int64         `json:"bytes"`
 	Dropped int64         `json:"dropped"`
+	Late    int64         `json:"late"`        // frames that came relayLate after they were due
 	MaxLate time.Duration `json:"max_late_ns"` // beyond the delay
 	MaxHeld int           `json:"max_held_bytes"`
+}
+
+// LateShare is the per cent of frames that were late.
+func (s RelayStats) LateShare() float64 {
+	return 100 * float64(s.Late) / float64(max(s.Frames, 1))
 }
 
 // newRelay takes over the taps. Start starts it, close ends it.
@@ -55,6 +69,7 @@ func (r *relay) stats() RelayStats {
 		all.Frames += s.Frames
 		all.Bytes += s.Bytes
 		all.Dropped += s.Dropped
+		all.Late += s.Late
 		all.MaxLate = max(all.MaxLate, s.MaxLate)
 		all.MaxHeld = max(all.MaxHeld, s.MaxHeld)
 	}
@@ -78,11 +93,14 @@ func fill(l *delayLine, from *os.File) {
 		if err != nil {
 			return
 		}
-		if n <= relaySmall {
-			small := l.buffer(relaySmall)
-			copy(small, buf[:n])
-			l.release(buf)
-			buf = small
+		for _, size := range [...]int{relaySmall, relayTrain} {
+			if n <= size { // not to hold a long buffer for a short frame
+				short := l.buffer(size)
+				copy(short, buf[:n])
+				l.release(buf)
+				buf = short
+				break
+			}
 		}
 		l.push(time.Now(), buf[:n])
 	}
