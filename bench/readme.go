@@ -3,8 +3,6 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -126,18 +124,6 @@ func newestReport(path string) (*Report, error) {
 		return nil, fmt.Errorf("no results in %s: make some with go run ./bench -out NAME", path)
 	}
 	return newest, nil
-}
-
-func readReport(path string) (*Report, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read results: %w", err)
-	}
-	r := new(Report)
-	if err := json.NewDecoder(bytes.NewReader(b)).Decode(r); err != nil {
-		return nil, fmt.Errorf("read results in %s: %w", path, err)
-	}
-	return r, nil
 }
 
 // readmeBlock returns the table, its notes and what it was measured on.

@@ -82,7 +82,8 @@ func (b Bars) SVG() (string, error) {
 		}
 	}
 	p.X.Tick.Marker = names
-	p.X.Tick.Length = 0
+	p.X.Tick.Length = 5 // keeps the labels off the axis
+	p.X.Tick.LineStyle.Color = color.Transparent
 	return render(p, b.Text, barsWidth, barsHeight)
 }
 
@@ -135,7 +136,7 @@ func (b Bars) addGroup(p *plot.Plot, x int, g Group) error {
 				return err
 			}
 		} else {
-			v = Value{Label: "none", Max: p.Y.Min}
+			v = Value{Label: "missing", Max: p.Y.Min}
 		}
 		if err := addLabel(p, at, room, v); err != nil {
 			return err
@@ -188,13 +189,17 @@ func addWhisker(p *plot.Plot, at float64, room vg.Length, c color.Color, v Value
 	if v.Max == v.Min {
 		return nil
 	}
-	w, err := plotter.NewYErrorBars(span{plotter.XYs{{X: at, Y: v.Median}}, plotter.YErrors{{Low: v.Median - v.Min, High: v.Max - v.Median}}})
-	if err != nil {
-		return err
+	s := span{plotter.XYs{{X: at, Y: v.Median}}, plotter.YErrors{{Low: v.Median - v.Min, High: v.Max - v.Median}}}
+	// On a seam in the surface's colour it is seen on a bar of any colour.
+	for _, style := range []draw.LineStyle{{Color: surface, Width: 3}, {Color: c, Width: 1}} {
+		w, err := plotter.NewYErrorBars(s)
+		if err != nil {
+			return err
+		}
+		w.LineStyle = style
+		w.CapWidth = min(room*0.5, 8)
+		p.Add(w)
 	}
-	w.LineStyle = draw.LineStyle{Color: c, Width: 1}
-	w.CapWidth = min(room*0.5, 8)
-	p.Add(w)
 	return nil
 }
 

@@ -68,8 +68,8 @@ func TestSVG(t *testing.T) {
 		draw func() (string, error)
 		want []string
 	}{
-		{"bars", bars().SVG, []string{"none", "2.0", "Rate &lt;1&gt;", "var(--plot-s3)", "var(--plot-surface)", "stroke-dasharray"}},
-		{"dots", logBars.SVG, []string{"none", "2.0", "var(--plot-s0)"}},
+		{"bars", bars().SVG, []string{"missing", "2.0", "Rate &lt;1&gt;", "var(--plot-s3)", "var(--plot-surface)", "stroke-dasharray"}},
+		{"dots", logBars.SVG, []string{"missing", "2.0", "var(--plot-s0)"}},
 		{"lines", lines().SVG, []string{"var(--plot-s1)", ">20<", ">40<"}},
 	}
 	for _, tt := range tests {

@@ -82,7 +82,7 @@ func (l Lines) bounds() (plot.ConstantTicks, float64, error) {
 			}
 			top = max(top, pt.Max)
 			if !slices.ContainsFunc(ticks, func(t plot.Tick) bool { return t.Value == pt.X }) {
-				ticks = append(ticks, plot.Tick{Value: pt.X, Label: fmt.Sprintf("%.4g", pt.X)})
+				ticks = append(ticks, plot.Tick{Value: pt.X, Label: tickLabel(pt.X)})
 			}
 		}
 	}

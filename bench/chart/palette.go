@@ -5,6 +5,7 @@ package chart
 import (
 	"fmt"
 	"image/color"
+	"math"
 	"strings"
 
 	"gonum.org/v1/plot/vg"
@@ -93,13 +94,47 @@ func paint(svg string) string {
 
 func marks() [Slots]mark {
 	return [Slots]mark{
-		{draw.RingGlyph{}, "○", []vg.Length{2, 2}},
+		{star{4, 1}, "◆", []vg.Length{2, 2}},
 		{draw.CircleGlyph{}, "●", nil},
 		{draw.BoxGlyph{}, "■", []vg.Length{6, 2}},
 		{draw.PyramidGlyph{}, "▲", []vg.Length{4, 2, 1, 2}},
-		{draw.SquareGlyph{}, "□", []vg.Length{8, 3}},
-		{draw.TriangleGlyph{}, "△", []vg.Length{1, 2}},
-		{draw.CrossGlyph{}, "✕", []vg.Length{6, 2, 1, 2, 1, 2}},
-		{draw.PlusGlyph{}, "＋", []vg.Length{3, 3}},
+		{star{3, -1}, "▼", []vg.Length{8, 3}},
+		{star{5, 0.45}, "★", []vg.Length{1, 2}},
+		{star{6, 1}, "⬢", []vg.Length{6, 2, 1, 2, 1, 2}},
+		{draw.RingGlyph{}, "○", []vg.Length{3, 3}},
 	}
+}
+
+// A star is a filled shape with n points, between which it goes back to the inner
+// part of its radius; with 1 it is a polygon, and with -1 one that stands on its head.
+type star struct {
+	n     int
+	inner float64
+}
+
+// DrawGlyph implements draw.GlyphDrawer.
+func (s star) DrawGlyph(c *draw.Canvas, sty draw.GlyphStyle, at vg.Point) {
+	up, each := 1.0, 1
+	if s.inner < 0 {
+		up = -1
+	} else if s.inner < 1 {
+		each = 2
+	}
+	var p vg.Path
+	for i := range s.n * each {
+		r := float64(sty.Radius) * 1.25
+		if i%2 == 1 && each == 2 {
+			r *= s.inner
+		}
+		a := 2 * math.Pi * float64(i) / float64(s.n*each)
+		pt := vg.Point{X: at.X + vg.Length(r*math.Sin(a)), Y: at.Y + vg.Length(up*r*math.Cos(a))}
+		if i == 0 {
+			p.Move(pt)
+		} else {
+			p.Line(pt)
+		}
+	}
+	p.Close()
+	c.SetColor(sty.Color)
+	c.Fill(p)
 }

@@ -9,6 +9,7 @@ import (
 	"image/color"
 	"math"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"gonum.org/v1/plot"
@@ -133,7 +134,7 @@ func linear(top float64) plot.ConstantTicks {
 	d := step(top)
 	for i := 0; float64(i)*d <= top*(1+1e-9); i++ {
 		v := float64(i) * d
-		all = append(all, plot.Tick{Value: v, Label: fmt.Sprintf("%.4g", v)})
+		all = append(all, plot.Tick{Value: v, Label: tickLabel(v)})
 	}
 	return all
 }
@@ -148,10 +149,15 @@ func logarithmic(low, high float64) plot.ConstantTicks {
 			if v < low/2.5 {
 				continue
 			}
-			all = append(all, plot.Tick{Value: v, Label: fmt.Sprintf("%.4g", v)})
+			all = append(all, plot.Tick{Value: v, Label: tickLabel(v)})
 			if v >= high {
 				return all
 			}
 		}
 	}
+}
+
+// tickLabel is the value without an exponent.
+func tickLabel(v float64) string {
+	return strconv.FormatFloat(math.Round(v*1e6)/1e6, 'f', -1, 64)
 }
