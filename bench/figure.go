@@ -112,17 +112,18 @@ type loadStep struct {
 }
 
 // loadSteps returns the steps of a rising load, if the detail holds some: as a list,
-// or as one under the name "steps".
+// or as one under the name "steps" or "measured".
 func loadSteps(detail json.RawMessage) []loadStep {
 	var steps []loadStep
 	if json.Unmarshal(detail, &steps) != nil {
 		var in struct {
-			Steps []loadStep `json:"steps"`
+			Steps    []loadStep `json:"steps"`
+			Measured []loadStep `json:"measured"`
 		}
 		if json.Unmarshal(detail, &in) != nil {
 			return nil
 		}
-		steps = in.Steps
+		steps = slices.Concat(in.Steps, in.Measured)
 	}
 	return slices.DeleteFunc(steps, func(s loadStep) bool {
 		return s.Offered <= 0 || s.Delivered < 0 || s.Loss < 0 || s.Loss > 100

@@ -158,14 +158,7 @@ func (b viewBlock) caption() string {
 }
 
 func newPageCell(c Cell, best string, tool map[string]string, n *notes) pageCell {
-	out := pageCell{Value: valueText(c), Range: rangeText(c)}
-	all := c.Flags
-	if c.Missing != "" {
-		all = []string{c.Missing}
-	}
-	for _, f := range all {
-		out.Refs = append(out.Refs, n.ref(f))
-	}
+	out := pageCell{Value: valueText(c), Range: rangeText(c), Refs: n.numbers(c)}
 	var ratios []string
 	if tool[c.Subject] != directName {
 		if c.Direct != 0 {

@@ -58,6 +58,10 @@ type Plan struct {
 type Options struct {
 	Plan Plan
 	Out  string // name or path of the JSON file; empty for none
+	HTML string // path of the page with plots; empty for none
+	// From is a results file, or a directory of them, to show instead of measuring;
+	// empty to measure.
+	From string
 	User string // whom to become when started by root
 	List bool   // name the cases and end
 	// Readme is a results file, or a directory of them, to write into the README
@@ -95,6 +99,8 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 	f.StringVar(&ccs, "cc", "cubic", "comma-separated `list` of TCP congestion controls; the first is used for all cases")
 	f.BoolVar(&quick, "quick", false, fmt.Sprintf("a short look: -repeat %d -duration %s -limit %s", quickRepeat, quickWindow, quickLimit))
 	f.StringVar(&o.Out, "out", "", "write bench/results/`NAME`.json, or a file if it is a path")
+	f.StringVar(&o.HTML, "html", "", "write a page with plots into `FILE`")
+	f.StringVar(&o.From, "from", "", "measure nothing: show the results in `FILE`, or the newest in a directory; with -html as a page")
 	f.StringVar(&o.User, "user", "nobody", "the plain `user` to become when started by root")
 	f.BoolVar(&o.Plan.Iperf, "iperf3", false, "add cases in which iperf3 checks the throughput")
 	f.BoolVar(&o.List, "list", false, "list the cases and end")

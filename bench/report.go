@@ -88,10 +88,10 @@ func printStandings(b *strings.Builder, r *Report, s screen) {
 			}
 			s.wrap(b, fmt.Sprintf("%-*s  ", width, ch.Title), printable(text))
 			for _, st := range ch.Worse {
-				s.wrap(b, strings.Repeat(" ", width+2)+"▼ ", printable(st.String()))
+				s.wrapIn(b, bad, strings.Repeat(" ", width+2)+"▼ ", printable(st.String()))
 			}
 			for _, st := range ch.Unclear {
-				s.wrap(b, strings.Repeat(" ", width+2)+"~ ", printable(st.String()+", but the repeats overlap"))
+				s.wrap(b, strings.Repeat(" ", width+2)+"~ ", printable(st.String()+", but "+st.Doubt()))
 			}
 		}
 	}

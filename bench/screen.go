@@ -71,14 +71,17 @@ func (s screen) paint(st style, text string) string {
 
 // wrap prints text after a head and breaks its lines at spaces, so that they stand
 // below each other.
-func (s screen) wrap(b *strings.Builder, head, text string) {
+func (s screen) wrap(b *strings.Builder, head, text string) { s.wrapIn(b, plain, head, text) }
+
+// wrapIn is wrap in a style.
+func (s screen) wrapIn(b *strings.Builder, st style, head, text string) {
 	indent := utf8.RuneCountInString(head)
 	room := max(s.width-indent, minWidth/3)
 	for i, line := range breakLines(text, room) {
 		if i > 0 {
 			head = strings.Repeat(" ", indent)
 		}
-		b.WriteString(head + line + "\n")
+		b.WriteString(strings.TrimRight(s.paint(st, head+line), " ") + "\n")
 	}
 }
 

@@ -29,7 +29,7 @@ type standing struct {
 type chapterVerdict struct {
 	Title, ID string
 	// Better and Worse are clear: by more than evenWithin, and the repeats do not
-	// overlap. Unclear are those whose repeats overlap, Even the rest.
+	// overlap. Unclear are those whose repeats overlap, or that have only one.
 	Better, Worse, Unclear, Even []standing
 	Open                         int // rows without a value of ours or of a peer, or a doubtful one
 }
@@ -102,7 +102,7 @@ func (v *chapterVerdict) sort(label, unit string, own, peer Cell) {
 	switch {
 	case s.Times > 1/(1+evenWithin) && s.Times < 1+evenWithin:
 		v.Even = append(v.Even, s)
-	case a.Min <= b.Max && b.Min <= a.Max:
+	case a.N < 2 || b.N < 2 || a.Min <= b.Max && b.Min <= a.Max:
 		v.Unclear = append(v.Unclear, s)
 	case s.Times > 1:
 		v.Better = append(v.Better, s)
@@ -157,4 +157,12 @@ func (s standing) String() string {
 	}
 	return fmt.Sprintf("%s: %s× %s than %s (%s beside %s %s)", s.Label, number(times), word, s.Peer.Subject,
 		number(s.Own.Summary.Median), number(s.Peer.Summary.Median), s.Unit)
+}
+
+// Doubt says why an unclear standing is unclear.
+func (s standing) Doubt() string {
+	if s.Own.Summary.N < 2 || s.Peer.Summary.N < 2 {
+		return "measured only once"
+	}
+	return "the repeats overlap"
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -160,6 +161,9 @@ func (b viewBlock) direction() string {
 // mainMetrics are metrics whose names say no more than the chapter does.
 var mainMetrics = []string{"rate", "delivered", "ready", "cpu"}
 
+// percentile finds the percentile that a metric is named after.
+var percentile = regexp.MustCompile(`p\d+$`)
+
 // label makes a row's label out of what the case's name, the metric and its unit's
 // remark say beyond the chapter: "tcp/throughput/up/8" becomes "up, 8 streams".
 func (c chapter) label(name, metric, remark string) string {
@@ -193,6 +197,9 @@ func (c chapter) label(name, metric, remark string) string {
 	}
 	switch {
 	case remark != "":
+		if p := percentile.FindString(metric); p != "" {
+			parts = append(parts, p)
+		}
 		parts = append(parts, remark)
 	case len(parts) == 0 || !slices.Contains(mainMetrics, metric):
 		parts = append(parts, strings.ReplaceAll(metric, "_", " "))
@@ -232,15 +239,29 @@ func (n *notes) ref(text string) int {
 	return len(*n)
 }
 
-// refs returns the references that the cell needs, as "[1] [2]".
-func (n *notes) refs(c Cell) string {
+// numbers returns the numbers of the notes that the cell needs: why it is missing,
+// or what is odd about it.
+func (n *notes) numbers(c Cell) []int {
 	all := c.Flags
-	if c.Missing != "" {
+	switch c.Missing {
+	case "":
+	case notApplicable:
+		all = []string{notApplicable + ": there is no helper"}
+	default:
 		all = []string{c.Missing}
 	}
-	var s []string
+	var refs []int
 	for _, f := range all {
-		s = append(s, fmt.Sprintf("[%d]", n.ref(f)))
+		refs = append(refs, n.ref(f))
+	}
+	return refs
+}
+
+// refs is numbers as "[1] [2]".
+func (n *notes) refs(c Cell) string {
+	var s []string
+	for _, i := range n.numbers(c) {
+		s = append(s, fmt.Sprintf("[%d]", i))
 	}
 	return strings.Join(s, " ")
 }

@@ -70,7 +70,7 @@ func TestSVG(t *testing.T) {
 	}{
 		{"bars", bars().SVG, []string{"missing", "2.0", "Rate &lt;1&gt;", "var(--plot-s3)", "var(--plot-surface)", "stroke-dasharray"}},
 		{"dots", logBars.SVG, []string{"missing", "2.0", "var(--plot-s0)"}},
-		{"lines", lines().SVG, []string{"var(--plot-s1)", ">20<", ">40<"}},
+		{"lines", lines().SVG, []string{"var(--plot-s1)", ">20<", ">1<"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

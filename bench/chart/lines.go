@@ -44,16 +44,17 @@ const (
 // SVG draws the chart. It fails where there is nothing to draw, or a point is not
 // finite, has a negative Y or an X that has no logarithm.
 func (l Lines) SVG() (string, error) {
-	ticks, top, err := l.bounds()
+	left, right, top, err := l.bounds()
 	if err != nil {
 		return "", fmt.Errorf("draw %q: %w", l.Title, err)
 	}
 	p := newPlot()
 	p.X.Label.Text, p.Y.Label.Text = oneLine(l.X, 60), oneLine(l.Y, 40)
 	p.X.Scale = plot.LogScale{}
-	p.X.Tick.Marker = ticks
 	// Room for the marks of the first and last points.
-	p.X.Min, p.X.Max = ticks[0].Value*0.93, ticks[len(ticks)-1].Value*1.08
+	p.X.Min, p.X.Max = left*0.93, right*1.08
+	ticks := slices.DeleteFunc(logarithmic(left, right), func(t plot.Tick) bool { return t.Value < p.X.Min || t.Value > p.X.Max })
+	p.X.Tick.Marker = ticks
 	p.Y.Min, p.Y.Max = 0, top*1.05
 	p.Y.Tick.Marker = linear(top * 1.05)
 	lines := plotter.NewGrid()
@@ -68,29 +69,24 @@ func (l Lines) SVG() (string, error) {
 	return render(p, l.Text, linesWidth, linesHeight)
 }
 
-// bounds checks the chart and returns the ticks below it and its height.
-func (l Lines) bounds() (plot.ConstantTicks, float64, error) {
-	var ticks plot.ConstantTicks
-	top := l.Top
+// bounds checks the chart and returns how far it goes to both sides and up.
+func (l Lines) bounds() (left, right, top float64, err error) {
+	left, top = math.Inf(1), l.Top
 	for _, line := range l.Lines {
 		for _, pt := range line.Points {
 			if err := finite(pt.X, pt.Y, pt.Min, pt.Max); err != nil {
-				return nil, 0, err
+				return 0, 0, 0, err
 			}
 			if pt.X <= 0 || pt.Min < 0 || pt.Y < pt.Min || pt.Max < pt.Y {
-				return nil, 0, fmt.Errorf("bad point %+v", pt)
+				return 0, 0, 0, fmt.Errorf("bad point %+v", pt)
 			}
-			top = max(top, pt.Max)
-			if !slices.ContainsFunc(ticks, func(t plot.Tick) bool { return t.Value == pt.X }) {
-				ticks = append(ticks, plot.Tick{Value: pt.X, Label: tickLabel(pt.X)})
-			}
+			left, right, top = min(left, pt.X), max(right, pt.X), max(top, pt.Max)
 		}
 	}
-	if len(ticks) == 0 || top <= 0 {
-		return nil, 0, errors.New("no point above zero")
+	if right == 0 || top <= 0 {
+		return 0, 0, 0, errors.New("no point above zero")
 	}
-	slices.SortFunc(ticks, func(a, b plot.Tick) int { return int(math.Copysign(1, a.Value-b.Value)) })
-	return ticks, top, nil
+	return left, right, top, nil
 }
 
 // add adds the line with its points and whiskers.
