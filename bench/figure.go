@@ -52,7 +52,7 @@ func figures(r *Report, part viewPart, slots []int) ([]figure, error) {
 
 // drawable reports whether there is a bar to draw.
 func drawable(row viewRow) bool {
-	return slices.ContainsFunc(row.Cells, func(c Cell) bool { return c.Missing == "" && c.Summary.Max > 0 })
+	return slices.ContainsFunc(row.Cells, func(c Cell) bool { return c.Missing == "" && c.Summary.Max >= chart.Smallest })
 }
 
 // figureID names the chapter's n-th drawing.
@@ -84,7 +84,7 @@ func barFigure(part viewPart, b viewBlock, rows []viewRow, slots []int, n int) (
 				continue
 			}
 			g.Values = append(g.Values, barValue(c))
-			bars.Log = bars.Log && (c.Missing != "" || c.Summary.Min > 0)
+			bars.Log = bars.Log && (c.Missing != "" || c.Summary.Min >= chart.Smallest)
 			said = append(said, c.Subject+" "+valueText(c))
 		}
 		bars.Groups = append(bars.Groups, g)
@@ -126,7 +126,8 @@ func loadSteps(detail json.RawMessage) []loadStep {
 		steps = slices.Concat(in.Steps, in.Measured)
 	}
 	return slices.DeleteFunc(steps, func(s loadStep) bool {
-		return s.Offered <= 0 || s.Delivered < 0 || s.Loss < 0 || s.Loss > 100
+		// What counts as nothing, or would not fit on an axis, is no load.
+		return s.Offered < 1 || s.Offered > maxNumber || s.Delivered < 0 || s.Delivered > maxNumber || s.Loss < 0 || s.Loss > 100
 	})
 }
 
@@ -150,7 +151,9 @@ func loadFigures(r *Report, part viewPart, of Row, slots []int, n int) ([]figure
 			loss.Lines = append(loss.Lines, chart.Line{Slot: slots[i], Points: linePoints(lost)})
 		}
 	}
-	if len(delivered.Lines) == 0 {
+	if !slices.ContainsFunc(delivered.Lines, func(l chart.Line) bool {
+		return slices.ContainsFunc(l.Points, func(p chart.Point) bool { return p.Max >= chart.Smallest })
+	}) {
 		return nil, nil
 	}
 	label := part.label(of.Case, "delivered", "")

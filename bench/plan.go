@@ -104,7 +104,7 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 	f.StringVar(&o.User, "user", "nobody", "the plain `user` to become when started by root")
 	f.BoolVar(&o.Plan.Iperf, "iperf3", false, "add cases in which iperf3 checks the throughput")
 	f.BoolVar(&o.List, "list", false, "list the cases and end")
-	f.StringVar(&o.Readme, "readme", "", "measure nothing: write the results in `FILE`, or the newest in a directory, into README.md")
+	f.StringVar(&o.Readme, "readme", "", "measure nothing: write the results in `FILE`, or the newest in a directory, into README.md and docs/benchmarks.md")
 	f.DurationVar(&o.Plan.Soak, "soak", 0, "measure nothing: load one slipway for this `time` and see that it holds nothing back")
 	if err := f.Parse(args); err != nil {
 		return Options{}, err

@@ -37,16 +37,27 @@ const refreshRate = 500 * time.Millisecond
 // left.
 const barTemplate = `{{counters . }} {{bar . "▕" "█" "▌" " " "▏"}} {{etime .}}{{string . "left"}}  {{string . "what"}}`
 
-// newProgress makes the bar for total steps.
+// newProgress makes the progress of total steps.
 func newProgress(w io.Writer, total int) *progress {
 	s := screenOf(w, os.Getenv)
 	p := &progress{w: &lockedWriter{w: w}, total: total, now: time.Now, color: s.color}
 	p.start = p.now()
 	if s.tty {
-		p.bar = pb.New(total).SetTemplateString(barTemplate).SetRefreshRate(refreshRate).SetWriter(p.w).
-			Set(pb.Terminal, true).Set(pb.ReturnSymbol, "\r").Set(pb.CleanOnFinish, true).Set(pb.Color, s.color).Set("left", "").Set("what", "")
+		p.makeBar()
 	}
 	return p
+}
+
+// makeBar has a bar instead of lines.
+func (p *progress) makeBar() {
+	p.bar = pb.New(p.total).SetTemplateString(barTemplate).SetRefreshRate(refreshRate).SetWriter(p.w)
+	for key, value := range map[any]any{
+		// Said, since the library cannot tell what is behind our writer.
+		pb.Terminal: true, pb.ReturnSymbol: "\r",
+		pb.CleanOnFinish: true, pb.Color: p.color, "left": "", "what": "",
+	} {
+		p.bar.Set(key, value)
+	}
 }
 
 // setTotal corrects the number of steps.

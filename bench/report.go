@@ -76,7 +76,8 @@ func printHead(b *strings.Builder, r *Report, s screen) {
 func printStandings(b *strings.Builder, r *Report, s screen) {
 	for _, j := range standingsOf(r) {
 		t := j.Total()
-		fmt.Fprintf(b, "\n%s\n", s.paint(strong, fmt.Sprintf("── %s beside the best other tool: %s", printable(j.Subject), t.Counts())))
+		b.WriteByte('\n')
+		s.wrapIn(b, strong, "── ", fmt.Sprintf("%s beside the best other tool: %s", printable(j.Subject), t.Counts()))
 		width := 0
 		for _, ch := range j.Chapters {
 			width = max(width, len([]rune(ch.Title)))

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 )
 
@@ -25,6 +26,7 @@ const (
 	maxSubjects    = 32
 	maxCells       = 20000
 	maxRecords     = 100000
+	maxNumber      = 1e15 // of a value; the fastest memory moves less in bits per second
 )
 
 // readReport reads a results file of any version.
@@ -131,6 +133,8 @@ func (c Cell) validate(subjects map[string]bool) error {
 		return fmt.Errorf("%d values and missing for %q: want one of them", s.N, c.Missing)
 	case s.Median < s.Min || s.Max < s.Median || s.N < 0:
 		return fmt.Errorf("median %v is not between %v and %v", s.Median, s.Min, s.Max)
+	case math.Abs(s.Min) > maxNumber || math.Abs(s.Max) > maxNumber:
+		return fmt.Errorf("%v to %v: no machine is like that", s.Min, s.Max)
 	case len(c.Values) > 0 && s != Summarize(c.Values):
 		return fmt.Errorf("the summary %+v is not that of the values %v", s, c.Values)
 	case c.Direct < 0 || c.BestPeer < 0:

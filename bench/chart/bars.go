@@ -52,8 +52,8 @@ const (
 // labelRoom is the width below which a value's label is turned.
 const labelRoom = 26
 
-// SVG draws the chart. It fails where there is nothing to draw, a value is not
-// finite or negative, or a group has not one value for each series.
+// SVG draws the chart. It fails where there is nothing to draw, a value is
+// negative or not finite, or a group has not one value for each series.
 func (b Bars) SVG() (string, error) {
 	low, high, err := b.bounds()
 	if err != nil {
@@ -102,20 +102,20 @@ func (b Bars) bounds() (low, high float64, err error) {
 			if !v.Known {
 				continue
 			}
-			if err := finite(v.Median, v.Min, v.Max); err != nil {
+			if err := inRange(v.Median, v.Min, v.Max); err != nil {
 				return 0, 0, err
 			}
 			if v.Min < 0 || v.Median < v.Min || v.Max < v.Median {
 				return 0, 0, fmt.Errorf("group %q: %v is not between %v and %v", g.Label, v.Median, v.Min, v.Max)
 			}
 			high = max(high, v.Max)
-			if b.Log && v.Min <= 0 {
+			if b.Log && v.Min < Smallest {
 				return 0, 0, fmt.Errorf("group %q: %v has no logarithm", g.Label, v.Min)
 			}
 			low = min(low, v.Min)
 		}
 	}
-	if high <= 0 {
+	if high < Smallest {
 		return 0, 0, fmt.Errorf("no value above zero")
 	}
 	return low, high, nil

@@ -113,7 +113,7 @@ func TestSVGRefuses(t *testing.T) {
 			b := bars()
 			b.Groups[0].Values[0].Max = math.Inf(1)
 			return b.SVG()
-		}, "finite"},
+		}, "beyond"},
 		{"out of order", func() (string, error) {
 			b := bars()
 			b.Groups[0].Values[0].Min = 3
@@ -129,6 +129,9 @@ func TestSVGRefuses(t *testing.T) {
 			b.Slots = []int{1, 2, 3}
 			return b.SVG()
 		}, "2 values for 3 series"},
+		{"next to nothing", func() (string, error) {
+			return chart.Bars{Text: chart.Text{ID: "x"}, Slots: []int{0}, Groups: []chart.Group{{Values: []chart.Value{{Known: true, Max: 5e-324}}}}}.SVG()
+		}, "no value"},
 		{"nothing", func() (string, error) { return chart.Bars{Text: chart.Text{ID: "x"}}.SVG() }, "no value"},
 		{"bad id", func() (string, error) {
 			b := bars()
@@ -140,7 +143,7 @@ func TestSVGRefuses(t *testing.T) {
 			l := lines()
 			l.Lines[0].Points[0].Y = math.NaN()
 			return l.SVG()
-		}, "finite"},
+		}, "beyond"},
 		{"line at zero", func() (string, error) {
 			l := lines()
 			l.Lines[0].Points[0].X = 0

@@ -74,16 +74,16 @@ func (l Lines) bounds() (left, right, top float64, err error) {
 	left, top = math.Inf(1), l.Top
 	for _, line := range l.Lines {
 		for _, pt := range line.Points {
-			if err := finite(pt.X, pt.Y, pt.Min, pt.Max); err != nil {
+			if err := inRange(pt.X, pt.Y, pt.Min, pt.Max); err != nil {
 				return 0, 0, 0, err
 			}
-			if pt.X <= 0 || pt.Min < 0 || pt.Y < pt.Min || pt.Max < pt.Y {
+			if pt.X < Smallest || pt.Min < 0 || pt.Y < pt.Min || pt.Max < pt.Y {
 				return 0, 0, 0, fmt.Errorf("bad point %+v", pt)
 			}
 			left, right, top = min(left, pt.X), max(right, pt.X), max(top, pt.Max)
 		}
 	}
-	if right == 0 || top <= 0 {
+	if right == 0 || top < Smallest {
 		return 0, 0, 0, errors.New("no point above zero")
 	}
 	return left, right, top, nil

@@ -91,13 +91,20 @@ func escape(s string) string {
 	return b.String()
 }
 
-// errNotFinite is the error for a value that cannot be drawn.
-var errNotFinite = errors.New("not a finite number")
+// The range of what can be drawn: within it, no arithmetic on an axis leaves what a
+// float64 holds. What lies below counts as zero.
+const (
+	Smallest = 1e-9
+	Largest  = 1e15
+)
 
-func finite(v ...float64) error {
+// ErrRange is the error for a value that cannot be drawn.
+var ErrRange = errors.New("beyond what can be drawn")
+
+func inRange(v ...float64) error {
 	for _, x := range v {
-		if math.IsNaN(x) || math.IsInf(x, 0) {
-			return fmt.Errorf("value %v: %w", x, errNotFinite)
+		if math.IsNaN(x) || math.Abs(x) > Largest {
+			return fmt.Errorf("value %v: %w", x, ErrRange)
 		}
 	}
 	return nil
