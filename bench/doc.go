@@ -94,7 +94,10 @@
 // gone (a UDP mapping lasts 300 s without traffic, RFC 4787 §4.3) and compares open
 // files, goroutines, flows and memory with those before.
 //
-// With -readme nothing is run: results kept before become the table in README.md.
+// With -from or -readme nothing is run: results kept before are shown as text or as a
+// page, or become the table in README.md and the page docs/benchmarks.md. Text, page
+// and tables are made of one view of the cells (view.go), so that they cannot differ;
+// a file is believed only as far as its schema goes (schema.go).
 //
 // Cleaning up: every process gets a signal when the thread that started it ends
 // (PR_SET_PDEATHSIG), the stage adopts helpers that go into the background

@@ -54,10 +54,11 @@ func runFront(ctx context.Context, o Options, args []string, out, progressOut io
 		fmt.Fprintf(progressOut, "warning: %s\n", w)
 	}
 	f.progress = newProgress(progressOut, len(f.report.Plan.steps()))
-	if err := f.runStages(ctx, cred); err != nil {
+	err = f.runStages(ctx, cred)
+	f.progress.end()
+	if err != nil {
 		return err
 	}
-	f.progress.end()
 	if f.fatal != "" {
 		return fmt.Errorf("the stage failed: %s", f.fatal)
 	}
@@ -72,18 +73,41 @@ func runFront(ctx context.Context, o Options, args []string, out, progressOut io
 	r.Interrupted = ctx.Err() != nil
 	r.Machine.Load = append(r.Machine.Load, loadAverage())
 	r.Cells = MakeCells(r.Plan, r.Records)
-	if err := printReport(out, r); err != nil {
+	return f.publish(out)
+}
+
+// publish prints the report and writes the files that were asked for.
+func (f *front) publish(out io.Writer) error {
+	if err := printReport(out, &f.report); err != nil {
 		return err
 	}
-	if o.Out == "" {
+	if f.opts.Out != "" {
+		path, err := f.report.save(f.opts.Out)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "\nraw numbers: %s\n", path)
+	}
+	if f.opts.HTML == "" {
 		return nil
 	}
-	path, err := r.save(o.Out)
+	if err := writeHTML(f.opts.HTML, &f.report); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "page with plots: %s\n", f.opts.HTML)
+	return err
+}
+
+// showResults shows results that were kept, as a page or as text.
+func showResults(o Options, out io.Writer) error {
+	r, err := newestReport(o.From)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "raw numbers: %s\n", path)
-	return err
+	if o.HTML != "" {
+		return writeHTML(o.HTML, r)
+	}
+	return printReport(out, r)
 }
 
 // prepare finds out what would otherwise show only after the run, and returns the

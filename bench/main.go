@@ -78,8 +78,11 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 		}
 		return 0
 	}
+	if o.From != "" {
+		return fail(stderr, showResults(o, stdout))
+	}
 	if o.Readme != "" {
-		return fail(stderr, updateReadme(readmeFile, o.Readme))
+		return fail(stderr, updateReadme(".", o.Readme))
 	}
 	if o.Plan.Soak > 0 {
 		return fail(stderr, runSoak(ctx, o, stdout))

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"golang.org/x/sys/unix"
 )
@@ -88,21 +87,16 @@ func (o *outputPipe) said() string {
 	case <-o.over:
 	case <-time.After(lastWords): // a child of it lives, and may print
 	}
-	if text := printable(lastLine(o.String())); text != "" {
+	if text := excerpt(lastLine(o.String())); text != "" {
 		return text
 	}
 	return "(it printed nothing)"
 }
 
-// printable makes a program's output fit for a report: one line of bounded length
+// excerpt makes a program's output fit for a report: one line of bounded length
 // without control characters, which could paint over a terminal.
-func printable(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r == '\t' || unicode.IsPrint(r) {
-			return r
-		}
-		return '\uFFFD'
-	}, strings.TrimSpace(s))
+func excerpt(s string) string {
+	s = printable(strings.TrimSpace(s))
 	if chars := []rune(s); len(chars) > maxSaid {
 		return string(chars[:maxSaid]) + "…"
 	}
@@ -113,7 +107,7 @@ func printable(s string) string {
 func firstLine(ctx context.Context, limit time.Duration, path string, args ...string) (string, error) {
 	out, err := runShort(ctx, limit, path, args...)
 	line, _, _ := strings.Cut(strings.TrimSpace(out), "\n")
-	return printable(line), err
+	return excerpt(line), err
 }
 
 // runShort runs a program and returns the beginning of what it prints. A program

@@ -70,6 +70,10 @@ type Plan struct {
 type Options struct {
 	Plan Plan
 	Out  string // name or path of the JSON file; empty for none
+	HTML string // path of the page with plots; empty for none
+	// From is a results file, or a directory of them, to show instead of measuring;
+	// empty to measure.
+	From string
 	User string // whom to become when started by root
 	List bool   // name the cases and end
 	// Readme is a results file, or a directory of them, to write into the README
@@ -108,9 +112,11 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 	f.StringVar(&ccs, "cc", defaultCongestion, "comma-separated `list` of TCP congestion controls; the first is used for all cases")
 	f.BoolVar(&o.Plan.Quick, "quick", false, fmt.Sprintf("a short look: -repeat %d -duration %s -limit %s -cc %s, without the slow cases", quickRepeat, quickWindow, quickLimit, quickCongestion))
 	f.StringVar(&o.Out, "out", "", "write bench/results/`NAME`.json, or a file if it is a path")
+	f.StringVar(&o.HTML, "html", "", "write a page with plots into `FILE`")
+	f.StringVar(&o.From, "from", "", "measure nothing: show the results in `FILE`, or the newest in a directory; with -html as a page")
 	f.StringVar(&o.User, "user", "nobody", "the plain `user` to become when started by root")
 	f.BoolVar(&o.List, "list", false, "list the cases and end")
-	f.StringVar(&o.Readme, "readme", "", "measure nothing: write the results in `FILE`, or the newest in a directory, into README.md")
+	f.StringVar(&o.Readme, "readme", "", "measure nothing: write the results in `FILE`, or the newest in a directory, into README.md and docs/benchmarks.md")
 	f.DurationVar(&o.Plan.Soak, "soak", 0, "measure nothing: load one slipway for this `time` and see that it holds nothing back")
 	if err := f.Parse(args); err != nil {
 		return Options{}, err

@@ -152,7 +152,7 @@ func TestImplausibleIsNotAveraged(t *testing.T) {
 	if err := printReport(&b, &Report{Plan: p, Records: records, Cells: cells}); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"35.0 (30.0–40.0) !", "13.0 (4.00–22.0) !", "11.0 (10.0–12.0) 0.22×d !", "the receiver counted 2 bytes", "differ by more than 3×"} {
+	for _, want := range []string{"35.0 (30.0–40.0) [", "13.0 (4.00–22.0) [", "11.0 (10.0–12.0) [", "0.22×d", "the receiver counted 2 bytes", "differ by more than 3×"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the table has no %q:\n%s", want, b.String())
 		}

@@ -5,52 +5,145 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+	"strings"
+	"sync"
 	"time"
+
+	"github.com/cheggaaa/pb/v3"
 )
 
-// A progress is the line on standard error that says how far the run is. It is
-// used by one goroutine.
+// A progress says on standard error how far the run is: a bar on a terminal, else a
+// line now and then. It is used by one goroutine, and shows nothing before the first
+// begin and after end, which is idempotent.
 type progress struct {
-	w           io.Writer
+	w           *lockedWriter
+	bar         *pb.ProgressBar // nil for lines
+	color       bool
 	total, over int
 	start       time.Time
+	now         func() time.Time
+	last        string    // the case that the last line named
+	said        time.Time // when there was a line last
 }
 
+// quietTime is how long a progress without a terminal is silent within one case.
+const quietTime = 30 * time.Second
+
+// refreshRate is how often the bar's clock moves.
+const refreshRate = 500 * time.Millisecond
+
+// barTemplate is the bar in the library's language; it may take as much width as is
+// left.
+const barTemplate = `{{counters . }} {{bar . "▕" "█" "▌" " " "▏"}} {{etime .}}{{string . "left"}}  {{string . "what"}}`
+
+// newProgress makes the progress of total steps.
 func newProgress(w io.Writer, total int) *progress {
-	return &progress{w: w, total: total, start: time.Now()}
+	s := screenOf(w, os.Getenv)
+	p := &progress{w: &lockedWriter{w: w}, total: total, now: time.Now, color: s.color}
+	p.start = p.now()
+	if s.tty {
+		p.makeBar()
+	}
+	return p
+}
+
+// makeBar has a bar instead of lines.
+func (p *progress) makeBar() {
+	p.bar = pb.New(p.total).SetTemplateString(barTemplate).SetRefreshRate(refreshRate).SetWriter(p.w)
+	for key, value := range map[any]any{
+		// Said, since the library cannot tell what is behind our writer.
+		pb.Terminal: true, pb.ReturnSymbol: "\r",
+		pb.CleanOnFinish: true, pb.Color: p.color, "left": "", "what": "",
+	} {
+		p.bar.Set(key, value)
+	}
 }
 
 // setTotal corrects the number of steps.
-func (p *progress) setTotal(n int) { p.total = n }
+func (p *progress) setTotal(n int) {
+	p.total = n
+	if p.bar != nil {
+		p.bar.SetTotal(int64(n))
+	}
+}
 
 // announce shows a line that stays.
-func (p *progress) announce(s string) { p.show(s + "\n") }
+func (p *progress) announce(s string) { p.print(s) }
 
-// begin shows the step that runs now.
+// begin shows the step that runs now. Its name begins with that of its case.
 func (p *progress) begin(what string) {
-	left := "?"
-	if p.over > 0 {
-		spent := time.Since(p.start)
-		left = (spent / time.Duration(p.over) * time.Duration(p.total-p.over)).Round(time.Second).String()
+	what = printable(what)
+	if p.bar == nil {
+		p.line(what)
+		return
 	}
-	p.show(fmt.Sprintf("[%d/%d, %s left] %s", p.over+1, p.total, left, what))
+	if !p.bar.IsStarted() {
+		p.bar.Start()
+	}
+	p.bar.Set("what", what).Set("left", p.left()).SetCurrent(int64(p.over))
 }
 
 // done counts a step, and keeps on the screen why it failed if it did.
 func (p *progress) done(r *Record) {
 	p.over++
+	if p.bar != nil {
+		p.bar.SetCurrent(int64(p.over))
+	}
 	if r.Err != "" {
-		p.show(fmt.Sprintf("%s %s: %s\n", r.Case, r.Subject, r.Err))
+		p.print(fmt.Sprintf("%s, %s: %s", r.Case, r.Subject, r.Err))
 	}
 }
 
 // skip counts a step that is left out.
-func (p *progress) skip() { p.total-- }
+func (p *progress) skip() { p.setTotal(p.total - 1) }
 
-// end clears the line.
-func (p *progress) end() { p.show("") }
+// end takes the bar away.
+func (p *progress) end() {
+	if p.bar != nil && p.bar.IsStarted() {
+		p.bar.Finish()
+	}
+}
 
-func (p *progress) show(s string) {
+// left says about how much longer it takes, once that can be told.
+func (p *progress) left() string {
+	if p.over == 0 {
+		return ""
+	}
+	left := p.now().Sub(p.start) / time.Duration(p.over) * time.Duration(max(p.total-p.over, 0))
+	return ", about " + left.Round(time.Second).String() + " left"
+}
+
+// line prints the step as a line where its case is new, or long ago.
+func (p *progress) line(what string) {
+	of, _, _ := strings.Cut(what, " ")
+	now := p.now()
+	if of == p.last && now.Sub(p.said) < quietTime {
+		return
+	}
+	p.last, p.said = of, now
+	p.print(fmt.Sprintf("[%d/%d] %s%s: %s", p.over+1, p.total, now.Sub(p.start).Round(time.Second), p.left(), what))
+}
+
+// print prints a line of its own above the bar.
+func (p *progress) print(s string) {
 	const eraseLine = "\r\x1b[K" // ECMA-48 EL
-	fmt.Fprint(p.w, eraseLine+s)
+	s = printable(s) + "\n"
+	if p.bar != nil {
+		s = eraseLine + s
+	}
+	io.WriteString(p.w, s)
+}
+
+// A lockedWriter keeps what goroutines write apart.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// Write implements io.Writer.
+func (l *lockedWriter) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
 }

@@ -5,22 +5,55 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
-	"text/tabwriter"
 )
 
-// printReport writes the drawing, what was measured on what, the table and its
-// notes.
+// printReport writes the drawing, what was measured on what, the tables, their notes
+// and the verdict, to fit what w is.
 func printReport(w io.Writer, r *Report) error {
+	_, err := io.WriteString(w, reportText(r, screenOf(w, os.Getenv)))
+	return err
+}
+
+// reportText is the report as it looks on the screen.
+func reportText(r *Report, s screen) string {
 	var b strings.Builder
 	b.WriteString(drawing)
+	b.WriteByte('\n')
+	printHead(&b, r, s)
+	if r.LeftOut > 0 {
+		b.WriteByte('\n')
+		s.wrap(&b, "", fmt.Sprintf("%d repeats were left out to stay within %s; such cells show no lowest and highest.", r.LeftOut, r.Plan.Limit))
+	}
+	if r.Interrupted {
+		fmt.Fprintf(&b, "\n%s the tables show what was measured until then.\n", s.paint(doubt, "INTERRUPTED:"))
+	}
+	b.WriteByte('\n')
+	s.wrap(&b, "", "Median (lowest–highest); ↑ more is better, ↓ less is; ×d: multiple of direct; ×p: multiple of the best other tool; "+
+		"[1]: see the notes; n/a: does not apply, there is no helper.")
+	t := newTable(&b, s, r.Plan.Subjects)
+	t.print(newView(r, false))
+	if len(t.notes) > 0 {
+		fmt.Fprintf(&b, "\n%s\n", s.paint(strong, "── Notes"))
+	}
+	for i, n := range t.notes {
+		s.wrap(&b, fmt.Sprintf("%4s ", fmt.Sprintf("[%d]", i+1)), printable(n))
+	}
+	printStandings(&b, r, s)
+	return b.String()
+}
+
+// printHead writes what was measured on what.
+func printHead(b *strings.Builder, r *Report, s screen) {
 	m := r.Machine
 	width := len("machine")
-	for _, s := range r.Plan.Subjects {
-		width = max(width, len(s.Name))
+	for _, sub := range r.Plan.Subjects {
+		width = max(width, len([]rune(printable(sub.Name))))
 	}
-	head := func(name, text string) { fmt.Fprintf(&b, "%-*s  %s\n", width, name, text) }
-	b.WriteByte('\n')
+	head := func(name, text string) {
+		s.wrap(b, fmt.Sprintf("%-*s  ", width, printable(name)), printable(text))
+	}
 	head("machine", fmt.Sprintf("%s, %s (%s), %s, %s, Linux %s", m.CPU, plural(m.Cores, "core"), m.Allowed, m.Memory, m.OS, m.Kernel))
 	head("CPUs", m.placement(r.Plan.Pin))
 	for _, w := range m.Warnings {
@@ -28,104 +61,45 @@ func printReport(w io.Writer, r *Report) error {
 	}
 	head("run", fmt.Sprintf("%s, took %s, load %s; %s taking turns, window %s after %s of warm-up",
 		r.Began.Format("2006-01-02 15:04"), r.Took, strings.Join(m.Load, " → "), plural(r.Plan.Repeat, "repeat"), r.Plan.Window, r.Plan.Warmup))
-	for _, s := range r.Plan.Subjects {
-		about := s.Version
-		if s.Tool == directName {
+	for _, sub := range r.Plan.Subjects {
+		about := sub.Version
+		if sub.Tool == directName {
 			about = "no helper: what the machine can do"
 		}
-		if s.Missing != "" {
-			about = "MISSING: " + s.Missing
+		if sub.Missing != "" {
+			about = "MISSING: " + sub.Missing
 		}
-		head(s.Name, about)
-		if command := firstCommand(r, s.Name); command != "" {
+		head(sub.Name, about)
+		if command := firstCommand(r, sub.Name); command != "" {
 			head("", command)
 		}
 	}
-	if r.LeftOut > 0 {
-		fmt.Fprintf(&b, "\n%d repeats were left out to stay within %s; such cells show no lowest and highest.\n", r.LeftOut, r.Plan.Limit)
-	}
-	if r.Interrupted {
-		b.WriteString("\nINTERRUPTED: the table shows what was measured until then.\n")
-	}
-	b.WriteString("\nmedian (lowest–highest); ×d: multiple of direct; ×p: multiple of the best other tool\n\n")
-	notes := printTable(&b, r)
-	for i, n := range notes {
-		fmt.Fprintf(&b, "[%d] %s\n", i+1, n)
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }
 
-// printTable writes one line per row and returns the notes it refers to.
-func printTable(b *strings.Builder, r *Report) []string {
-	var notes []string
-	note := func(text string) string {
-		text = strings.Join(strings.Fields(text), " ")
-		for i, n := range notes {
-			if n == text {
-				return fmt.Sprintf("[%d]", i+1)
+// printStandings writes where slipway is better and worse than the best other tool.
+func printStandings(b *strings.Builder, r *Report, s screen) {
+	for _, j := range standingsOf(r) {
+		t := j.Total()
+		b.WriteByte('\n')
+		s.wrapIn(b, strong, "── ", fmt.Sprintf("%s beside the best other tool: %s", printable(j.Subject), t.Counts()))
+		width := 0
+		for _, ch := range j.Chapters {
+			width = max(width, len([]rune(ch.Title)))
+		}
+		for _, ch := range j.Chapters {
+			text := ch.Counts()
+			if best, ok := ch.Best(); ok {
+				text += "; best: " + best.String()
+			}
+			s.wrap(b, fmt.Sprintf("%-*s  ", width, ch.Title), printable(text))
+			for _, st := range ch.Worse {
+				s.wrapIn(b, bad, strings.Repeat(" ", width+2)+"▼ ", printable(st.String()))
+			}
+			for _, st := range ch.Unclear {
+				s.wrap(b, strings.Repeat(" ", width+2)+"~ ", printable(st.String()+", but "+st.Doubt()))
 			}
 		}
-		notes = append(notes, text)
-		return fmt.Sprintf("[%d]", len(notes))
 	}
-	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprint(t, "case\tunit")
-	for _, s := range r.Plan.Subjects {
-		fmt.Fprintf(t, "\t%s", s.Name)
-	}
-	fmt.Fprintln(t)
-	conditions := ""
-	for i, c := range r.Cells {
-		row := c.Row
-		if row.Metric.Detail {
-			continue
-		}
-		if now := fmt.Sprintf("MTU %d, IPv%d, %s", row.MTU, row.Family, row.Congestion); now != conditions {
-			conditions = now
-			fmt.Fprintf(t, "── %s%s\n", now, strings.Repeat("\t", 1+len(r.Plan.Subjects)))
-		}
-		if i == 0 || r.Cells[i-1].Row != row {
-			fmt.Fprintf(t, "%s\t%s", row.Case, row.Metric.Name+" "+row.Metric.Unit)
-		}
-		fmt.Fprintf(t, "\t%s", cellText(c, note))
-		if i == len(r.Cells)-1 || r.Cells[i+1].Row != row {
-			fmt.Fprintln(t)
-		}
-	}
-	t.Flush()
-	return notes
-}
-
-// cellText is what the table shows of the cell.
-func cellText(c Cell, note func(string) string) string {
-	if c.Missing == notApplicable {
-		return "–"
-	}
-	if c.Missing != "" {
-		return "missing" + note(c.Missing)
-	}
-	if c.Row.Metric.Unit == unitYesNo {
-		return yesNo(c.Summary.Median)
-	}
-	s := number(c.Summary.Median)
-	if c.Summary.N > 1 {
-		s += fmt.Sprintf(" (%s–%s)", number(c.Summary.Min), number(c.Summary.Max))
-	}
-	var ratios []string
-	if c.BestPeer != 0 || (c.Direct != 0 && c.Direct != 1) {
-		if c.Direct != 0 {
-			ratios = append(ratios, fmt.Sprintf("%.2f×d", c.Direct))
-		}
-		if c.BestPeer != 0 {
-			ratios = append(ratios, fmt.Sprintf("%.2f×p", c.BestPeer))
-		}
-		s += " " + strings.Join(ratios, " ")
-	}
-	for _, f := range c.Flags {
-		s += " !" + note(f)
-	}
-	return s
 }
 
 // plural counts things.

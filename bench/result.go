@@ -37,6 +37,7 @@ type Record struct {
 
 // A Report is everything that a run found out; it is the JSON file.
 type Report struct {
+	Schema      int       `json:"schema"` // schemaVersion; 1 stands for a file without one
 	Began       time.Time `json:"began"`
 	Took        string    `json:"took"`
 	Interrupted bool      `json:"interrupted"`
@@ -56,6 +57,7 @@ func (r *Report) save(name string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", fmt.Errorf("save results: %w", err)
 	}
+	r.Schema = schemaVersion
 	b, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return "", fmt.Errorf("save results: %w", err)

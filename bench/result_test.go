@@ -111,7 +111,7 @@ func TestMissingSubjectIsShown(t *testing.T) {
 	if err := printReport(&b, r); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"MISSING: not installed: no pasta here", "missing[1]", "[1] not installed: no pasta here"} {
+	for _, want := range []string{"MISSING: not installed: no pasta here", "missing [1]", "[1] not installed: no pasta here"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the report has no %q:\n%s", want, b.String())
 		}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// machineFacts are what the reports say of the machine and the run.
+func machineFacts(r *Report) []fact {
+	m, p := r.Machine, r.Plan
+	facts := []fact{
+		{"machine", fmt.Sprintf("%s, %d cores (%s), %s", m.CPU, m.Cores, m.Allowed, m.Memory)},
+		{"system", fmt.Sprintf("%s, Linux %s, bench built by %s", m.OS, m.Kernel, strings.TrimSpace(m.Go+" "+m.Build))},
+		{"run", fmt.Sprintf("%s, took %s, load %s", r.Began.Format("2006-01-02 15:04 MST"), r.Took, strings.Join(m.Load, " → "))},
+		{"method", fmt.Sprintf("up to %d repeats taking turns, window %s after %s of warm-up; congestion control %s", p.Repeat, p.Window, p.Warmup, strings.Join(p.Congestion, ", "))},
+	}
+	var sysctls []string
+	for _, k := range slices.Sorted(maps.Keys(m.Sysctls)) {
+		sysctls = append(sysctls, k+"="+cmp.Or(m.Sysctls[k], "unknown"))
+	}
+	if len(sysctls) > 0 {
+		facts = append(facts, fact{"sysctls", strings.Join(sysctls, ", ")})
+	}
+	if r.LeftOut > 0 {
+		facts = append(facts, fact{"left out", fmt.Sprintf("%d repeats, to stay within %s", r.LeftOut, p.Limit)})
+	}
+	if r.Interrupted {
+		facts = append(facts, fact{"interrupted", "what is here was measured until then"})
+	}
+	return facts
+}
+
+// What differs between two command lines of the same kind.
+var (
+	tempPath  = regexp.MustCompile(`/tmp/[^/ ]+/`)
+	procPath  = regexp.MustCompile(`/proc/\d+/`)
+	targetPID = regexp.MustCompile(` \d{2,}( tap0)?$`)
+)
+
+// commandsOf returns the command lines that the subject ran with, those that differ
+// in process ids and temporary names only once. The results file has each.
+func commandsOf(r *Report, subject string) []string {
+	var all []string
+	for _, rec := range r.Records {
+		if rec.Subject != subject || len(rec.Command) == 0 {
+			continue
+		}
+		s := strings.Join(rec.Command, " ")
+		s = tempPath.ReplaceAllString(s, "/tmp/…/")
+		s = procPath.ReplaceAllString(s, "/proc/PID/")
+		s = targetPID.ReplaceAllString(s, " PID$1")
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
