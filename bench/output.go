@@ -85,15 +85,15 @@ func (o *outputPipe) said() string {
 	case <-o.over:
 	case <-time.After(lastWords): // a child of it lives, and may print
 	}
-	if text := printable(lastLine(o.String())); text != "" {
+	if text := excerpt(lastLine(o.String())); text != "" {
 		return text
 	}
 	return "(it printed nothing)"
 }
 
-// printable makes a program's output fit for a report: one line of bounded length
+// excerpt makes a program's output fit for a report: one line of bounded length
 // without control characters, which could paint over a terminal.
-func printable(s string) string {
+func excerpt(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r == '\t' || unicode.IsPrint(r) {
 			return r
@@ -123,7 +123,7 @@ func firstLine(ctx context.Context, limit time.Duration, path string, args ...st
 	} else if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil
 	}
-	return printable(line), err
+	return excerpt(line), err
 }
 
 // A head keeps the beginning of what is written to it.
