@@ -131,14 +131,7 @@ func TestInterrupt(t *testing.T) {
 	}
 	stuck := time.AfterFunc(testPatience, func() { cmd.Process.Kill() })
 	defer stuck.Stop()
-	awaitText(t, progress, "[2/2")
-	var running []int
-	for len(running) < 5 { // user, stage, helper and two endpoints
-		if unix.Kill(cmd.Process.Pid, 0) != nil {
-			t.Fatalf("the run ended with only %d processes", len(running))
-		}
-		running = descendants(t, cmd.Process.Pid)
-	}
+	running := awaitHelper(t, cmd.Process.Pid)
 	namespaces := map[string]bool{}
 	for _, pid := range running {
 		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid)); err == nil {
@@ -167,18 +160,27 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// awaitText reads until the text has come.
-func awaitText(t *testing.T, r io.Reader, text string) {
+// awaitHelper waits until the run is at a step with a slipway, and returns its
+// processes then.
+func awaitHelper(t *testing.T, pid int) []int {
 	t.Helper()
-	var got []byte
-	buf := make([]byte, 256)
-	for !bytes.Contains(got, []byte(text)) {
-		n, err := r.Read(buf)
-		if err != nil {
-			t.Fatalf("%q did not come, but %q: %v", text, got, err)
+	const pollTime = 20 * time.Millisecond
+	end := time.Now().Add(testPatience)
+	poll := time.NewTicker(pollTime)
+	defer poll.Stop()
+	for range poll.C {
+		running := descendants(t, pid)
+		if time.Now().After(end) {
+			t.Fatalf("no slipway in %s, but %d processes", testPatience, len(running))
 		}
-		got = append(got, buf[:n]...)
+		for _, p := range running {
+			// And the user, the stage and two endpoints.
+			if strings.Contains(readFile(fmt.Sprintf("/proc/%d/cmdline", p)), "\x00attach\x00") && len(running) >= 5 {
+				return running
+			}
+		}
 	}
+	return nil
 }
 
 // nothingLeft looks for processes in the network namespaces, other than our own, and
