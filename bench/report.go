@@ -92,23 +92,26 @@ func printStandings(b *strings.Builder, r *Report, s screen) {
 				s.wrapIn(b, bad, strings.Repeat(" ", width+2)+"▼ ", printable(st.String()))
 			}
 			for _, st := range ch.Unclear {
-				s.wrap(b, strings.Repeat(" ", width+2)+"~ ", printable(st.String()+", but "+st.Doubt()))
+				s.wrap(b, strings.Repeat(" ", width+2)+"~ ", printable(st.String()+"; "+st.Doubt()))
 			}
 		}
 	}
 }
 
-// number shows about three significant digits.
+// number shows about three significant digits. The bounds are those from which on
+// rounding makes one more digit before the point.
 func number(v float64) string {
 	switch {
-	case v >= 100 || v == 0:
+	case v >= 99.95 || v == 0:
 		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
+	case v >= 9.995:
 		return fmt.Sprintf("%.1f", v)
-	case v >= 0.1:
+	case v >= 0.0995:
 		return fmt.Sprintf("%.2f", v)
-	default:
+	case v >= 0.00995 || v < 0:
 		return fmt.Sprintf("%.3f", v)
+	default:
+		return fmt.Sprintf("%.2g", v)
 	}
 }
 
