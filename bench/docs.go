@@ -102,7 +102,7 @@ func docsCell(c Cell, tool map[string]string, n *notes) string {
 	if refs := n.refs(c); refs != "" {
 		text += " " + refs
 	}
-	if tool[c.Subject] == ownTool && c.BestPeer != 0 {
+	if tool[c.Subject] == ownTool && c.BestPeer != 0 && c.Row.Metric.Unit != unitYesNo {
 		text += fmt.Sprintf(" **%s×p**", number(c.BestPeer))
 	}
 	return text

@@ -13,8 +13,12 @@ import (
 	"github.com/slipway-net/slipway/bench/chart"
 )
 
-// maxGroups is how many groups of bars stand in one drawing.
-const maxGroups = 8
+// maxGroups is how many groups of bars stand in one drawing, halfBars how many bars
+// in one of half the width.
+const (
+	maxGroups = 8
+	halfBars  = 9
+)
 
 // figures draws a chapter: its tables as bars, and where there was a rising load,
 // what came of each.
@@ -52,7 +56,7 @@ func figures(r *Report, part viewPart, slots []int) ([]figure, error) {
 
 // drawable reports whether there is a bar to draw.
 func drawable(row viewRow) bool {
-	return slices.ContainsFunc(row.Cells, func(c Cell) bool { return c.Missing == "" && c.Summary.Max >= chart.Smallest })
+	return row.Metric.Unit != unitYesNo && slices.ContainsFunc(row.Cells, func(c Cell) bool { return c.Missing == "" && c.Summary.Max >= chart.Smallest })
 }
 
 // figureID names the chapter's n-th drawing.
@@ -90,9 +94,10 @@ func barFigure(part viewPart, b viewBlock, rows []viewRow, slots []int, n int) (
 		bars.Groups = append(bars.Groups, g)
 		desc = append(desc, row.Label+": "+strings.Join(said, ", "))
 	}
+	bars.Half = len(bars.Groups)*len(bars.Slots) <= halfBars
 	bars.Desc = strings.Join(desc, "; ") + "."
 	svg, err := bars.SVG()
-	return figure{Caption: b.caption(), SVG: template.HTML(svg), Marks: bars.Log}, err
+	return figure{Caption: b.caption(), SVG: template.HTML(svg), Half: bars.Half, Marks: bars.Log}, err
 }
 
 // barValue is the cell as a bar. What cannot be drawn is missing.

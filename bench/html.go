@@ -158,17 +158,7 @@ func (b viewBlock) caption() string {
 }
 
 func newPageCell(c Cell, best string, tool map[string]string, n *notes) pageCell {
-	out := pageCell{Value: valueText(c), Range: rangeText(c), Refs: n.numbers(c)}
-	var ratios []string
-	if tool[c.Subject] != directName {
-		if c.Direct != 0 {
-			ratios = append(ratios, number(c.Direct)+"×d")
-		}
-		if c.BestPeer != 0 {
-			ratios = append(ratios, number(c.BestPeer)+"×p")
-		}
-	}
-	out.Ratios = strings.Join(ratios, " ")
+	out := pageCell{Value: valueText(c), Range: rangeText(c), Ratios: ratiosText(c, tool), Refs: n.numbers(c)}
 	switch {
 	case c.Missing == notApplicable:
 		out.Class = "na"

@@ -68,9 +68,6 @@ func (p *progress) setTotal(n int) {
 	}
 }
 
-// announce shows a line that stays.
-func (p *progress) announce(s string) { p.print(s) }
-
 // begin shows the step that runs now. Its name begins with that of its case.
 func (p *progress) begin(what string) {
 	what = printable(what)
@@ -91,7 +88,7 @@ func (p *progress) done(r *Record) {
 		p.bar.SetCurrent(int64(p.over))
 	}
 	if r.Err != "" {
-		p.print(fmt.Sprintf("%s, %s: %s", r.Case, r.Subject, r.Err))
+		p.announce(fmt.Sprintf("%s, %s: %s", r.Case, r.Subject, r.Err))
 	}
 }
 
@@ -122,11 +119,11 @@ func (p *progress) line(what string) {
 		return
 	}
 	p.last, p.said = of, now
-	p.print(fmt.Sprintf("[%d/%d] %s%s: %s", p.over+1, p.total, now.Sub(p.start).Round(time.Second), p.left(), what))
+	p.announce(fmt.Sprintf("[%d/%d] %s%s: %s", p.over+1, p.total, now.Sub(p.start).Round(time.Second), p.left(), what))
 }
 
-// print prints a line of its own above the bar.
-func (p *progress) print(s string) {
+// announce shows a line that stays, above the bar.
+func (p *progress) announce(s string) {
 	const eraseLine = "\r\x1b[K" // ECMA-48 EL
 	s = printable(s) + "\n"
 	if p.bar != nil {

@@ -96,7 +96,7 @@ func printStandings(b *strings.Builder, r *Report, s screen) {
 				s.wrapIn(b, bad, strings.Repeat(" ", width+2)+"▼ ", printable(st.String()))
 			}
 			for _, st := range ch.Unclear {
-				s.wrap(b, strings.Repeat(" ", width+2)+"~ ", printable(st.String()+", but "+st.Doubt()))
+				s.wrap(b, strings.Repeat(" ", width+2)+"~ ", printable(st.String()+"; "+st.Doubt()))
 			}
 		}
 	}
@@ -110,29 +110,20 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-// yesNo shows the median of answers: 1 for yes.
-func yesNo(v float64) string {
-	switch v {
-	case 1:
-		return "yes"
-	case 0:
-		return "no"
-	default:
-		return "at times"
-	}
-}
-
-// number shows about three significant digits.
+// number shows about three significant digits. The bounds are those from which on
+// rounding makes one more digit before the point.
 func number(v float64) string {
 	switch {
-	case v >= 100 || v == 0:
+	case v >= 99.95 || v == 0:
 		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
+	case v >= 9.995:
 		return fmt.Sprintf("%.1f", v)
-	case v >= 0.1:
+	case v >= 0.0995:
 		return fmt.Sprintf("%.2f", v)
-	default:
+	case v >= 0.00995 || v < 0:
 		return fmt.Sprintf("%.3f", v)
+	default:
+		return fmt.Sprintf("%.2g", v)
 	}
 }
 

@@ -85,8 +85,8 @@ func (s screen) wrapIn(b *strings.Builder, st style, head, text string) {
 	}
 }
 
-// breakLines breaks text at spaces into lines of at most width columns. What has no
-// space is cut. There is at least one line.
+// breakLines breaks text at spaces into lines of at most width columns. A word that
+// is too long is cut, after a mark if there is one. There is at least one line.
 func breakLines(text string, width int) []string {
 	var lines []string
 	line := ""
@@ -97,8 +97,12 @@ func breakLines(text string, width int) []string {
 				line = ""
 			}
 			r := []rune(word)
-			lines = append(lines, string(r[:width]))
-			word = string(r[width:])
+			at := width
+			if i := strings.LastIndexAny(string(r[:width]), "-/=,"); i > 0 {
+				at = utf8.RuneCountInString(string(r[:width])[:i+1])
+			}
+			lines = append(lines, string(r[:at]))
+			word = string(r[at:])
 		}
 		switch {
 		case line == "":

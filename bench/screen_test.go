@@ -72,6 +72,7 @@ func TestBreakLines(t *testing.T) {
 		{"fits", "a bc", 5, []string{"a bc"}},
 		{"breaks", "a bc  def\ng", 5, []string{"a bc", "def g"}},
 		{"long word", "ab cdefghijk l", 4, []string{"ab", "cdef", "ghij", "k l"}},
+		{"at a mark", "gvisor-tap-vsock", 14, []string{"gvisor-tap-", "vsock"}},
 		{"not by bytes", "äöü ß", 5, []string{"äöü ß"}},
 	}
 	for _, tt := range tests {

@@ -90,7 +90,7 @@ func bestPeer(cells []Cell, kind map[string]string) Cell {
 
 // sort files the row.
 func (v *chapterVerdict) sort(label, unit string, own, peer Cell) {
-	if own.Doubtful() || peer.Subject == "" || own.Summary.Median <= 0 {
+	if own.Doubtful() || peer.Subject == "" || own.Summary.Median <= 0 && unit != unitYesNo {
 		v.Open++
 		return
 	}
@@ -149,20 +149,23 @@ func (v chapterVerdict) Best() (standing, bool) {
 }
 
 // String says the standing in full: "up, 8 streams: 1.25× worse than pasta (19.7
-// beside 24.7 Gbit/s)".
+// vs 24.7 Gbit/s)".
 func (s standing) String() string {
 	times, word := s.Times, "better"
 	if times < 1 {
 		times, word = 1/times, "worse"
 	}
-	return fmt.Sprintf("%s: %s× %s than %s (%s beside %s %s)", s.Label, number(times), word, s.Peer.Subject,
+	if s.Unit == unitYesNo {
+		return fmt.Sprintf("%s: %s, with %s %s", s.Label, valueText(s.Own), s.Peer.Subject, valueText(s.Peer))
+	}
+	return fmt.Sprintf("%s: %s× %s than %s (%s vs %s %s)", s.Label, number(times), word, s.Peer.Subject,
 		number(s.Own.Summary.Median), number(s.Peer.Summary.Median), s.Unit)
 }
 
 // Doubt says why an unclear standing is unclear.
 func (s standing) Doubt() string {
 	if s.Own.Summary.N < 2 || s.Peer.Summary.N < 2 {
-		return "measured only once"
+		return "measured once"
 	}
-	return "the repeats overlap"
+	return "repeats overlap"
 }

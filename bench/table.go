@@ -129,16 +129,6 @@ func (t *table) cell(c Cell, best string) cellLines {
 
 // ratios are the cell's ratios to direct and to the best other tool.
 func (t *table) ratios(c Cell) piece {
-	if t.kind[c.Subject] == directName {
-		return piece{}
-	}
-	var s []string
-	if c.Direct != 0 {
-		s = append(s, number(c.Direct)+"×d")
-	}
-	if c.BestPeer != 0 {
-		s = append(s, number(c.BestPeer)+"×p")
-	}
 	st := dim
 	if t.kind[c.Subject] == ownTool && c.BestPeer != 0 {
 		times := c.BestPeer
@@ -152,7 +142,7 @@ func (t *table) ratios(c Cell) piece {
 			st = bad
 		}
 	}
-	return piece{st, strings.Join(s, " ")}
+	return piece{st, ratiosText(c, t.kind)}
 }
 
 // row prints fields beside each other.

@@ -202,7 +202,7 @@ func (c chapter) label(name, metric, remark string) string {
 		}
 		parts = append(parts, remark)
 	case len(parts) == 0 || !slices.Contains(mainMetrics, metric):
-		parts = append(parts, strings.ReplaceAll(metric, "_", " "))
+		parts = append(parts, strings.TrimSuffix(strings.ReplaceAll(metric, "_", " "), ":"))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -270,25 +270,43 @@ func (n *notes) refs(c Cell) string {
 func valueText(c Cell) string {
 	switch c.Missing {
 	case "":
-		return medianText(c)
 	case notApplicable:
 		return "n/a"
+	default:
+		return "missing"
 	}
-	return "missing"
+	if c.Row.Metric.Unit != unitYesNo {
+		return number(c.Summary.Median)
+	}
+	switch c.Summary.Median {
+	case 1:
+		return "yes"
+	case 0:
+		return "no"
+	}
+	return "at times"
 }
 
 // rangeText is the cell's lowest and highest value, empty where there is only one.
 func rangeText(c Cell) string {
-	if c.Missing != "" || c.Summary.N < 2 {
+	if c.Missing != "" || c.Summary.N < 2 || c.Row.Metric.Unit == unitYesNo {
 		return ""
 	}
 	return number(c.Summary.Min) + "–" + number(c.Summary.Max)
 }
 
-// medianText is the cell's number, or answer.
-func medianText(c Cell) string {
-	if c.Row.Metric.Unit == unitYesNo {
-		return yesNo(c.Summary.Median)
+// ratiosText are the cell's ratios to the direct path and to the best other tool,
+// empty where there are none.
+func ratiosText(c Cell, tool map[string]string) string {
+	if tool[c.Subject] == directName || c.Row.Metric.Unit == unitYesNo {
+		return ""
 	}
-	return number(c.Summary.Median)
+	var s []string
+	if c.Direct != 0 {
+		s = append(s, number(c.Direct)+"×d")
+	}
+	if c.BestPeer != 0 {
+		s = append(s, number(c.BestPeer)+"×p")
+	}
+	return strings.Join(s, " ")
 }

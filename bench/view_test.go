@@ -116,7 +116,28 @@ func TestStandings(t *testing.T) {
 
 func TestStandingString(t *testing.T) {
 	s := standing{Label: "up", Unit: "Gbit/s", Times: 0.5, Own: Cell{Summary: Summary{Median: 1}}, Peer: Cell{Subject: "pasta", Summary: Summary{Median: 2}}}
-	if diff := cmp.Diff("up: 2.00× worse than pasta (1.00 beside 2.00 Gbit/s)", s.String()); diff != "" {
+	yes := func(v float64) Cell {
+		return Cell{Subject: "pasta", Row: Row{Metric: Metric{Unit: unitYesNo, Higher: true}}, Summary: Summary{Median: v}}
+	}
+	if diff := cmp.Diff("kept: no, with pasta yes", standing{Label: "kept", Unit: unitYesNo, Own: yes(0), Peer: yes(1)}.String()); diff != "" {
 		t.Errorf("standing (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff("up: 2.00× worse than pasta (1.00 vs 2.00 Gbit/s)", s.String()); diff != "" {
+		t.Errorf("standing (-want +got):\n%s", diff)
+	}
+}
+
+func TestNumber(t *testing.T) {
+	tests := []struct {
+		in   float64
+		want string
+	}{
+		{0, "0"}, {31234.5, "31234"}, {99.96, "100"}, {99.94, "99.9"}, {10, "10.0"}, {9.996, "10.0"}, {9.99, "9.99"},
+		{0.0999, "0.10"}, {0.0901, "0.090"}, {0.009987, "0.010"}, {0.00026, "0.00026"}, {-3, "-3.000"},
+	}
+	for _, tt := range tests {
+		if got := number(tt.in); got != tt.want {
+			t.Errorf("number(%v) = %q, want %q", tt.in, got, tt.want)
+		}
 	}
 }

@@ -38,14 +38,16 @@ type Bars struct {
 	Slots  []int // of the series, into the palette
 	Groups []Group
 	Log    bool
+	Half   bool // as wide as a chart of lines
 }
 
-// The size of a chart of bars, and what of its width is left for them.
+// The size of a chart of bars, what its axis takes of the width, and what of the
+// rest is bars.
 const (
 	barsWidth  = 920
 	barsHeight = 250
-	barsInner  = 850
-	groupFill  = 0.84 // of a group's width is bars
+	axisWidth  = 70
+	groupFill  = 0.84 // of a group's width
 	headroom   = 1.13 // above the highest bar, for its label
 )
 
@@ -84,11 +86,18 @@ func (b Bars) SVG() (string, error) {
 	p.X.Tick.Marker = names
 	p.X.Tick.Length = 5 // keeps the labels off the axis
 	p.X.Tick.LineStyle.Color = color.Transparent
-	return render(p, b.Text, barsWidth, barsHeight)
+	return render(p, b.Text, vg.Length(b.width()), barsHeight)
 }
 
 // labelRunes is about how many characters fit below a group.
-func (b Bars) labelRunes() int { return max(6, barsInner/len(b.Groups)/6) }
+func (b Bars) labelRunes() int { return max(6, (b.width()-axisWidth)/len(b.Groups)/6) }
+
+func (b Bars) width() int {
+	if b.Half {
+		return linesWidth
+	}
+	return barsWidth
+}
 
 // bounds checks the chart and returns its lowest median or minimum and its highest
 // maximum.
@@ -124,7 +133,7 @@ func (b Bars) bounds() (low, high float64, err error) {
 // addGroup adds the bars of the group at x.
 func (b Bars) addGroup(p *plot.Plot, x int, g Group) error {
 	share := groupFill / float64(len(b.Slots))
-	room := vg.Length(barsInner/float64(len(b.Groups))) * vg.Length(share)
+	room := vg.Length(float64(b.width()-axisWidth) / float64(len(b.Groups)) * share)
 	for i, v := range g.Values {
 		at := float64(x) - groupFill/2 + share*(float64(i)+0.5)
 		add := b.addBar

@@ -38,7 +38,7 @@ type Lines struct {
 // The size of a chart of lines; two stand beside each other.
 const (
 	linesWidth  = 455
-	linesHeight = 230
+	linesHeight = 250
 )
 
 // SVG draws the chart. It fails where there is nothing to draw, or a point is not
