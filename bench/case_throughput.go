@@ -34,6 +34,7 @@ func (throughputCase) Metrics() []Metric {
 	return []Metric{
 		{Name: "rate", Unit: "Gbit/s", Higher: true, Bounded: true},
 		{Name: "cpu", Unit: "CPU s/GB", Helper: true},
+		{Name: "cpu_all", Unit: "CPU s/GB of the whole machine", Detail: true},
 	}
 }
 
@@ -55,7 +56,15 @@ func (c throughputCase) run(ctx context.Context, b *bout) (map[string]float64, a
 	if err != nil {
 		return nil, nil, err
 	}
+	busyBefore, err := machineCPU()
+	if err != nil {
+		return nil, nil, err
+	}
 	err = receiver.call(ctx, b.plan.Window, "tcp.received", windowArgs{Window: b.plan.Window}, &r)
+	if err != nil {
+		return nil, nil, err
+	}
+	busyAfter, err := machineCPU()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -66,10 +75,37 @@ func (c throughputCase) run(ctx context.Context, b *bout) (map[string]float64, a
 	if r.Bytes == 0 {
 		return nil, r, errors.New("no byte arrived in the window")
 	}
-	v := map[string]float64{"rate": float64(r.Bytes) * 8 / 1e9 / r.Elapsed.Seconds()}
+	sent, received, err := c.totals(ctx, b, receiver)
+	if err != nil {
+		return nil, r, err
+	}
+	gigabytes := float64(r.Bytes) / bytesPerGB
+	v := map[string]float64{
+		"rate": gigabytes * 8 / r.Elapsed.Seconds(),
+		// With the endpoints, the kernel's softirqs, and whoever else runs here.
+		"cpu_all": (busyAfter - busyBefore) / gigabytes,
+		sentKey:   sent, receivedKey: received,
+	}
 	if b.helper != nil {
-		v["cpu"] = (after - before) / (float64(r.Bytes) / bytesPerGB)
+		v["cpu"] = (after - before) / gigabytes
 		v[helperCPUKey] = after - before
 	}
 	return v, map[string]any{"warmup": warm, "window": r}, nil
+}
+
+// totals returns what both ends have counted since the connections were opened. The
+// receiver is asked first, so that it cannot have more than the sender had sent.
+func (c throughputCase) totals(ctx context.Context, b *bout, receiver *remote) (sent, received float64, err error) {
+	sender := b.container
+	if receiver == b.container {
+		sender = b.peer
+	}
+	var in, out totalResult
+	if err := receiver.call(ctx, 0, "tcp.total", nil, &in); err != nil {
+		return 0, 0, err
+	}
+	if err := sender.call(ctx, 0, "tcp.total", nil, &out); err != nil {
+		return 0, 0, err
+	}
+	return float64(out.Sent), float64(in.Received), nil
 }

@@ -41,6 +41,9 @@ func docsPage(r *Report) (string, error) {
 		if c := commandsOf(r, s.Name); len(c) > 0 {
 			text += ": `" + strings.ReplaceAll(c[0], "`", "'") + "`"
 		}
+		if proof := proofOf(r, s.Name); proof != "" {
+			text += "; " + markdown(proof)
+		}
 		d.Subjects = append(d.Subjects, fact{markdown(s.Name), text})
 	}
 	d.Tables = docsTables(r)
@@ -102,7 +105,7 @@ func docsCell(c Cell, tool map[string]string, n *notes) string {
 	if refs := n.refs(c); refs != "" {
 		text += " " + refs
 	}
-	if tool[c.Subject] == ownTool && c.BestPeer != 0 && c.Row.Metric.Unit != yesOrNo {
+	if tool[c.Subject] == ownTool && c.BestPeer != 0 && c.Row.Metric.Unit != unitYesNo {
 		text += fmt.Sprintf(" **%s×p**", number(c.BestPeer))
 	}
 	return text

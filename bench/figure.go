@@ -56,7 +56,7 @@ func figures(r *Report, part viewPart, slots []int) ([]figure, error) {
 
 // drawable reports whether there is a bar to draw.
 func drawable(row viewRow) bool {
-	return row.Metric.Unit != yesOrNo && slices.ContainsFunc(row.Cells, func(c Cell) bool { return c.Missing == "" && c.Summary.Max >= chart.Smallest })
+	return row.Metric.Unit != unitYesNo && slices.ContainsFunc(row.Cells, func(c Cell) bool { return c.Missing == "" && c.Summary.Max >= chart.Smallest })
 }
 
 // figureID names the chapter's n-th drawing.

@@ -44,6 +44,7 @@ type pageSubject struct {
 	Slot     int
 	Mark     string
 	About    string
+	Proof    string
 	Commands []string
 }
 
@@ -119,7 +120,7 @@ func newPage(r *Report) (page, error) {
 	p.LightStyle, p.DarkStyle = template.CSS(light), template.CSS(dark) // made by us alone
 	slots := subjectSlots(r.Plan.Subjects)
 	for i, s := range r.Plan.Subjects {
-		p.Subjects = append(p.Subjects, pageSubject{Subject: s, Slot: slots[i], Mark: chart.Mark(slots[i]), About: subjectAbout(s), Commands: commandsOf(r, s.Name)})
+		p.Subjects = append(p.Subjects, pageSubject{Subject: s, Slot: slots[i], Mark: chart.Mark(slots[i]), About: subjectAbout(s), Proof: proofOf(r, s.Name), Commands: commandsOf(r, s.Name)})
 	}
 	var n notes
 	tool := toolsOf(r.Plan)

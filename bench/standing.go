@@ -90,7 +90,7 @@ func bestPeer(cells []Cell, kind map[string]string) Cell {
 
 // sort files the row.
 func (v *chapterVerdict) sort(label, unit string, own, peer Cell) {
-	if own.Doubtful() || peer.Subject == "" || own.Summary.Median <= 0 && unit != yesOrNo {
+	if own.Doubtful() || peer.Subject == "" || own.Summary.Median <= 0 && unit != unitYesNo {
 		v.Open++
 		return
 	}
@@ -155,7 +155,7 @@ func (s standing) String() string {
 	if times < 1 {
 		times, word = 1/times, "worse"
 	}
-	if s.Unit == yesOrNo {
+	if s.Unit == unitYesNo {
 		return fmt.Sprintf("%s: %s, with %s %s", s.Label, valueText(s.Own), s.Peer.Subject, valueText(s.Peer))
 	}
 	return fmt.Sprintf("%s: %s× %s than %s (%s vs %s %s)", s.Label, number(times), word, s.Peer.Subject,

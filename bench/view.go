@@ -231,7 +231,7 @@ type notes []string
 
 // ref returns the number of the note, which it adds where it is new.
 func (n *notes) ref(text string) int {
-	text = printable(strings.Join(strings.Fields(text), " "))
+	text = visible(strings.Join(strings.Fields(text), " "))
 	if i := slices.Index(*n, text); i >= 0 {
 		return i + 1
 	}
@@ -275,7 +275,7 @@ func valueText(c Cell) string {
 	default:
 		return "missing"
 	}
-	if c.Row.Metric.Unit != yesOrNo {
+	if c.Row.Metric.Unit != unitYesNo {
 		return number(c.Summary.Median)
 	}
 	switch c.Summary.Median {
@@ -287,12 +287,9 @@ func valueText(c Cell) string {
 	return "at times"
 }
 
-// yesOrNo is the unit of a metric that is 1 for yes and 0 for no.
-const yesOrNo = "yes or no"
-
 // rangeText is the cell's lowest and highest value, empty where there is only one.
 func rangeText(c Cell) string {
-	if c.Missing != "" || c.Summary.N < 2 || c.Row.Metric.Unit == yesOrNo {
+	if c.Missing != "" || c.Summary.N < 2 || c.Row.Metric.Unit == unitYesNo {
 		return ""
 	}
 	return number(c.Summary.Min) + "–" + number(c.Summary.Max)
@@ -301,7 +298,7 @@ func rangeText(c Cell) string {
 // ratiosText are the cell's ratios to the direct path and to the best other tool,
 // empty where there are none.
 func ratiosText(c Cell, tool map[string]string) string {
-	if tool[c.Subject] == directName || c.Row.Metric.Unit == yesOrNo {
+	if tool[c.Subject] == directName || c.Row.Metric.Unit == unitYesNo {
 		return ""
 	}
 	var s []string

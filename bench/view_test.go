@@ -117,9 +117,9 @@ func TestStandings(t *testing.T) {
 func TestStandingString(t *testing.T) {
 	s := standing{Label: "up", Unit: "Gbit/s", Times: 0.5, Own: Cell{Summary: Summary{Median: 1}}, Peer: Cell{Subject: "pasta", Summary: Summary{Median: 2}}}
 	yes := func(v float64) Cell {
-		return Cell{Subject: "pasta", Row: Row{Metric: Metric{Unit: yesOrNo, Higher: true}}, Summary: Summary{Median: v}}
+		return Cell{Subject: "pasta", Row: Row{Metric: Metric{Unit: unitYesNo, Higher: true}}, Summary: Summary{Median: v}}
 	}
-	if diff := cmp.Diff("kept: no, with pasta yes", standing{Label: "kept", Unit: yesOrNo, Own: yes(0), Peer: yes(1)}.String()); diff != "" {
+	if diff := cmp.Diff("kept: no, with pasta yes", standing{Label: "kept", Unit: unitYesNo, Own: yes(0), Peer: yes(1)}.String()); diff != "" {
 		t.Errorf("standing (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff("up: 2.00× worse than pasta (1.00 vs 2.00 Gbit/s)", s.String()); diff != "" {
