@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"html/template"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -223,7 +224,18 @@ func toolsOf(p Plan) map[string]string {
 	return all
 }
 
-// commandLine is how the run was started, for someone who wants to repeat it.
+// commandLine is how the run was started, for someone who wants to repeat it in a
+// shell.
 func commandLine(r *Report) string {
-	return strings.Join(concat([]string{"go run ./bench"}, r.CommandLine[1:]), " ")
+	words := []string{"go run ./bench"}
+	for _, arg := range r.CommandLine[1:] {
+		if !shellSafe.MatchString(arg) {
+			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		}
+		words = append(words, arg)
+	}
+	return strings.Join(words, " ")
 }
+
+// shellSafe matches words that a shell takes as they are.
+var shellSafe = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
