@@ -41,6 +41,9 @@ func docsPage(r *Report) (string, error) {
 		if c := commandsOf(r, s.Name); len(c) > 0 {
 			text += ": `" + strings.ReplaceAll(c[0], "`", "'") + "`"
 		}
+		if proof := proofOf(r, s.Name); proof != "" {
+			text += "; " + markdown(proof)
+		}
 		d.Subjects = append(d.Subjects, fact{markdown(s.Name), text})
 	}
 	d.Tables = docsTables(r)

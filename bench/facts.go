@@ -20,6 +20,15 @@ func machineFacts(r *Report) []fact {
 		{"run", fmt.Sprintf("%s, took %s, load %s", r.Began.Format("2006-01-02 15:04 MST"), r.Took, strings.Join(m.Load, " → "))},
 		{"method", fmt.Sprintf("up to %d repeats taking turns, window %s after %s of warm-up; congestion control %s", p.Repeat, p.Window, p.Warmup, strings.Join(p.Congestion, ", "))},
 	}
+	if len(m.Affinity) > 0 {
+		facts = append(facts, fact{"CPUs", m.placement(p.Pin)})
+	}
+	for _, w := range m.Warnings {
+		facts = append(facts, fact{"warning", w})
+	}
+	for _, g := range p.Gaps {
+		facts = append(facts, fact{"not measured", strings.TrimSpace(g.Congestion+" "+g.Cases) + ": " + g.Why})
+	}
 	var sysctls []string
 	for _, k := range slices.Sorted(maps.Keys(m.Sysctls)) {
 		sysctls = append(sysctls, k+"="+cmp.Or(m.Sysctls[k], "unknown"))
@@ -60,4 +69,39 @@ func commandsOf(r *Report, subject string) []string {
 		}
 	}
 	return all
+}
+
+// proofOf sums up who was seen to carry the subject's bytes; empty where nobody was
+// asked.
+func proofOf(r *Report, subject string) string {
+	var who, why []string
+	asked, proven := 0, 0
+	for _, rec := range r.Records {
+		p := rec.Proof
+		if rec.Subject != subject || p == nil {
+			continue
+		}
+		asked++
+		if p.Failed != "" {
+			if !slices.Contains(why, p.Failed) {
+				why = append(why, p.Failed)
+			}
+			continue
+		}
+		proven++
+		if name := strings.Join(append([]string{cmp.Or(p.Exe, p.Comm)}, p.Paths...), ", "); !slices.Contains(who, name) {
+			who = append(who, name)
+		}
+	}
+	if asked == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("seen to hold the flow's socket in %d of %s", proven, plural(asked, "run"))
+	if len(who) > 0 {
+		text += ": " + strings.Join(who, "; ")
+	}
+	if len(why) > 0 {
+		text += "; else: " + strings.Join(why, "; ")
+	}
+	return text
 }

@@ -253,11 +253,14 @@ func (f *front) runStages(ctx context.Context, cred *syscall.Credential) error {
 		time.AfterFunc(stopTime, func() { cmd.Process.Kill() })
 	})
 	defer stop()
-	if err := json.NewEncoder(in).Encode(f.report.Plan); err != nil {
-		return errors.Join(fmt.Errorf("send the plan to the stage: %w", err), cmd.Wait())
-	}
+	sent := json.NewEncoder(in).Encode(f.report.Plan)
 	f.take(out)
-	if err := cmd.Wait(); err != nil && ctx.Err() == nil {
+	err = cmd.Wait()
+	switch {
+	case ctx.Err() != nil, f.fatal != "": // a stage that could not begin does not read the plan
+	case sent != nil:
+		return errors.Join(fmt.Errorf("send the plan to the stage: %w", sent), err)
+	case err != nil:
 		return fmt.Errorf("the stage failed: %w", err)
 	}
 	home.close()

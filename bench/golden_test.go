@@ -71,8 +71,9 @@ func sampleReport() *Report {
 	}
 	r := &Report{
 		Schema: schemaVersion, Began: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Took: "1m2s", CommandLine: []string{"bench", "-out", "x"},
-		Machine: Machine{Kernel: "6.1.0 x86_64", CPU: "a CPU", Cores: 2, Allowed: "0-1", Memory: "1 kB", OS: "an OS", Go: "go1.2.3", Load: []string{"0.1", "0.2"}, Sysctls: map[string]string{"net.x": "1"}},
-		Plan:    Plan{Subjects: subjects, Repeat: 2, Window: time.Second, Warmup: time.Second / 4, MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic"}},
+		Machine: Machine{Kernel: "6.1.0 x86_64", CPU: "a CPU", Cores: 2, Allowed: "0-1", Memory: "1 kB", OS: "an OS", Go: "go1.2.3", Load: []string{"0.1", "0.2"}, Sysctls: map[string]string{"net.x": "1"},
+			Affinity: map[string]string{kindHelper: "1"}, Warnings: []string{"the machine is busy"}},
+		Plan: Plan{Subjects: subjects, Repeat: 2, Window: time.Second, Warmup: time.Second / 4, MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic"}},
 	}
 	for _, spec := range rows {
 		r.Cells = append(r.Cells, spec.cells(subjects)...)
@@ -82,8 +83,8 @@ func sampleReport() *Report {
 		panic(err)
 	}
 	r.Records = []Record{
-		{Case: "udp/up/1400", Subject: "slipway", MTU: 65520, Family: 4, Congestion: "cubic", Values: map[string]float64{"delivered": 30}, Detail: steps, Command: []string{"slipway", "attach", "--mtu", "65520", "4711"}},
-		{Case: "udp/up/1400", Subject: "slipway", MTU: 65520, Family: 4, Congestion: "cubic", Repeat: 1, Values: map[string]float64{"delivered": 30}, Detail: steps, Command: []string{"slipway", "attach", "--mtu", "65520", "4712"}},
+		{Case: "udp/up/1400", Subject: "slipway", MTU: 65520, Family: 4, Congestion: "cubic", Values: map[string]float64{"delivered": 30}, Detail: steps, Command: []string{"slipway", "attach", "--mtu", "65520", "4711"}, Proof: &Proof{Exe: "slipway", PID: 4711, Paths: []string{"stacked"}}},
+		{Case: "udp/up/1400", Subject: "slipway", MTU: 65520, Family: 4, Congestion: "cubic", Repeat: 1, Values: map[string]float64{"delivered": 30}, Detail: steps, Command: []string{"slipway", "attach", "--mtu", "65520", "4712"}, Proof: &Proof{Failed: "nobody has it"}},
 	}
 	return r
 }
@@ -110,7 +111,7 @@ func (spec rowSpec) cells(subjects []Subject) []Cell {
 		if i == len(subjects)-1 && c.Missing == "" {
 			c.BestPeer = c.Summary.Median / cells[1].Summary.Median
 			if spec.flag != "" {
-				c.Flags, c.Doubt = []string{spec.flag}, true
+				c.Flags, c.Doubt, c.Direct, c.BestPeer = []string{spec.flag}, true, 0, 0
 			}
 		}
 		cells = append(cells, c)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"html/template"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -44,6 +45,7 @@ type pageSubject struct {
 	Slot     int
 	Mark     string
 	About    string
+	Proof    string
 	Commands []string
 }
 
@@ -119,7 +121,7 @@ func newPage(r *Report) (page, error) {
 	p.LightStyle, p.DarkStyle = template.CSS(light), template.CSS(dark) // made by us alone
 	slots := subjectSlots(r.Plan.Subjects)
 	for i, s := range r.Plan.Subjects {
-		p.Subjects = append(p.Subjects, pageSubject{Subject: s, Slot: slots[i], Mark: chart.Mark(slots[i]), About: subjectAbout(s), Commands: commandsOf(r, s.Name)})
+		p.Subjects = append(p.Subjects, pageSubject{Subject: s, Slot: slots[i], Mark: chart.Mark(slots[i]), About: subjectAbout(s), Proof: proofOf(r, s.Name), Commands: commandsOf(r, s.Name)})
 	}
 	var n notes
 	tool := toolsOf(r.Plan)
@@ -222,7 +224,18 @@ func toolsOf(p Plan) map[string]string {
 	return all
 }
 
-// commandLine is how the run was started, for someone who wants to repeat it.
+// commandLine is how the run was started, for someone who wants to repeat it in a
+// shell.
 func commandLine(r *Report) string {
-	return strings.Join(concat([]string{"go run ./bench"}, r.CommandLine[1:]), " ")
+	words := []string{"go run ./bench"}
+	for _, arg := range r.CommandLine[1:] {
+		if !shellSafe.MatchString(arg) {
+			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		}
+		words = append(words, arg)
+	}
+	return strings.Join(words, " ")
 }
+
+// shellSafe matches words that a shell takes as they are.
+var shellSafe = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)

@@ -201,3 +201,10 @@ func TestSubjectSlots(t *testing.T) {
 		})
 	}
 }
+
+func TestCommandLine(t *testing.T) {
+	r := &Report{CommandLine: []string{"/tmp/bench", "-cases", "a|b$", "-mtu", "1500,65520", "it's", ""}}
+	if got, want := commandLine(r), `go run ./bench -cases 'a|b$' -mtu 1500,65520 'it'\''s' ''`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

@@ -96,7 +96,7 @@ func (o *outputPipe) said() string {
 // excerpt makes a program's output fit for a report: one line of bounded length
 // without control characters, which could paint over a terminal.
 func excerpt(s string) string {
-	s = printable(strings.TrimSpace(s))
+	s = visible(strings.TrimSpace(s))
 	if chars := []rune(s); len(chars) > maxSaid {
 		return string(chars[:maxSaid]) + "…"
 	}

@@ -27,8 +27,12 @@ type progress struct {
 	said        time.Time // when there was a line last
 }
 
-// quietTime is how long a progress without a terminal is silent within one case.
-const quietTime = 30 * time.Second
+// A progress without a terminal is silent within one case for quietTime, unless it
+// has fewSteps.
+const (
+	quietTime = 30 * time.Second
+	fewSteps  = 20
+)
 
 // refreshRate is how often the bar's clock moves.
 const refreshRate = 500 * time.Millisecond
@@ -70,7 +74,7 @@ func (p *progress) setTotal(n int) {
 
 // begin shows the step that runs now. Its name begins with that of its case.
 func (p *progress) begin(what string) {
-	what = printable(what)
+	what = visible(what)
 	if p.bar == nil {
 		p.line(what)
 		return
@@ -111,11 +115,12 @@ func (p *progress) left() string {
 	return ", about " + left.Round(time.Second).String() + " left"
 }
 
-// line prints the step as a line where its case is new, or long ago.
+// line prints the step as a line, of many only where the case is new or the last
+// line is long ago.
 func (p *progress) line(what string) {
 	of, _, _ := strings.Cut(what, " ")
 	now := p.now()
-	if of == p.last && now.Sub(p.said) < quietTime {
+	if of == p.last && now.Sub(p.said) < quietTime && p.total > fewSteps {
 		return
 	}
 	p.last, p.said = of, now
@@ -125,7 +130,7 @@ func (p *progress) line(what string) {
 // announce shows a line that stays, above the bar.
 func (p *progress) announce(s string) {
 	const eraseLine = "\r\x1b[K" // ECMA-48 EL
-	s = printable(s) + "\n"
+	s = visible(s) + "\n"
 	if p.bar != nil {
 		s = eraseLine + s
 	}

@@ -22,19 +22,22 @@ func TestProgressLines(t *testing.T) {
 		now = now.Add(d)
 		p.done(&r)
 	}
-	p.setTotal(5)
+	p.setTotal(25)
 	tick(10*time.Second, "tcp/a mtu 1500: direct, repeat 1", Record{})
 	tick(10*time.Second, "tcp/a mtu 1500: pasta, repeat 1", Record{Case: "tcp/a", Subject: "pasta", Err: "it\ndied \x1b[2J"})
 	tick(10*time.Second, "udp/b mtu 1500: direct, repeat 1", Record{})
 	p.skip()
 	tick(40*time.Second, "udp/b mtu 1500: pasta, repeat 1", Record{})
 	tick(time.Second, "udp/b mtu 1500: slipway, repeat 1", Record{})
+	p.setTotal(fewSteps)
+	tick(time.Second, "udp/b mtu 1500: direct, repeat 2", Record{})
 	p.end()
 	p.end()
-	want := `[1/5] 0s: tcp/a mtu 1500: direct, repeat 1
+	want := `[1/25] 0s: tcp/a mtu 1500: direct, repeat 1
 tcp/a, pasta: it died �[2J
-[3/5] 20s, about 30s left: udp/b mtu 1500: direct, repeat 1
-[5/4] 1m10s, about 0s left: udp/b mtu 1500: slipway, repeat 1
+[3/25] 20s, about 3m50s left: udp/b mtu 1500: direct, repeat 1
+[5/24] 1m10s, about 5m50s left: udp/b mtu 1500: slipway, repeat 1
+[6/20] 1m11s, about 3m33s left: udp/b mtu 1500: direct, repeat 2
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("progress (-want +got):\n%s", diff)

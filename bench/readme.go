@@ -269,7 +269,7 @@ func ratio(v float64) string {
 // markdown escapes what Markdown would take for its own, and puts the text on one
 // line.
 func markdown(s string) string {
-	s = printable(strings.Join(strings.Fields(s), " "))
+	s = visible(strings.Join(strings.Fields(s), " "))
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;", "|", `\|`, "*", `\*`, "_", `\_`, "`", "\\`", "[", `\[`, "]", `\]`).Replace(s)
 }
 

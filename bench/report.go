@@ -38,7 +38,7 @@ func reportText(r *Report, s screen) string {
 		fmt.Fprintf(&b, "\n%s\n", s.paint(strong, "── Notes"))
 	}
 	for i, n := range t.notes {
-		s.wrap(&b, fmt.Sprintf("%4s ", fmt.Sprintf("[%d]", i+1)), printable(n))
+		s.wrap(&b, fmt.Sprintf("%4s ", fmt.Sprintf("[%d]", i+1)), visible(n))
 	}
 	printStandings(&b, r, s)
 	return b.String()
@@ -49,10 +49,10 @@ func printHead(b *strings.Builder, r *Report, s screen) {
 	m := r.Machine
 	width := len("machine")
 	for _, sub := range r.Plan.Subjects {
-		width = max(width, len([]rune(printable(sub.Name))))
+		width = max(width, len([]rune(visible(sub.Name))))
 	}
 	head := func(name, text string) {
-		s.wrap(b, fmt.Sprintf("%-*s  ", width, printable(name)), printable(text))
+		s.wrap(b, fmt.Sprintf("%-*s  ", width, visible(name)), visible(text))
 	}
 	head("machine", fmt.Sprintf("%s, %s (%s), %s, %s, Linux %s", m.CPU, plural(m.Cores, "core"), m.Allowed, m.Memory, m.OS, m.Kernel))
 	head("CPUs", m.placement(r.Plan.Pin))
@@ -81,7 +81,7 @@ func printStandings(b *strings.Builder, r *Report, s screen) {
 	for _, j := range standingsOf(r) {
 		t := j.Total()
 		b.WriteByte('\n')
-		s.wrapIn(b, strong, "── ", fmt.Sprintf("%s beside the best other tool: %s", printable(j.Subject), t.Counts()))
+		s.wrapIn(b, strong, "── ", fmt.Sprintf("%s beside the best other tool: %s", visible(j.Subject), t.Counts()))
 		width := 0
 		for _, ch := range j.Chapters {
 			width = max(width, len([]rune(ch.Title)))
@@ -91,23 +91,15 @@ func printStandings(b *strings.Builder, r *Report, s screen) {
 			if best, ok := ch.Best(); ok {
 				text += "; best: " + best.String()
 			}
-			s.wrap(b, fmt.Sprintf("%-*s  ", width, ch.Title), printable(text))
+			s.wrap(b, fmt.Sprintf("%-*s  ", width, ch.Title), visible(text))
 			for _, st := range ch.Worse {
-				s.wrapIn(b, bad, strings.Repeat(" ", width+2)+"▼ ", printable(st.String()))
+				s.wrapIn(b, bad, strings.Repeat(" ", width+2)+"▼ ", visible(st.String()))
 			}
 			for _, st := range ch.Unclear {
-				s.wrap(b, strings.Repeat(" ", width+2)+"~ ", printable(st.String()+"; "+st.Doubt()))
+				s.wrap(b, strings.Repeat(" ", width+2)+"~ ", visible(st.String()+"; "+st.Doubt()))
 			}
 		}
 	}
-}
-
-// plural counts things.
-func plural(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }
 
 // number shows about three significant digits. The bounds are those from which on
@@ -125,6 +117,14 @@ func number(v float64) string {
 	default:
 		return fmt.Sprintf("%.2g", v)
 	}
+}
+
+// plural counts things.
+func plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // firstCommand returns the first command line that the subject ran with.

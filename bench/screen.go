@@ -120,9 +120,9 @@ func breakLines(text string, width int) []string {
 	return lines
 }
 
-// printable replaces what a terminal would obey rather than show: the texts of a
+// visible replaces what a terminal would obey rather than show: the texts of a
 // report may come from anywhere.
-func printable(s string) string {
+func visible(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r

@@ -84,12 +84,12 @@ func TestBreakLines(t *testing.T) {
 	}
 }
 
-func TestPrintable(t *testing.T) {
+func TestVisible(t *testing.T) {
 	in := "a\x1b[2J\u202eb\tc\u00a0d\xff"
-	if got, want := printable(in), "a\ufffd[2J\ufffdb c d\ufffd"; got != want {
+	if got, want := visible(in), "a\ufffd[2J\ufffdb c d\ufffd"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if strings.ContainsRune(printable("\u2066"), '\u2066') {
+	if strings.ContainsRune(visible("\u2066"), '\u2066') {
 		t.Error("text that turns the direction is let through")
 	}
 }

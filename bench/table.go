@@ -54,7 +54,7 @@ func (t *table) print(v view) {
 }
 
 func (t *table) heading(title, conditions string) {
-	text := fmt.Sprintf("── %s ── %s ", title, printable(conditions))
+	text := fmt.Sprintf("── %s ── %s ", title, visible(conditions))
 	rule := strings.Repeat("─", max(t.width-utf8.RuneCountInString(text), 0))
 	fmt.Fprintf(t.b, "\n%s\n", t.paint(strong, text+rule))
 }
@@ -65,13 +65,13 @@ func (t *table) block(b viewBlock) {
 	each := max((t.width-t.label)/t.column, 1)
 	for from := 0; from < len(t.subjects); from += each {
 		to := min(from+each, len(t.subjects))
-		head := []cellLines{{{bold, b.direction() + " " + printable(b.Unit)}}}
+		head := []cellLines{{{bold, b.direction() + " " + visible(b.Unit)}}}
 		for _, s := range t.subjects[from:to] {
-			head = append(head, t.fold(bold, printable(s.Name), t.column-1))
+			head = append(head, t.fold(bold, visible(s.Name), t.column-1))
 		}
 		t.row(head)
 		for _, row := range b.Rows {
-			cells := []cellLines{t.fold(plain, printable(row.Label), t.label-2)}
+			cells := []cellLines{t.fold(plain, visible(row.Label), t.label-2)}
 			best := bestPeer(row.Cells, t.kind).Subject
 			for _, c := range row.Cells[from:to] {
 				cells = append(cells, t.cell(c, best))

@@ -231,7 +231,7 @@ type notes []string
 
 // ref returns the number of the note, which it adds where it is new.
 func (n *notes) ref(text string) int {
-	text = printable(strings.Join(strings.Fields(text), " "))
+	text = visible(strings.Join(strings.Fields(text), " "))
 	if i := slices.Index(*n, text); i >= 0 {
 		return i + 1
 	}
