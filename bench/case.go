@@ -41,8 +41,7 @@ type Case interface {
 
 // A rare case is run less often than the plan's repeats say.
 type rare interface {
-	// rounds is how often at most the case runs for each subject; with 0 the plan
-	// leaves it out.
+	// rounds is how often at most the case runs for each subject.
 	rounds(p Plan) int
 }
 

@@ -38,7 +38,7 @@ func (c dnsCase) run(ctx context.Context, b *bout) (map[string]float64, any, err
 	if b.topo.resolvErr != nil {
 		return nil, nil, b.topo.resolvErr
 	}
-	resolver, err := b.step.Subject.resolver()
+	resolver, err := b.resolver(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -58,7 +58,10 @@ func (c dnsCase) run(ctx context.Context, b *bout) (map[string]float64, any, err
 	if err != nil {
 		return nil, nil, err
 	}
-	if r.Done == 0 {
+	switch {
+	case r.Done == 0 && r.Failed == 0:
+		return nil, r, fmt.Errorf("no query to %s was answered within the window", resolver)
+	case r.Done == 0:
 		return nil, r, fmt.Errorf("no query to %s was answered; %d failed, the first with: %s", resolver, r.Failed, r.FirstError)
 	}
 	const milli = 1e6
@@ -74,19 +77,23 @@ func (c dnsCase) run(ctx context.Context, b *bout) (map[string]float64, any, err
 
 // Where the container reaches a resolver, unless flags say otherwise.
 const (
-	slirpDNS  = "10.0.2.3"      // slirp4netns(1), and slipway's address plan
-	pastaDNS  = "169.254.1.1"   // as Podman tells it (containers/common, libnetwork/pasta)
-	gvisorDNS = "192.168.127.1" // the gateway of gvisor-tap-vsock
+	slirpDNS = "10.0.2.3"    // slirp4netns(1), and slipway's address plan
+	pastaDNS = "169.254.1.1" // as Podman tells it (containers/common, libnetwork/pasta)
 )
 
 // resolver is the address of the resolver that the subject offers to its container.
-func (s Subject) resolver() (netip.Addr, error) {
-	known := map[string]string{
-		directName: peerAddr4, "slirp4netns": slirpDNS, "slipway": slirpDNS, "pasta": pastaDNS, "gvisor-tap-vsock": gvisorDNS,
-		"rootlesskit": slirpDNS, // its network driver is slirp4netns
+// A helper that makes the container writes it into the container's resolv.conf; of
+// the others, whoever starts them does.
+func (b *bout) resolver(ctx context.Context) (netip.Addr, error) {
+	if b.helper != nil && b.helper.endpoint != nil {
+		var a netip.Addr
+		err := b.container.call(ctx, 0, "resolver", nil, &a)
+		return a, err
 	}
-	if a, ok := known[s.Tool]; ok {
+	tool := b.step.Subject.Tool
+	known := map[string]string{directName: peerAddr4, "slirp4netns": slirpDNS, "slipway": slirpDNS, "pasta": pastaDNS}
+	if a, ok := known[tool]; ok {
 		return netip.MustParseAddr(a), nil
 	}
-	return netip.Addr{}, fmt.Errorf("it is not known where %s offers a resolver", s.Tool)
+	return netip.Addr{}, fmt.Errorf("it is not known where %s offers a resolver", tool)
 }

@@ -28,14 +28,6 @@ func (iperfCase) Metrics() []Metric {
 	return []Metric{{Name: "rate", Unit: "Gbit/s", Higher: true, Bounded: true}}
 }
 
-// rounds implements rare.
-func (iperfCase) rounds(p Plan) int {
-	if p.hasty() {
-		return 0
-	}
-	return p.Repeat
-}
-
 // price implements priced.
 func (iperfCase) price(p Plan) time.Duration {
 	return time.Duration(iperfOmit+iperfSeconds(p.Window)) * time.Second

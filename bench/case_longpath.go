@@ -73,10 +73,7 @@ func (longThroughputCase) delay() time.Duration { return longDelay }
 
 // rounds implements rare.
 func (c longThroughputCase) rounds(p Plan) int {
-	switch {
-	case p.hasty():
-		return 0
-	case c.streams > 1:
+	if c.streams > 1 {
 		return 1
 	}
 	return p.Repeat
@@ -123,14 +120,6 @@ func (longConnectCase) Metrics() []Metric {
 
 // delay implements delayed.
 func (longConnectCase) delay() time.Duration { return longDelay }
-
-// rounds implements rare.
-func (longConnectCase) rounds(p Plan) int {
-	if p.hasty() {
-		return 0
-	}
-	return p.Repeat
-}
 
 // price implements priced.
 func (longConnectCase) price(Plan) time.Duration {

@@ -157,7 +157,7 @@ func (b *bout) comeFromOutside(ctx context.Context, loopback bool) error {
 		b.inbound = &inbound{client: b.peer, addr: addr}
 		return nil
 	}
-	client, err := startRemote(b.topo.host, "client", false)
+	client, err := startRemote(b.topo.host.on(b.plan.Pin[kindPeer]), "client", false)
 	if err != nil {
 		return err
 	}

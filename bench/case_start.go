@@ -11,6 +11,9 @@ import (
 // startTimes is how often a helper is started in one run of the case.
 const startTimes = 10
 
+// startTypical is how long a helper of middling speed takes to start and to end.
+const startTypical = 60 * time.Millisecond
+
 // A startCase starts the helper for a new container, again and again. Of a helper
 // that makes the container itself, the time includes that.
 type startCase struct{}
@@ -30,7 +33,7 @@ func (startCase) Metrics() []Metric {
 }
 
 // price implements priced.
-func (startCase) price(Plan) time.Duration { return startTimes * setupTime / 2 }
+func (startCase) price(Plan) time.Duration { return startTimes * startTypical }
 
 func (startCase) run(ctx context.Context, b *bout) (map[string]float64, any, error) {
 	var ms []float64

@@ -64,9 +64,12 @@ func makeRow(p Plan, row Row, c Case, records []Record) []Cell {
 	var cells []Cell
 	for _, s := range p.Subjects {
 		cell := Cell{Row: row, Subject: s.Name}
-		if (c.NeedsHelper() || row.Metric.Helper) && s.Tool == directName {
+		switch {
+		case (c.NeedsHelper() || row.Metric.Helper) && s.Tool == directName:
 			cell.Missing = notApplicable
-		} else {
+		case !s.takesPart(c):
+			cell.Missing = notItsCase
+		default:
 			cell.fill(p, c, s, records)
 		}
 		cells = append(cells, cell)
@@ -75,8 +78,14 @@ func makeRow(p Plan, row Row, c Case, records []Record) []Cell {
 	return cells
 }
 
-// notApplicable is the reason of a cell that says nothing about its subject.
-const notApplicable = "does not apply"
+// The reasons of a cell from which nothing is to be expected.
+const (
+	notApplicable = "does not apply"                 // there is no helper
+	notItsCase    = "not one of the subject's cases" // to which it is limited
+)
+
+// Expected reports whether the cell was to have a value.
+func (c Cell) Expected() bool { return c.Missing != notApplicable && c.Missing != notItsCase }
 
 // fill takes the row's values out of the records.
 func (c *Cell) fill(p Plan, of Case, s Subject, records []Record) {

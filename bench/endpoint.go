@@ -97,6 +97,8 @@ func (e *endpoint) handle(req request) (any, error) {
 		return do(req, e.udpCount)
 	case "udp.serve":
 		return nil, serveUDP()
+	case "resolver":
+		return firstResolver(resolvConf)
 	case "dns":
 		return do(req, dnsLoop)
 	case "probe":

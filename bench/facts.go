@@ -36,6 +36,9 @@ func machineFacts(r *Report) []fact {
 	if len(sysctls) > 0 {
 		facts = append(facts, fact{"sysctls", strings.Join(sysctls, ", ")})
 	}
+	if text := p.forgone(); text != "" {
+		facts = append(facts, fact{"quick", text})
+	}
 	if r.LeftOut > 0 {
 		facts = append(facts, fact{"left out", fmt.Sprintf("%d repeats, to stay within %s", r.LeftOut, p.Limit)})
 	}
@@ -104,4 +107,25 @@ func proofOf(r *Report, subject string) string {
 		text += "; else: " + strings.Join(why, "; ")
 	}
 	return text
+}
+
+// commandLine is how the run was started, for someone who wants to repeat it in a
+// shell.
+func commandLine(r *Report) string {
+	words := []string{"go run ./bench"}
+	for _, arg := range r.CommandLine[1:] {
+		words = append(words, shellWord(arg))
+	}
+	return strings.Join(words, " ")
+}
+
+// shellSafe matches words that a shell takes as they are.
+var shellSafe = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+
+// shellWord is the text as one word of a shell's command line.
+func shellWord(s string) string {
+	if shellSafe.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

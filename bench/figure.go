@@ -68,7 +68,7 @@ func barFigure(part viewPart, b viewBlock, rows []viewRow, slots []int, n int) (
 	shown := make([]bool, len(slots)) // subjects to which some row applies
 	for _, row := range rows {
 		for i, c := range row.Cells {
-			shown[i] = shown[i] || c.Missing != notApplicable
+			shown[i] = shown[i] || c.Expected()
 		}
 	}
 	for i, slot := range slots {

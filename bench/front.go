@@ -53,7 +53,7 @@ func runFront(ctx context.Context, o Options, args []string, out, progressOut io
 	for _, w := range f.report.Machine.Warnings {
 		fmt.Fprintf(progressOut, "warning: %s\n", w)
 	}
-	f.progress = newProgress(progressOut, len(f.report.Plan.steps()))
+	f.progress = newProgress(progressOut, o.Plan.Limit)
 	err = f.runStages(ctx, cred)
 	f.progress.end()
 	if err != nil {
@@ -280,9 +280,9 @@ func (f *front) take(out io.Reader) {
 			f.report.Plan.Subjects, f.report.Plan.Gaps = e.Subjects, e.Gaps
 			f.report.Estimate = f.report.Plan.Estimate()
 			f.progress.announce(f.report.Plan.announcement())
-			f.progress.setTotal(runnable(f.report.Plan))
+			f.progress.setTotal(f.report.Estimate.Steps, f.report.Estimate.All)
 		case e.Begin != "":
-			f.progress.begin(e.Begin)
+			f.progress.begin(e.Begin, e.Price)
 		case e.Record != nil:
 			f.report.Records = append(f.report.Records, *e.Record)
 			f.report.Machine.note(e.Record.CPUs)
@@ -295,7 +295,7 @@ func (f *front) take(out io.Reader) {
 			f.progress.done(&shown)
 		case e.LeftOut:
 			f.report.LeftOut++
-			f.progress.skip()
+			f.progress.skip(e.Price)
 		case e.Sample != nil:
 			f.sample(*e.Sample)
 		case e.Checks != nil:
@@ -304,17 +304,6 @@ func (f *front) take(out io.Reader) {
 			f.fatal = e.Fatal
 		}
 	}
-}
-
-// runnable counts the steps whose subject takes part.
-func runnable(p Plan) int {
-	n := 0
-	for _, s := range p.steps() {
-		if p.runs(s) {
-			n++
-		}
-	}
-	return n
 }
 
 func (f *front) cleanup() {

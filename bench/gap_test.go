@@ -119,7 +119,7 @@ func TestGapsAreShown(t *testing.T) {
 			ran = append(ran, s.String())
 		}
 	}
-	if len(ran) != 3 || runnable(p) != 3 {
+	if len(ran) != 3 || p.Estimate().Steps != 3 {
 		t.Errorf("steps %q, want throughput twice and start, all in cubic", ran)
 	}
 	for _, c := range MakeCells(p, nil) {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"html/template"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -162,7 +161,7 @@ func (b viewBlock) caption() string {
 func newPageCell(c Cell, best string, tool map[string]string, n *notes) pageCell {
 	out := pageCell{Value: valueText(c), Range: rangeText(c), Ratios: ratiosText(c, tool), Refs: n.numbers(c)}
 	switch {
-	case c.Missing == notApplicable:
+	case !c.Expected():
 		out.Class = "na"
 	case c.Doubtful():
 		out.Class = "doubt"
@@ -223,19 +222,3 @@ func toolsOf(p Plan) map[string]string {
 	}
 	return all
 }
-
-// commandLine is how the run was started, for someone who wants to repeat it in a
-// shell.
-func commandLine(r *Report) string {
-	words := []string{"go run ./bench"}
-	for _, arg := range r.CommandLine[1:] {
-		if !shellSafe.MatchString(arg) {
-			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
-		}
-		words = append(words, arg)
-	}
-	return strings.Join(words, " ")
-}
-
-// shellSafe matches words that a shell takes as they are.
-var shellSafe = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)

@@ -16,7 +16,7 @@ import (
 
 // idTools are the programs, as scripts, with what they run instead.
 func idTools(program string) map[string]string {
-	quoted := "'" + strings.ReplaceAll(program, "'", `'\''`) + "'"
+	quoted := shellWord(program)
 	return map[string]string{
 		"newuidmap": "exec " + quoted + " " + stageIDMap + ` uid_map "$@"`,
 		"newgidmap": "exec " + quoted + " " + stageIDMap + ` gid_map "$@"`,

@@ -5,8 +5,10 @@ package main
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -169,13 +171,45 @@ func TestUDPLoadSteps(t *testing.T) {
 }
 
 func TestResolver(t *testing.T) {
-	for tool := range tools() {
-		if a, err := (Subject{Tool: tool}).resolver(); err != nil || !a.IsValid() {
-			t.Errorf("%s: %v", tool, err)
+	of := func(tool string) (netip.Addr, error) {
+		return (&bout{step: step{Subject: Subject{Tool: tool}}}).resolver(t.Context())
+	}
+	for name, tool := range tools() {
+		if tool.ready == readyByAnswer {
+			continue // its container tells
+		}
+		if a, err := of(name); err != nil || !a.IsValid() {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := (Subject{Tool: "other"}).resolver(); err == nil || !strings.Contains(err.Error(), "other") {
+	if _, err := of("other"); err == nil || !strings.Contains(err.Error(), "other") {
 		t.Errorf("error %v, want one about the tool", err)
+	}
+}
+
+func TestFirstResolver(t *testing.T) {
+	tests := []struct {
+		name, text, want string // no address: an error
+	}{
+		{"the first of two", "# made\nsearch test\nnameserver\nnameserver\t10.0.2.1\nnameserver 10.0.2.3\n", "10.0.2.1"},
+		{"IPv6", "nameserver fd00::3", "fd00::3"},
+		{"none", "search test\n", ""},
+		{"no address", "nameserver example.test\n", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "resolv.conf")
+			if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			a, err := firstResolver(path)
+			if (err != nil) != (tt.want == "") || err == nil && a.String() != tt.want {
+				t.Errorf("%v, error %v, want %q", a, err, tt.want)
+			}
+		})
+	}
+	if _, err := firstResolver(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error %v, want %v", err, fs.ErrNotExist)
 	}
 }
 

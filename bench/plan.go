@@ -16,7 +16,7 @@ import (
 
 // What runs where the flags do not say otherwise.
 const (
-	defaultSubjects   = "direct,slirp4netns,pasta,rootlesskit,gvisor-tap-vsock,slipway"
+	defaultSubjects   = "direct,slirp4netns,pasta,rootlesskit,gvisor-tap-vsock,slipway," + stackedSubject
 	defaultMTUs       = "65520,1500"
 	defaultCongestion = "cubic,bbr"
 	defaultRepeat     = 3
@@ -29,6 +29,10 @@ const (
 	quickLimit        = 3 * time.Minute
 	defaultStartLimit = 10 * time.Second
 )
+
+// stackedSubject is slipway with every byte going through its own TCP stack, in the
+// cases in which that may make a difference: the kernel joins no TCP connections.
+const stackedSubject = "stacked=slipway+--accel=off#^(tcp|fairness|longpath)/|^(memory|start)$"
 
 // Bounds of an MTU: below, IPv6 stops (RFC 8200 §5); above, no tap goes.
 const (
@@ -101,7 +105,7 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 	)
 	f.SetOutput(w)
 	f.StringVar(&o.Plan.Cases, "cases", "", "run the cases whose `name` matches this regular expression; see -list")
-	f.StringVar(&subjects, "subjects", defaultSubjects, "comma-separated `list` of [NAME=]TOOL[@PATH][+ARG…]")
+	f.StringVar(&subjects, "subjects", defaultSubjects, "comma-separated `list` of [NAME=]TOOL[@PATH][+ARG…][#CASES]: CASES is a regular expression as of -cases")
 	f.IntVar(&o.Plan.Repeat, "repeat", defaultRepeat, "`times` to run each case for each subject, taking turns")
 	f.DurationVar(&o.Plan.Window, "duration", defaultWindow, "`time` over which one case measures")
 	f.DurationVar(&o.Plan.StartLimit, "start-limit", defaultStartLimit, "`time` within which a helper must be ready")
@@ -124,21 +128,16 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 	if f.NArg() > 0 {
 		return Options{}, fmt.Errorf("unexpected argument %q: bench takes flags only", f.Arg(0))
 	}
+	given := map[string]bool{}
+	f.Visit(func(x *flag.Flag) { given[x.Name] = true })
 	if o.Plan.Quick {
-		given := map[string]bool{}
-		f.Visit(func(x *flag.Flag) { given[x.Name] = true })
-		if !given["repeat"] {
-			o.Plan.Repeat = quickRepeat
-		}
-		if !given["duration"] {
-			o.Plan.Window = quickWindow
-		}
-		if !given["limit"] {
-			o.Plan.Limit = quickLimit
-		}
+		o.Plan.hurry(given)
 		if !given["cc"] {
 			ccs = quickCongestion
 		}
+	}
+	if o.Plan.Soak > 0 && !given["subjects"] {
+		subjects = ownTool
 	}
 	o.Plan.Warmup = time.Duration(float64(o.Plan.Window) * warmupShare)
 	o.Plan.Congestion = splitList(ccs)
@@ -214,11 +213,11 @@ func (p Plan) cases() []Case {
 	})
 }
 
-// hasty reports whether slow cases are to be left out or shortened.
-func (p Plan) hasty() bool { return p.Quick && p.Cases == "" }
-
 // repeats is how often the case runs for each subject.
 func (p Plan) repeats(c Case) int {
+	if p.hasty() && !inQuick(c) {
+		return 0
+	}
 	if r, ok := c.(rare); ok {
 		return min(p.Repeat, r.rounds(p))
 	}
@@ -272,7 +271,7 @@ func (p Plan) conditions() []step {
 func (p Plan) turns(s step) []step {
 	var all []step
 	for _, s.Subject = range p.Subjects {
-		if s.Case.NeedsHelper() && s.Subject.Tool == directName {
+		if s.Case.NeedsHelper() && s.Subject.Tool == directName || !s.Subject.takesPart(s.Case) {
 			continue
 		}
 		all = append(all, s)

@@ -17,6 +17,7 @@ func TestParseOptions(t *testing.T) {
 	for _, name := range []string{"direct", "slirp4netns", "pasta", "rootlesskit", "gvisor-tap-vsock", "slipway"} {
 		all = append(all, Subject{Name: name, Tool: name})
 	}
+	all = append(all, Subject{Name: "stacked", Tool: "slipway", Extra: []string{"--accel=off"}, Cases: "^(tcp|fairness|longpath)/|^(memory|start)$"})
 	tests := []struct {
 		name string
 		args string
@@ -50,7 +51,7 @@ func TestParseOptions(t *testing.T) {
 			name: "soak",
 			args: "-soak 1m",
 			want: Options{User: "nobody", Plan: Plan{
-				Subjects: all[5:], Repeat: 3, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 30 * time.Minute, StartLimit: 10 * time.Second,
+				Subjects: all[5:6], Repeat: 3, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 30 * time.Minute, StartLimit: 10 * time.Second,
 				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic", "bbr"}, Soak: time.Minute,
 			}},
 		},
@@ -107,6 +108,9 @@ func TestParseSubject(t *testing.T) {
 		{in: "slipway@/tmp/a", want: Subject{Name: "slipway@/tmp/a", Tool: "slipway", Path: "/tmp/a"}},
 		{in: "old=slipway@/tmp/a", want: Subject{Name: "old", Tool: "slipway", Path: "/tmp/a"}},
 		{in: "stacked=slipway+--accel=off+-x", want: Subject{Name: "stacked", Tool: "slipway", Extra: []string{"--accel=off", "-x"}}},
+		{in: "s=slipway+-x=y#^udp/|=#", want: Subject{Name: "s", Tool: "slipway", Extra: []string{"-x=y"}, Cases: "^udp/|=#"}},
+		{in: "pasta#^udp/", want: Subject{Name: "pasta", Tool: "pasta", Cases: "^udp/"}},
+		{in: "pasta#(", err: true},
 		{in: "slipway+--accel=off", want: Subject{Name: "slipway+--accel=off", Tool: "slipway", Extra: []string{"--accel=off"}}},
 		{in: "=pasta", err: true},
 		{in: "x=y", err: true},

@@ -20,7 +20,10 @@ type progress struct {
 	w           *lockedWriter
 	bar         *pb.ProgressBar // nil for lines
 	color       bool
-	total, over int
+	total, over int           // steps
+	worth, gone time.Duration // the same by their estimates
+	price       time.Duration // of the step that runs
+	limit       time.Duration // of the run; 0 for none
 	start       time.Time
 	now         func() time.Time
 	last        string    // the case that the last line named
@@ -41,10 +44,10 @@ const refreshRate = 500 * time.Millisecond
 // left.
 const barTemplate = `{{counters . }} {{bar . "▕" "█" "▌" " " "▏"}} {{etime .}}{{string . "left"}}  {{string . "what"}}`
 
-// newProgress makes the progress of total steps.
-func newProgress(w io.Writer, total int) *progress {
+// newProgress makes the progress of a run that aims to end within the limit.
+func newProgress(w io.Writer, limit time.Duration) *progress {
 	s := screenOf(w, os.Getenv)
-	p := &progress{w: &lockedWriter{w: w}, total: total, now: time.Now, color: s.color}
+	p := &progress{w: &lockedWriter{w: w}, limit: limit, now: time.Now, color: s.color}
 	p.start = p.now()
 	if s.tty {
 		p.makeBar()
@@ -64,16 +67,18 @@ func (p *progress) makeBar() {
 	}
 }
 
-// setTotal corrects the number of steps.
-func (p *progress) setTotal(n int) {
-	p.total = n
+// setTotal sets the number of steps and what they are estimated to take together.
+func (p *progress) setTotal(n int, worth time.Duration) {
+	p.total, p.worth = n, worth
 	if p.bar != nil {
 		p.bar.SetTotal(int64(n))
 	}
 }
 
-// begin shows the step that runs now. Its name begins with that of its case.
-func (p *progress) begin(what string) {
+// begin shows the step that runs now, and is estimated to take price. Its name begins
+// with that of its case.
+func (p *progress) begin(what string, price time.Duration) {
+	p.price = price
 	what = visible(what)
 	if p.bar == nil {
 		p.line(what)
@@ -88,6 +93,7 @@ func (p *progress) begin(what string) {
 // done counts a step, and keeps on the screen why it failed if it did.
 func (p *progress) done(r *Record) {
 	p.over++
+	p.gone += p.price
 	if p.bar != nil {
 		p.bar.SetCurrent(int64(p.over))
 	}
@@ -97,7 +103,7 @@ func (p *progress) done(r *Record) {
 }
 
 // skip counts a step that is left out.
-func (p *progress) skip() { p.setTotal(p.total - 1) }
+func (p *progress) skip(price time.Duration) { p.setTotal(p.total-1, p.worth-price) }
 
 // end takes the bar away.
 func (p *progress) end() {
@@ -106,12 +112,18 @@ func (p *progress) end() {
 	}
 }
 
-// left says about how much longer it takes, once that can be told.
+// left says about how much longer it takes, once that can be told: as long as was
+// estimated, times how far estimates were off so far. Repeats beyond the limit are
+// left out.
 func (p *progress) left() string {
-	if p.over == 0 {
+	if p.gone <= 0 {
 		return ""
 	}
-	left := p.now().Sub(p.start) / time.Duration(p.over) * time.Duration(max(p.total-p.over, 0))
+	passed := p.now().Sub(p.start)
+	left := time.Duration(float64(passed) / float64(p.gone) * float64(max(p.worth-p.gone, 0)))
+	if rest := p.limit - passed; rest > 0 {
+		left = min(left, rest)
+	}
 	return ", about " + left.Round(time.Second).String() + " left"
 }
 

@@ -14,29 +14,29 @@ import (
 // TestProgressLines runs a progress that is no terminal's by a clock of its own.
 func TestProgressLines(t *testing.T) {
 	var out bytes.Buffer
-	p := newProgress(&out, 10)
+	p := newProgress(&out, 5*time.Minute)
 	now := p.start
 	p.now = func() time.Time { return now }
 	tick := func(d time.Duration, what string, r Record) {
-		p.begin(what)
+		p.begin(what, time.Second)
 		now = now.Add(d)
 		p.done(&r)
 	}
-	p.setTotal(25)
+	p.setTotal(25, 25*time.Second)
 	tick(10*time.Second, "tcp/a mtu 1500: direct, repeat 1", Record{})
 	tick(10*time.Second, "tcp/a mtu 1500: pasta, repeat 1", Record{Case: "tcp/a", Subject: "pasta", Err: "it\ndied \x1b[2J"})
 	tick(10*time.Second, "udp/b mtu 1500: direct, repeat 1", Record{})
-	p.skip()
+	p.skip(time.Second)
 	tick(40*time.Second, "udp/b mtu 1500: pasta, repeat 1", Record{})
 	tick(time.Second, "udp/b mtu 1500: slipway, repeat 1", Record{})
-	p.setTotal(fewSteps)
+	p.setTotal(fewSteps, fewSteps*time.Second)
 	tick(time.Second, "udp/b mtu 1500: direct, repeat 2", Record{})
 	p.end()
 	p.end()
 	want := `[1/25] 0s: tcp/a mtu 1500: direct, repeat 1
 tcp/a, pasta: it died �[2J
 [3/25] 20s, about 3m50s left: udp/b mtu 1500: direct, repeat 1
-[5/24] 1m10s, about 5m50s left: udp/b mtu 1500: slipway, repeat 1
+[5/24] 1m10s, about 3m50s left: udp/b mtu 1500: slipway, repeat 1
 [6/20] 1m11s, about 3m33s left: udp/b mtu 1500: direct, repeat 2
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
@@ -47,12 +47,13 @@ tcp/a, pasta: it died �[2J
 // TestProgressBar looks at what a terminal would get.
 func TestProgressBar(t *testing.T) {
 	var out bytes.Buffer
-	p := newProgress(&out, 3)
+	p := newProgress(&out, 0)
+	p.setTotal(3, 3*time.Second)
 	p.makeBar()
 	p.end() // before it began
-	p.begin("tcp/a: direct")
+	p.begin("tcp/a: direct", time.Second)
 	p.done(&Record{Case: "tcp/a", Subject: "direct", Err: "it died"})
-	p.begin("tcp/a: pasta")
+	p.begin("tcp/a: pasta", time.Second)
 	p.bar.Write()
 	p.end()
 	p.end()

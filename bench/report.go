@@ -26,12 +26,16 @@ func reportText(r *Report, s screen) string {
 		b.WriteByte('\n')
 		s.wrap(&b, "", fmt.Sprintf("%d repeats were left out to stay within %s; such cells show no lowest and highest.", r.LeftOut, r.Plan.Limit))
 	}
+	if text := r.Plan.forgone(); text != "" {
+		b.WriteByte('\n')
+		s.wrap(&b, "", text+".")
+	}
 	if r.Interrupted {
 		fmt.Fprintf(&b, "\n%s the tables show what was measured until then.\n", s.paint(doubt, "INTERRUPTED:"))
 	}
 	b.WriteByte('\n')
 	s.wrap(&b, "", "Median (lowest–highest); ↑ more is better, ↓ less is; ×d: multiple of direct; ×p: multiple of the best other tool; "+
-		"[1]: see the notes; n/a: does not apply, there is no helper.")
+		"[1]: see the notes; n/a: does not apply, since there is no helper or the subject is limited to other cases.")
 	t := newTable(&b, s, r.Plan.Subjects)
 	t.print(newView(r, false))
 	if len(t.notes) > 0 {

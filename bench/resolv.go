@@ -4,7 +4,9 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,4 +37,22 @@ func ownResolvConf(resolver string) error {
 		return fmt.Errorf("mount a file at %s: %w", resolvConf, err)
 	}
 	return nil
+}
+
+// firstResolver returns the first resolver that the file names (resolv.conf(5)).
+func firstResolver(path string) (netip.Addr, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("find a resolver: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if words := strings.Fields(line); len(words) > 1 && words[0] == "nameserver" {
+			a, err := netip.ParseAddr(words[1])
+			if err != nil {
+				return netip.Addr{}, fmt.Errorf("find a resolver in %s: %w", path, err)
+			}
+			return a, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("find a resolver: %s names none", path)
 }

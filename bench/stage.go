@@ -21,12 +21,13 @@ const stepTime = 2 * time.Minute
 
 // An event is what the stage tells the front, one JSON line each.
 type event struct {
-	Subjects []Subject `json:"subjects,omitempty"` // with their versions
-	Gaps     []Gap     `json:"gaps,omitempty"`     // what this machine lacks
-	Begin    string    `json:"begin,omitempty"`    // the step that starts now
-	Record   *Record   `json:"record,omitempty"`   // the step that ended
-	LeftOut  bool      `json:"left_out,omitempty"` // a repeat that the limit forbids
-	Fatal    string    `json:"fatal,omitempty"`    // why nothing can be measured
+	Subjects []Subject     `json:"subjects,omitempty"` // with their versions
+	Gaps     []Gap         `json:"gaps,omitempty"`     // what this machine lacks
+	Begin    string        `json:"begin,omitempty"`    // the step that starts now
+	Price    time.Duration `json:"price_ns,omitempty"` // of the step that starts or is left out
+	Record   *Record       `json:"record,omitempty"`   // the step that ended
+	LeftOut  bool          `json:"left_out,omitempty"` // a repeat that the limit forbids
+	Fatal    string        `json:"fatal,omitempty"`    // why nothing can be measured
 
 	Sample *soakSample `json:"sample,omitempty"` // of a soak
 	Checks []soakCheck `json:"checks,omitempty"` // the end of a soak
@@ -67,8 +68,8 @@ func (s *stage) run(ctx context.Context) error {
 	for _, round := range s.plan.rounds() {
 		round = slices.DeleteFunc(round, func(st step) bool { return !s.plan.runs(st) })
 		if !budget.allows(round) {
-			for range round {
-				s.tell(event{LeftOut: true})
+			for _, st := range round {
+				s.tell(event{LeftOut: true, Price: s.plan.cost(st)})
 			}
 			continue
 		}
@@ -85,7 +86,7 @@ func (s *stage) run(ctx context.Context) error {
 // runRound gives each subject its turn and tells what came of it.
 func (s *stage) runRound(ctx context.Context, round []step) {
 	for _, st := range round {
-		s.tell(event{Begin: st.String()})
+		s.tell(event{Begin: st.String(), Price: s.plan.cost(st)})
 		r := Record{
 			Case: st.Case.Name(), Subject: st.Subject.Name, MTU: st.MTU, Family: st.Family,
 			Congestion: st.Congestion, Repeat: st.Repeat, At: time.Now(),

@@ -56,10 +56,15 @@ func standingsOf(r *Report) []standings {
 			for _, b := range part.Blocks {
 				for _, row := range b.Rows {
 					label := strings.Join(append([]string{row.Label}, unlike(b.Conditions, part.Blocks[0].Conditions)...), ", ")
+					if !row.Cells[i].Expected() {
+						continue
+					}
 					ch.sort(label, b.Unit, row.Cells[i], bestPeer(row.Cells, kind))
 				}
 			}
-			one.Chapters = append(one.Chapters, ch)
+			if ch.Counts() != "" {
+				one.Chapters = append(one.Chapters, ch)
+			}
 		}
 		all = append(all, one)
 	}

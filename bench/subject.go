@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -19,20 +21,22 @@ type Subject struct {
 	Tool    string   `json:"tool"`
 	Path    string   `json:"path,omitempty"`
 	Extra   []string `json:"extra,omitempty"` // arguments added to the tool's own
+	Cases   string   `json:"cases,omitempty"` // takes part in those only whose name this regular expression matches
 	Version string   `json:"version,omitempty"`
 	Missing string   `json:"missing,omitempty"`
 }
 
-// ParseSubject reads [NAME=]TOOL[@PATH][+ARG…], such as "slipway",
-// "before=slipway@/tmp/slipway" or "stacked=slipway+--accel=off". Without a name
+// ParseSubject reads [NAME=]TOOL[@PATH][+ARG…][#CASES], such as "slipway",
+// "before=slipway@/tmp/slipway" or "stacked=slipway+--accel=off#^tcp/". Without a name
 // the subject is called by all of the rest.
 func ParseSubject(s string) (Subject, error) {
-	spec := s
-	name, rest, named := strings.Cut(s, "=")
-	if named && !strings.ContainsAny(name, "+@") {
-		spec = rest
-	} else {
-		name = s
+	all, cases, _ := strings.Cut(s, "#")
+	if _, err := regexp.Compile(cases); err != nil {
+		return Subject{}, fmt.Errorf("subject %q: %w", s, err)
+	}
+	name, spec, named := strings.Cut(all, "=")
+	if !named || strings.ContainsAny(name, "+@") {
+		name, spec = all, all
 	}
 	parts := strings.Split(spec, "+")
 	kind, path, _ := strings.Cut(parts[0], "@")
@@ -42,7 +46,12 @@ func ParseSubject(s string) (Subject, error) {
 	if name == "" {
 		return Subject{}, fmt.Errorf("subject %q: empty name", s)
 	}
-	return Subject{Name: name, Tool: kind, Path: path, Extra: parts[1:]}, nil
+	return Subject{Name: name, Tool: kind, Path: path, Extra: parts[1:], Cases: cases}, nil
+}
+
+// takesPart reports whether the case is one of the subject's.
+func (s *Subject) takesPart(c Case) bool {
+	return regexp.MustCompile(s.Cases).MatchString(c.Name())
 }
 
 // locate fills in the program's absolute path, or why there is none.
@@ -97,12 +106,28 @@ func (s *Subject) askVersion(ctx context.Context, limit time.Duration) {
 		return
 	}
 	s.Version = version
-	if t.has == "" {
+	wants := slices.DeleteFunc(slices.Concat([]string{t.has}, s.flags()), func(word string) bool { return word == "" })
+	if len(t.help) == 0 || len(wants) == 0 {
 		return
 	}
-	if out, err := runShort(ctx, limit, s.Path, "--help"); err != nil || !strings.Contains(out, t.has) {
-		s.Missing = fmt.Sprintf("too old: %s --help has no %q (%s)", filepath.Base(s.Path), t.has, version)
+	out, err := runShort(ctx, limit, s.Path, t.help...)
+	for _, word := range wants {
+		if err != nil || !strings.Contains(out, word) {
+			s.Missing = fmt.Sprintf("too old: %s %s has no %q (%s)", filepath.Base(s.Path), strings.Join(t.help, " "), word, version)
+			return
+		}
 	}
+}
+
+// flags are the names of the flags among the subject's own arguments.
+func (s *Subject) flags() []string {
+	var all []string
+	for _, arg := range s.Extra {
+		if name, _, _ := strings.Cut(arg, "="); strings.HasPrefix(name, "--") {
+			all = append(all, name)
+		}
+	}
+	return all
 }
 
 // programVersion returns the first line of what the program says of itself.

@@ -104,7 +104,7 @@ func (t *table) cell(c Cell, best string) cellLines {
 	value := valueText(c)
 	st := plain
 	switch {
-	case c.Missing == notApplicable:
+	case !c.Expected():
 		return cellLines{{dim, value}}
 	case c.Doubtful():
 		st = doubt

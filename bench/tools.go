@@ -24,9 +24,12 @@ type tool struct {
 	binary  string   // looked up in PATH where the subject names no path
 	version []string // arguments that print the version
 	ready   readyKind
-	// needs names a tool that this one runs itself, and has is a word of --help
-	// without which it is too old; both may be empty.
-	needs, has string
+	// needs names a tool that this one runs itself; empty if there is none.
+	needs string
+	// help are arguments that print the flags. A program whose help lacks the word has,
+	// or a flag that the subject asks for, is too old. Both may be empty.
+	help []string
+	has  string
 	// target is how many of the last arguments name the container: a user's own
 	// arguments go before them.
 	target int
@@ -104,11 +107,12 @@ func tools() map[string]tool {
 		// of RootlessKit, as Docker's rootless mode does since Engine 29.5.
 		"gvisor-tap-vsock": {
 			binary: "rootlesskit", version: []string{"--version"}, ready: readyByAnswer, target: 2,
-			has: "gvisor-tap-vsock", publish: rootlesskitPublish,
+			help: []string{"--help"}, has: "gvisor-tap-vsock", publish: rootlesskitPublish,
 			argv: func(j job) [][]string { return rootlesskitArguments(j, "--net=gvisor-tap-vsock") },
 		},
 		"slipway": {
 			binary: defaultSlipway, version: []string{"version"}, ready: readyByFD, target: 1,
+			help: []string{"attach", "--help"},
 			argv: slipwayArguments, publishFlag: "--publish",
 		},
 	}

@@ -247,6 +247,8 @@ func (n *notes) numbers(c Cell) []int {
 	case "":
 	case notApplicable:
 		all = []string{notApplicable + ": there is no helper"}
+	case notItsCase:
+		all = []string{notItsCase + ", to which it is limited"}
 	default:
 		all = []string{c.Missing}
 	}
@@ -268,11 +270,10 @@ func (n *notes) refs(c Cell) string {
 
 // valueText is the cell's value, or in a word why there is none.
 func valueText(c Cell) string {
-	switch c.Missing {
-	case "":
-	case notApplicable:
+	switch {
+	case !c.Expected():
 		return "n/a"
-	default:
+	case c.Missing != "":
 		return "missing"
 	}
 	if c.Row.Metric.Unit != unitYesNo {
