@@ -46,9 +46,10 @@
 //   - udp: datagrams at six rates, each twice the one before, the same for every
 //     subject; then two more to narrow down the highest that loses less than 1 %.
 //     All steps are in the JSON.
-//   - dns: queries by the resolver that the helper offers. All helpers, and
-//     everything else in "host", see a resolv.conf that names the bench's resolver in
-//     "peer", which is how their users' helpers learn theirs (resolv.go).
+//   - dns: queries by the resolver that the helper offers, which a container that the
+//     helper makes finds in its resolv.conf. All helpers, and everything else in
+//     "host", see one that names the bench's resolver in "peer", which is how their
+//     users' helpers learn theirs (resolv.go).
 //   - fairness: round trips over TCP and UDP while another flow moves bulk data.
 //   - memory, start: the helper at rest, under idle connections, and until it is ready.
 //   - longpath: a path of 100 ms there and back. Two taps take the place of the veth
@@ -58,6 +59,12 @@
 //     after each step, since a lost frame is an error of the step. One stream is
 //     limited by the buffers that the machine grants (net.ipv4.tcp_rmem and
 //     tcp_wmem), for peers and slipway alike.
+//
+// A subject may be limited to some cases (-subjects NAME=TOOL#CASES). By default there
+// are two slipways: one that splices TCP connections in the kernel where it can, and
+// "stacked", which does not, in those cases in which that may make a difference. The
+// path that slipway says its flows took is part of the proof. A quick run has fewer
+// cases, and names those that it leaves out (quick.go).
 //
 // The cases loopback/… have their server at 127.0.0.1 of "host" instead of in
 // "peer", and each subject is started in the way of its users who want to reach it.

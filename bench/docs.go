@@ -21,7 +21,6 @@ type docsData struct {
 	Began, Command, Drawing string
 	Facts, Subjects         []fact
 	Tables, Standings       string
-	Cases                   string
 }
 
 // docsPage returns the page of all results, in Markdown.

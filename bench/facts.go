@@ -78,7 +78,7 @@ func commandsOf(r *Report, subject string) []string {
 // asked.
 func proofOf(r *Report, subject string) string {
 	var who, why []string
-	asked, proven := 0, 0
+	asked, proven, paths := 0, 0, map[string]int{}
 	for _, rec := range r.Records {
 		p := rec.Proof
 		if rec.Subject != subject || p == nil {
@@ -92,8 +92,11 @@ func proofOf(r *Report, subject string) string {
 			continue
 		}
 		proven++
-		if name := strings.Join(append([]string{cmp.Or(p.Exe, p.Comm)}, p.Paths...), ", "); !slices.Contains(who, name) {
+		if name := cmp.Or(p.Exe, p.Comm); !slices.Contains(who, name) {
 			who = append(who, name)
+		}
+		for _, path := range p.Paths {
+			paths[path]++
 		}
 	}
 	if asked == 0 {
@@ -101,7 +104,10 @@ func proofOf(r *Report, subject string) string {
 	}
 	text := fmt.Sprintf("seen to hold the flow's socket in %d of %s", proven, plural(asked, "run"))
 	if len(who) > 0 {
-		text += ": " + strings.Join(who, "; ")
+		text += ": " + strings.Join(who, ", ")
+	}
+	for i, path := range slices.Sorted(maps.Keys(paths)) {
+		text += []string{"; its flows were ", ", "}[min(i, 1)] + fmt.Sprintf("%s in %d", path, paths[path])
 	}
 	if len(why) > 0 {
 		text += "; else: " + strings.Join(why, "; ")

@@ -98,8 +98,9 @@ func fail(stderr io.Writer, err error) int {
 	return exitFailure
 }
 
-// becomeStage starts the stage in a new user namespace and waits for it. The namespace maps the user to itself, so that what runs in it without
-// capabilities cannot tell it from the machine's own.
+// becomeStage starts the stage in a new user namespace and waits for it. The namespace
+// maps the user to itself, so that what runs in it without capabilities cannot tell it
+// from the machine's own.
 func becomeStage(ctx context.Context, stdout io.Writer) error {
 	home := newPlace()
 	cmd := exec.Command(selfExe, stageTopology)

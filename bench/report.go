@@ -77,6 +77,9 @@ func printHead(b *strings.Builder, r *Report, s screen) {
 		if command := firstCommand(r, sub.Name); command != "" {
 			head("", command)
 		}
+		if proof := proofOf(r, sub.Name); proof != "" {
+			head("", proof)
+		}
 	}
 }
 
