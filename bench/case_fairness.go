@@ -39,7 +39,7 @@ func (fairnessCase) Metrics() []Metric {
 		{Name: "udp_p50", Unit: "µs, UDP probe", Detail: true},
 		{Name: "udp_p999", Unit: "µs, UDP probe", Detail: true},
 		{Name: "udp_lost", Unit: "UDP probes lost", Detail: true},
-		{Name: "bulk", Unit: "Gbit/s beside the probes", Higher: true},
+		{Name: "bulk", Unit: "Gbit/s, bulk beside the probes", Higher: true},
 	}
 }
 

@@ -40,7 +40,7 @@ func (memoryCase) Metrics() []Metric {
 		{Name: "idle_anon", Unit: "MB RssAnon", Detail: true},
 		{Name: "add900", Unit: "MB, +900 idle conn."},
 		{Name: "add4000", Unit: "MB, +4000 idle conn."},
-		{Name: "per1000", Unit: "MB per 1000 idle conn."},
+		{Name: "per1000", Unit: "MB, per 1000 idle conn."},
 		{Name: "idle_pss", Unit: "MB PSS", Detail: true},
 		{Name: "perconn", Unit: "KiB/conn. of 4000", Detail: true},
 	}
@@ -81,7 +81,7 @@ func (memoryCase) run(ctx context.Context, b *bout) (map[string]float64, any, er
 	}
 	for _, n := range []int{heldFew, heldMany} {
 		if n == heldMany && b.plan.hasty() {
-			return v, all, partialError{fmt.Sprintf("add%d", n), errors.New("left out of a quick run")}
+			return v, all, partialError{fmt.Sprintf("add%d", n), errors.New(leftOutOfQuick)}
 		}
 		if err := b.container.call(ctx, holdTime, "hold", holdArgs{Addr: b.addr, N: n}, nil); err != nil {
 			// What was measured stands; the cell of this number is missing.

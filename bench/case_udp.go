@@ -58,8 +58,8 @@ func (udpCase) Metrics() []Metric {
 	return []Metric{
 		{Name: "delivered", Unit: "k/s", Higher: true, Bounded: true},
 		{Name: "clean", Unit: "k/s, loss < 1 %", Higher: true},
-		{Name: "overload", Unit: "k/s at the highest load", Higher: true},
-		{Name: "loss", Unit: "% at the highest load", Detail: true},
+		{Name: "overload", Unit: "k/s, at the highest load", Higher: true},
+		{Name: "loss", Unit: "%, at the highest load", Detail: true},
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -287,8 +288,8 @@ func (f *front) take(out io.Reader) {
 			f.report.Records = append(f.report.Records, *e.Record)
 			f.report.Machine.note(e.Record.CPUs)
 			shown := *e.Record
-			if key := shown.Subject + ": " + shown.Err; f.said[key] {
-				shown.Err = "" // one line for a helper that was given up is enough
+			if key := shown.Subject + ": " + shown.Err; f.said[key] || strings.HasSuffix(shown.Err, leftOutOfQuick) {
+				shown.Err = "" // one line for a helper that was given up is enough, none for what was asked for
 			} else {
 				f.said[key] = true
 			}

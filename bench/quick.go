@@ -13,6 +13,9 @@ var quickCases = regexp.MustCompile(`^tcp/throughput/|^tcp/connect/(1|16)$|^tcp/
 	`|^loopback/(throughput/up|roundtrip/1)$|^publish/remote/(tcp/down|connect/16|udp/1400)$|^publish/loopback/tcp/down$` +
 	`|^dns/16$|^fairness/up$|^memory$|^start$`)
 
+// leftOutOfQuick is why a part of a case is missing.
+const leftOutOfQuick = "left out of a quick run"
+
 // inQuick reports whether a quick run measures the case.
 func inQuick(c Case) bool { return quickCases.MatchString(c.Name()) }
 

@@ -65,7 +65,7 @@ func (t *table) block(b viewBlock) {
 	each := max((t.width-t.label)/t.column, 1)
 	for from := 0; from < len(t.subjects); from += each {
 		to := min(from+each, len(t.subjects))
-		head := []cellLines{{{bold, b.direction() + " " + visible(b.Unit)}}}
+		head := []cellLines{t.fold(bold, b.direction()+" "+visible(b.Unit), t.label-2)}
 		for _, s := range t.subjects[from:to] {
 			head = append(head, t.fold(bold, visible(s.Name), t.column-1))
 		}
