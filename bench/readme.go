@@ -277,8 +277,11 @@ func markdown(s string) string {
 func readmeOrigin(r *Report, columns []Subject) string {
 	var versions []string
 	for _, s := range columns {
-		if s.Version != "" {
-			versions = append(versions, markdown(s.Version))
+		if v := s.Version; v != "" {
+			if !strings.HasPrefix(v, s.Name) {
+				v = s.Name + ": " + v
+			}
+			versions = append(versions, markdown(v))
 		}
 	}
 	for _, s := range r.Plan.Subjects {
