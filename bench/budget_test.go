@@ -149,7 +149,7 @@ func TestAnnouncement(t *testing.T) {
 	}{
 		{"-cases ^start -repeat 1 -subjects direct,slirp4netns,pasta,slipway", "3 steps"},
 		{"-limit 2s -repeat 2 -cases up/1$ -cc cubic", "every case will run once"},
-		{"-limit 30s -repeat 4 -cases tcp/throughput/up/1$ -cc cubic", "repeats that do not fit into 30s"},
+		{"-limit 40s -repeat 4 -cases tcp/throughput/up/1$ -cc cubic", "repeats that do not fit into 40s"},
 	}
 	for _, tt := range tests {
 		if got := planFor(t, tt.args).announcement(); !strings.Contains(got, tt.want) {

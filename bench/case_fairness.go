@@ -102,7 +102,7 @@ func (fairnessCase) window(p Plan) time.Duration {
 }
 
 // price implements priced.
-func (c fairnessCase) price(p Plan) time.Duration { return p.Warmup + c.window(p) }
+func (c fairnessCase) price(p Plan) time.Duration { return p.bulkWarmup() + c.window(p) }
 
 // measure runs the probes in the container and counts the bulk data where it
 // arrives.
@@ -112,7 +112,7 @@ func (c fairnessCase) measure(ctx context.Context, b *bout) (probeResult, error)
 		arrived windowResult
 		errs    [2]error
 		group   sync.WaitGroup
-		probe   = roundTripArgs{Addr: b.addr, Size: 1, Pause: fairnessPause, Warmup: b.plan.Warmup, Window: c.window(b.plan)}
+		probe   = roundTripArgs{Addr: b.addr, Size: 1, Pause: fairnessPause, Warmup: b.plan.bulkWarmup(), Window: c.window(b.plan)}
 		count   = windowArgs{Warmup: probe.Warmup, Window: probe.Window}
 	)
 	group.Go(func() { errs[0] = b.container.call(ctx, c.price(b.plan)+dialTimeout, "probe", probe, &r) })

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 )
 
 // loopbackPrefix begins the names of the cases whose server listens on the host's
@@ -31,6 +32,9 @@ func (c loopbackCase) Name() string { return loopbackPrefix + c.name }
 
 // Wide implements Case.
 func (loopbackCase) Wide() bool { return false }
+
+// price implements priced.
+func (c loopbackCase) price(p Plan) time.Duration { return p.price(c.Case) }
 
 // loopbackCases returns the cases with the host's loopback as their target.
 func loopbackCases() []Case {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 )
 
 // publishedPorts is how many TCP ports a case with many connections publishes: few,
@@ -79,6 +80,9 @@ func (c publishCase) Metrics() []Metric {
 	}
 	return append(c.inner.Metrics(), Metric{Name: sourceMetric, Unit: unitYesNo, Higher: true})
 }
+
+// price implements priced.
+func (c publishCase) price(p Plan) time.Duration { return p.price(c.inner) }
 
 // publications implements publisher.
 func (c publishCase) publications(family int) []publication {

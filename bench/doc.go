@@ -34,8 +34,8 @@
 // first round of a case (budget.go).
 // Each step gets new namespaces, a new container, a new helper and new endpoints,
 // and takes them down again: no subject profits or suffers from what ran before.
-// That takes 20 to 80 ms of a step. Throughput is counted by the receiver, after a
-// warm-up, over a window.
+// That takes a tenth of a second or more of a step. Throughput is counted by the
+// receiver, after a warm-up (bulkWarmup), over a window.
 //
 // # Cases
 //

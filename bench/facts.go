@@ -18,7 +18,7 @@ func machineFacts(r *Report) []fact {
 		{"machine", fmt.Sprintf("%s, %d cores (%s), %s", m.CPU, m.Cores, m.Allowed, m.Memory)},
 		{"system", fmt.Sprintf("%s, Linux %s, bench built by %s", m.OS, m.Kernel, strings.TrimSpace(m.Go+" "+m.Build))},
 		{"run", fmt.Sprintf("%s, took %s, load %s", r.Began.Format("2006-01-02 15:04 MST"), r.Took, strings.Join(m.Load, " → "))},
-		{"method", fmt.Sprintf("up to %d repeats taking turns, window %s after %s of warm-up; congestion control %s", p.Repeat, p.Window, p.Warmup, strings.Join(p.Congestion, ", "))},
+		{"method", fmt.Sprintf("up to %s; congestion control %s", p.method(), strings.Join(p.Congestion, ", "))},
 	}
 	if len(m.Affinity) > 0 {
 		facts = append(facts, fact{"CPUs", m.placement(p.Pin)})
@@ -46,6 +46,11 @@ func machineFacts(r *Report) []fact {
 		facts = append(facts, fact{"interrupted", "what is here was measured until then"})
 	}
 	return facts
+}
+
+// method says how often and how long is measured.
+func (p Plan) method() string {
+	return fmt.Sprintf("%s taking turns, window %s after %s of warm-up (bulk data: %s)", plural(p.Repeat, "repeat"), p.Window, p.Warmup, p.bulkWarmup())
 }
 
 // What differs between two command lines of the same kind.

@@ -20,11 +20,20 @@ const dialTimeout = 5 * time.Second
 // reachPause is the time between two tries to reach the peer.
 const reachPause = 20 * time.Millisecond
 
-// dial connects to the i-th of the service's ports and says what is wanted.
-func dial(addr netip.Addr, i int, want ...byte) (*net.TCPConn, error) {
+// connect connects to the i-th of the service's ports.
+func connect(addr netip.Addr, i int) (*net.TCPConn, error) {
 	to := netip.AddrPortFrom(addr, uint16(tcpPortFirst+i%tcpPorts))
 	d := net.Dialer{Timeout: dialTimeout, KeepAlive: -1}
 	c, err := d.Dial("tcp", to.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
+}
+
+// dial connects to the i-th of the service's ports and says what is wanted.
+func dial(addr netip.Addr, i int, want ...byte) (*net.TCPConn, error) {
+	c, err := connect(addr, i)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +41,7 @@ func dial(addr netip.Addr, i int, want ...byte) (*net.TCPConn, error) {
 		c.Close()
 		return nil, err
 	}
-	return c.(*net.TCPConn), nil
+	return c, nil
 }
 
 // echoPreamble is what a client sends first for an echo of n bytes.
@@ -77,16 +86,24 @@ type tcpStartArgs struct {
 	Up      bool
 }
 
-// start opens the connections and starts moving bytes on all of them.
+// start opens the connections and then starts moving bytes on all of them: those that
+// are open must not keep others from being opened.
 func (l *tcpLoad) start(a tcpStartArgs) (struct{}, error) {
 	want := byte(wantSource)
 	move := func(fd int) { sink(fd, &l.got) }
 	if a.Up {
 		want, move = wantSink, func(fd int) { source(fd, &l.put) }
 	}
+	var conns []*net.TCPConn
 	for i := range a.Streams {
-		c, err := dial(a.Addr, i, want)
+		c, err := connect(a.Addr, i)
 		if err != nil {
+			return struct{}{}, err
+		}
+		conns = append(conns, c)
+	}
+	for _, c := range conns {
+		if _, err := c.Write([]byte{want}); err != nil {
 			return struct{}{}, err
 		}
 		fd, err := takeFD(c)

@@ -9,7 +9,7 @@ import (
 
 // quickCases are what a quick run measures: of cases that differ in one number, mostly
 // one, and none that takes seconds for each subject.
-var quickCases = regexp.MustCompile(`^tcp/throughput/|^tcp/connect/(1|16)$|^tcp/roundtrip/|^udp/(up/64|up/1400|down/1400)$` +
+var quickCases = regexp.MustCompile(`^tcp/throughput/(up/1|down/1|up/8)$|^tcp/connect/(1|16)$|^tcp/roundtrip/|^udp/(up|down)/1400$` +
 	`|^loopback/(throughput/up|roundtrip/1)$|^publish/remote/(tcp/down|connect/16|udp/1400)$|^publish/loopback/tcp/down$` +
 	`|^dns/16$|^fairness/up$|^memory$|^start$`)
 

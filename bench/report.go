@@ -63,8 +63,7 @@ func printHead(b *strings.Builder, r *Report, s screen) {
 	for _, w := range m.Warnings {
 		head("WARNING", w)
 	}
-	head("run", fmt.Sprintf("%s, took %s, load %s; %s taking turns, window %s after %s of warm-up",
-		r.Began.Format("2006-01-02 15:04"), r.Took, strings.Join(m.Load, " → "), plural(r.Plan.Repeat, "repeat"), r.Plan.Window, r.Plan.Warmup))
+	head("run", fmt.Sprintf("%s, took %s, load %s; %s", r.Began.Format("2006-01-02 15:04"), r.Took, strings.Join(m.Load, " → "), r.Plan.method()))
 	for _, sub := range r.Plan.Subjects {
 		about := sub.Version
 		if sub.Tool == directName {
