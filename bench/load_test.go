@@ -228,3 +228,27 @@ func TestRelayDoubt(t *testing.T) {
 		t.Errorf("flags (-want +got):\n%s", diff)
 	}
 }
+
+func TestParseIperf(t *testing.T) {
+	tests := []struct {
+		name, out string
+		want      float64
+		err       string // part of the error; empty for none
+	}{
+		{name: "what was on its way", out: `{"end":{"sum_sent":{"bytes":1e8},"sum_received":{"bytes":1.01e8,"bits_per_second":8e8}}}`, want: 8e8},
+		{name: "more than there was", out: `{"end":{"sum_sent":{"bytes":1e8},"sum_received":{"bytes":2e8,"bits_per_second":8e8}}}`, err: "implausible"},
+		{name: "its own error", out: `{"error":"unable to connect"}`, err: "iperf3: unable to connect"},
+		{name: "no report", out: `iperf3: usage`, err: "read iperf3's report"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := parseIperf([]byte(tt.out), nil)
+			if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+				t.Fatalf("error %v, want %q", err, tt.err)
+			}
+			if got != tt.want {
+				t.Errorf("%v bit/s, want %v", got, tt.want)
+			}
+		})
+	}
+}

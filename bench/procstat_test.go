@@ -55,26 +55,6 @@ func TestOwnProcessCanBeRead(t *testing.T) {
 	}
 }
 
-func TestParseIperf(t *testing.T) {
-	tests := []struct {
-		name, in string
-		want     float64
-		err      bool
-	}{
-		{"result", `{"end":{"sum_sent":{"bits_per_second":9},"sum_received":{"bits_per_second":8.5}}}`, 8.5, false},
-		{"refused", `{"end":{},"error":"unable to connect to server: Connection refused"}`, 0, true},
-		{"nothing", ``, 0, true},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			got, err := parseIperf([]byte(tt.in), nil)
-			if (err != nil) != tt.err || got != tt.want {
-				t.Errorf("got %v, %v, want %v, error %v", got, err, tt.want, tt.err)
-			}
-		})
-	}
-}
-
 func TestParseMachineStat(t *testing.T) {
 	tests := []struct {
 		name, in string
