@@ -7,6 +7,7 @@ PREFIX   ?= /usr/local
 DESTDIR  ?=
 FUZZTIME ?= 10s
 COUNT    ?= 6
+RESULT   ?= $(shell date +%Y-%m-%d)
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 BINARY := bin/slipway
@@ -30,10 +31,10 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 demo: build ## a plain user's container fetches a page from the host through slipway
 	@scripts/demo $(BINARY)
 
-bench: build ## measure slipway beside its peers on this machine
-	@$(GO) run ./bench
+bench: build ## measure slipway beside its peers: bench/results/RESULT.json and .html (today's date)
+	@$(GO) run ./bench -out $(RESULT) -html bench/results/$(RESULT).html
 
-bench-readme: ## write the newest results in bench/results into README.md
+bench-readme: ## write the newest results in bench/results into README.md and docs/benchmarks.md
 	@$(GO) run ./bench -readme bench/results
 
 bench-soak: build ## load slipway for ten minutes and see that it holds nothing back

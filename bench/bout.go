@@ -26,8 +26,15 @@ type bout struct {
 	step      step
 	addr      netip.Addr // of the peer
 	container *remote
-	peer      *remote
+	peer      *remote // or the server at the host's loopback
 	helper    *helper // nil for the direct path
+	publish   []publication
+	inbound   *inbound // set where the case's flows come from outside
+}
+
+// A publisher is a case that needs ports to be published.
+type publisher interface {
+	publications(family int) []publication
 }
 
 // A partialError says that the named metric, and what comes after it, is missing.
@@ -42,15 +49,36 @@ func (e partialError) Error() string { return fmt.Sprintf("%s: %v", e.metric, e.
 // Unwrap returns the cause.
 func (e partialError) Unwrap() error { return e.err }
 
+// A helperError says that the helper did not start or did not live to the end.
+type helperError struct {
+	err error
+}
+
+// Error implements error.
+func (e helperError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e helperError) Unwrap() error { return e.err }
+
 // openBout starts what the step needs and waits until the peer answers through it.
 // Close ends it all.
 func openBout(ctx context.Context, topo *topology, plan Plan, s step) (*bout, error) {
 	b := &bout{topo: topo, plan: plan, step: s, addr: peerAddr(s.Family)}
+	where, name, serve := topo.peer, "peer", "serve"
+	if p, ok := s.Case.(publisher); ok {
+		b.publish = p.publications(s.Family)
+	}
 	var err error
-	if b.peer, err = startRemote(topo.peer, "peer", false); err != nil {
+	if toLoopback(s.Case) {
+		where, name, serve = topo.host, "server at the host's loopback", "serve.loopback"
+		if b.addr, err = loopbackAddr(s.Subject.Tool, s.Family); err != nil {
+			return nil, err
+		}
+	}
+	if b.peer, err = startRemote(where.on(plan.Pin[kindPeer]), name, false); err != nil {
 		return nil, err
 	}
-	if err := b.peer.call(ctx, 0, "serve", nil, nil); err != nil {
+	if err := b.peer.call(ctx, 0, serve, nil, nil); err != nil {
 		b.close()
 		return nil, err
 	}
@@ -59,7 +87,10 @@ func openBout(ctx context.Context, topo *topology, plan Plan, s step) (*bout, er
 		return nil, err
 	}
 	if err := b.reach(ctx); err != nil {
-		err = errors.Join(err, b.helperDied())
+		err = errors.Join(b.helperDied(), err)
+		if b.helper != nil {
+			err = helperError{err}
+		}
 		b.close()
 		return nil, err
 	}
@@ -96,23 +127,40 @@ func (b *bout) reach(ctx context.Context) error {
 	return nil
 }
 
-// restart replaces the container and the helper by new ones.
+// restart replaces the container and the helper by new ones. Most helpers join a
+// container that is there; some make it and run the endpoint in it.
 func (b *bout) restart(ctx context.Context) error {
 	b.closeContainer()
-	contained := b.step.Subject.Tool != directName
-	c, err := startRemote(b.topo.host, "container", contained)
+	s := b.step.Subject
+	j := job{
+		MTU: b.step.MTU, Program: b.plan.Program, Publish: b.publish,
+		StartLimit: b.plan.StartLimit, HostLoopback: toLoopback(b.step.Case),
+	}
+	where := b.topo.host.on(b.plan.Pin[kindHelper])
+	var err error
+	if tools()[s.Tool].ready == readyByAnswer {
+		if b.helper, err = startHelper(ctx, where, s, j); err != nil {
+			return helperError{err}
+		}
+		b.container = b.helper.endpoint
+		return nil
+	}
+	contained := s.Tool != directName
+	c, err := startRemote(b.topo.host.on(b.plan.Pin[kindContainer]), "container", contained)
 	if err != nil {
 		return err
 	}
-	b.container = c
+	b.container, j.PID = c, c.pid
 	if !contained {
 		return nil
 	}
 	if err := c.call(ctx, 0, "lo", nil, nil); err != nil {
 		return err
 	}
-	b.helper, err = startHelper(ctx, b.topo.host, b.step.Subject, job{MTU: b.step.MTU, PID: c.pid()})
-	return err
+	if b.helper, err = startHelper(ctx, where, s, j); err != nil {
+		return helperError{err}
+	}
+	return nil
 }
 
 // helperCPU returns the CPU seconds that the helper has used, 0 where there is none.
@@ -128,12 +176,19 @@ func (b *bout) helperDied() error {
 	if b.helper == nil {
 		return nil
 	}
-	return b.helper.died()
+	if err := b.helper.died(); err != nil {
+		return helperError{err}
+	}
+	return nil
 }
 
 // close ends everything that the bout started.
 func (b *bout) close() {
 	b.closeContainer()
+	if b.inbound != nil && b.inbound.client != b.peer {
+		b.inbound.client.close()
+	}
+	b.inbound = nil
 	if b.peer != nil {
 		b.peer.close()
 		b.peer = nil
@@ -143,6 +198,9 @@ func (b *bout) close() {
 func (b *bout) closeContainer() {
 	if b.helper != nil {
 		b.helper.close()
+		if b.container == b.helper.endpoint {
+			b.container = nil
+		}
 		b.helper = nil
 	}
 	if b.container != nil {

@@ -2,7 +2,10 @@
 
 package main
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // A Metric is one number that a case yields.
 type Metric struct {
@@ -15,6 +18,9 @@ type Metric struct {
 	Detail  bool `json:"detail"` // left out of the table's main part
 	Helper  bool `json:"helper"` // says something about the helper only
 }
+
+// unitYesNo is the unit of a metric that is 1 for yes and 0 for no.
+const unitYesNo = "yes or no"
 
 // A Case is one kind of measurement. It keeps no state between runs.
 type Case interface {
@@ -33,14 +39,35 @@ type Case interface {
 	run(ctx context.Context, b *bout) (values map[string]float64, detail any, err error)
 }
 
-// allCases returns every case that needs no other program, in the order in which
-// they run and are shown.
+// A rare case is run less often than the plan's repeats say.
+type rare interface {
+	// rounds is how often at most the case runs for each subject.
+	rounds(p Plan) int
+}
+
+// A priced case takes another time than the plan's warm-up and window.
+type priced interface {
+	// price is about how long one run takes, without making and taking down what it
+	// runs in.
+	price(p Plan) time.Duration
+}
+
+// A delayed case runs on a path that delays.
+type delayed interface {
+	// delay is the time that each frame between host and peer takes, one way.
+	delay() time.Duration
+}
+
+// allCases returns every case in the order in which they run and are shown.
 func allCases() []Case {
 	var all []Case
 	for _, streams := range []int{1, 8} {
 		for _, up := range []bool{true, false} {
 			all = append(all, throughputCase{streams: streams, up: up})
 		}
+	}
+	for _, up := range []bool{true, false} {
+		all = append(all, iperfCase{up: up})
 	}
 	for _, n := range []int{1, 16, 64} {
 		all = append(all, connectCase{atOnce: n})
@@ -54,15 +81,18 @@ func allCases() []Case {
 			all = append(all, udpCase{size: size, up: up})
 		}
 	}
-	return append(all, memoryCase{}, startCase{})
-}
-
-// iperfCases returns the outside check on the throughput cases.
-func iperfCases() []Case {
-	var all []Case
-	for _, streams := range []int{1, 8} {
+	all = append(all, loopbackCases()...)
+	all = append(all, publishCases()...)
+	for _, n := range []int{1, 16} {
+		all = append(all, dnsCase{atOnce: n})
+	}
+	for _, up := range []bool{true, false} {
+		all = append(all, fairnessCase{up: up})
+	}
+	all = append(all, memoryCase{}, startCase{}, longConnectCase{})
+	for _, streams := range []int{1, longStreams} {
 		for _, up := range []bool{true, false} {
-			all = append(all, iperfCase{streams: streams, up: up})
+			all = append(all, longThroughputCase{streams: streams, up: up})
 		}
 	}
 	return all

@@ -4,12 +4,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
 // A connectCase makes short connections, a number of them at once.
 type connectCase struct {
 	atOnce       int
+	ports        int  // of the server; 0 for all
 	serverCloses bool // the server closes first, as after "Connection: close"
 }
 
@@ -41,8 +43,14 @@ func (c connectCase) run(ctx context.Context, b *bout) (map[string]float64, any,
 	if err != nil {
 		return nil, nil, err
 	}
-	var r connectResult
-	args := connectArgs{Addr: b.addr, AtOnce: c.atOnce, ServerCloses: c.serverCloses, Warmup: b.plan.Warmup, Window: b.plan.Window}
+	var r loopResult
+	if c.ports == 0 {
+		c.ports = tcpPorts
+	}
+	args := connectArgs{
+		Addr: b.addr, Ports: c.ports, ServerCloses: c.serverCloses,
+		Loop: loop{AtOnce: c.atOnce, Warmup: b.plan.Warmup, Window: b.plan.Window},
+	}
 	// A connect that gets no answer is given up after dialTimeout, beyond the window.
 	work := b.plan.Warmup + b.plan.Window + dialTimeout
 	if err := b.container.call(ctx, work, "connect", args, &r); err != nil {
@@ -51,6 +59,9 @@ func (c connectCase) run(ctx context.Context, b *bout) (map[string]float64, any,
 	after, err := b.helperCPU()
 	if err != nil {
 		return nil, nil, err
+	}
+	if r.Done == 0 && r.Failed == 0 {
+		return nil, r, errors.New("the path stopped: no connection was completed in the window, and none failed")
 	}
 	if r.Done == 0 {
 		return nil, r, fmt.Errorf("no connection was completed; %d failed, the first with: %s", r.Failed, r.FirstError)

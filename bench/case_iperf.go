@@ -5,21 +5,20 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
+	"time"
 )
 
 // An iperfCase lets iperf3 measure what a throughputCase measures: the outside
-// check on the bench's own sender and receiver.
+// check on the bench's own sender and receiver, at one stream.
 type iperfCase struct {
-	streams int
-	up      bool
+	up bool
 }
 
 // Name implements Case.
-func (c iperfCase) Name() string { return fmt.Sprintf("iperf3/%s/%d", direction(c.up), c.streams) }
+func (c iperfCase) Name() string { return iperfPrefix + direction(c.up) + "/1" }
 
 // Wide implements Case.
-func (iperfCase) Wide() bool { return true }
+func (iperfCase) Wide() bool { return false }
 
 // NeedsHelper implements Case.
 func (iperfCase) NeedsHelper() bool { return false }
@@ -27,6 +26,11 @@ func (iperfCase) NeedsHelper() bool { return false }
 // Metrics implements Case.
 func (iperfCase) Metrics() []Metric {
 	return []Metric{{Name: "rate", Unit: "Gbit/s", Higher: true, Bounded: true}}
+}
+
+// price implements priced.
+func (iperfCase) price(p Plan) time.Duration {
+	return time.Duration(iperfOmit+iperfSeconds(p.Window)) * time.Second
 }
 
 func (c iperfCase) run(ctx context.Context, b *bout) (map[string]float64, any, error) {
@@ -38,8 +42,8 @@ func (c iperfCase) run(ctx context.Context, b *bout) (map[string]float64, any, e
 		return nil, nil, err
 	}
 	var rate float64
-	args := iperfArgs{Addr: b.addr, Streams: c.streams, Up: c.up, Window: b.plan.Window}
-	if err := b.container.call(ctx, b.plan.Window+iperfPatience, "iperf.run", args, &rate); err != nil {
+	args := iperfArgs{Addr: b.addr, Streams: 1, Up: c.up, Window: b.plan.Window}
+	if err := b.container.call(ctx, c.price(b.plan)+iperfPatience, "iperf.run", args, &rate); err != nil {
 		return nil, nil, err
 	}
 	after, err := b.helperCPU()

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -39,9 +40,26 @@ func (memoryCase) Metrics() []Metric {
 		{Name: "idle_anon", Unit: "MB RssAnon", Detail: true},
 		{Name: "add900", Unit: "MB, +900 idle conn."},
 		{Name: "add4000", Unit: "MB, +4000 idle conn."},
+		{Name: "per1000", Unit: "MB, per 1000 idle conn."},
+		{Name: "idle_pss", Unit: "MB PSS", Detail: true},
 		{Name: "perconn", Unit: "KiB/conn. of 4000", Detail: true},
 	}
 }
+
+// rounds implements rare: memory hardly varies, and to open thousands of connections
+// takes some helpers a quarter of a minute.
+func (memoryCase) rounds(Plan) int { return 1 }
+
+// price implements priced.
+func (memoryCase) price(p Plan) time.Duration {
+	if p.hasty() {
+		return 2*settleTime + holdTypical*heldFew/heldMany
+	}
+	return 3*settleTime + holdTypical
+}
+
+// holdTypical is how long a helper of middling speed takes for heldMany.
+const holdTypical = 4 * time.Second
 
 func (memoryCase) run(ctx context.Context, b *bout) (map[string]float64, any, error) {
 	read := func() (memory, error) {
@@ -50,7 +68,7 @@ func (memoryCase) run(ctx context.Context, b *bout) (map[string]float64, any, er
 		case <-ctx.Done():
 			return memory{}, ctx.Err()
 		}
-		return processMemory(b.helper.pid)
+		return b.helper.memory()
 	}
 	idle, err := read()
 	if err != nil {
@@ -58,7 +76,13 @@ func (memoryCase) run(ctx context.Context, b *bout) (map[string]float64, any, er
 	}
 	all := map[string]memory{"idle": idle}
 	v := map[string]float64{"idle": megabytes(idle.RSS), "idle_anon": megabytes(idle.Anon)}
+	if idle.PSS > 0 {
+		v["idle_pss"] = megabytes(idle.PSS)
+	}
 	for _, n := range []int{heldFew, heldMany} {
+		if n == heldMany && b.plan.hasty() {
+			return v, all, partialError{fmt.Sprintf("add%d", n), errors.New(leftOutOfQuick)}
+		}
 		if err := b.container.call(ctx, holdTime, "hold", holdArgs{Addr: b.addr, N: n}, nil); err != nil {
 			// What was measured stands; the cell of this number is missing.
 			return v, all, partialError{fmt.Sprintf("add%d", n), err}
@@ -69,6 +93,7 @@ func (memoryCase) run(ctx context.Context, b *bout) (map[string]float64, any, er
 		}
 		all[fmt.Sprint(n)] = m
 		v[fmt.Sprintf("add%d", n)] = megabytes(m.RSS - idle.RSS)
+		v["per1000"] = megabytes(m.RSS-idle.RSS) * 1000 / float64(n)
 		if n == heldMany {
 			v["perconn"] = float64(m.RSS-idle.RSS) / heldMany
 		}

@@ -27,12 +27,12 @@ func (roundTripCase) Metrics() []Metric {
 	return []Metric{
 		{Name: "p50", Unit: "µs", Bounded: true},
 		{Name: "p99", Unit: "µs"},
-		{Name: "p999", Unit: "µs", Detail: true},
+		{Name: "p999", Unit: "µs"},
 	}
 }
 
 func (c roundTripCase) run(ctx context.Context, b *bout) (map[string]float64, any, error) {
-	var r roundTripResult
+	var r latencies
 	args := roundTripArgs{Addr: b.addr, Size: c.size, Warmup: b.plan.Warmup, Window: b.plan.Window}
 	work := b.plan.Warmup + b.plan.Window + dialTimeout
 	if err := b.container.call(ctx, work, "roundtrip", args, &r); err != nil {
@@ -41,9 +41,6 @@ func (c roundTripCase) run(ctx context.Context, b *bout) (map[string]float64, an
 	if r.Count == 0 {
 		return nil, r, errors.New("no round trip was completed in the window")
 	}
-	return map[string]float64{
-		"p50":  float64(r.P50) / 1e3,
-		"p99":  float64(r.P99) / 1e3,
-		"p999": float64(r.P999) / 1e3,
-	}, r, nil
+	v, err := r.values("")
+	return v, r, err
 }

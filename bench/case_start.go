@@ -5,12 +5,17 @@ package main
 import (
 	"context"
 	"slices"
+	"time"
 )
 
 // startTimes is how often a helper is started in one run of the case.
 const startTimes = 10
 
-// A startCase starts the helper for a new container, again and again.
+// startTypical is how long a helper of middling speed takes to start and to end.
+const startTypical = 60 * time.Millisecond
+
+// A startCase starts the helper for a new container, again and again. Of a helper
+// that makes the container itself, the time includes that.
 type startCase struct{}
 
 // Name implements Case.
@@ -26,6 +31,9 @@ func (startCase) NeedsHelper() bool { return true }
 func (startCase) Metrics() []Metric {
 	return []Metric{{Name: "ready", Unit: "ms to ready"}}
 }
+
+// price implements priced.
+func (startCase) price(Plan) time.Duration { return startTimes * startTypical }
 
 func (startCase) run(ctx context.Context, b *bout) (map[string]float64, any, error) {
 	var ms []float64

@@ -6,25 +6,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
-// The offered load rises from udpFirstRate by udpFactor until less than udpLost of
-// it was delivered udpEnough times in a row, or udpMaxSteps are done. One bad step
-// can be a hiccup of the machine; two mean that the peak lies behind.
+// The offered load rises from a first rate by udpFactor in udpSteps steps, the same
+// for every subject, so that the last shows what an overload does to each. Then
+// udpRefine steps narrow down the highest load that comes through clean.
 const (
-	udpFirstRate = 20e3 // datagrams per second
-	udpFactor    = 2
-	udpLost      = 0.5
-	udpEnough    = 2
-	udpMaxSteps  = 7 // up to 1.28 million per second
-	udpClean     = 1 // per cent: a loss that still counts as none
+	udpFactor = 2
+	udpSteps  = 6
+	udpRefine = 2
+	udpClean  = 1 // per cent: a loss that still counts as none
+	// First rates, in datagrams per second. Large datagrams travel in fragments.
+	udpFirstRate      = 25e3 // up to 800 thousand
+	udpFirstRateLarge = 5e3  // up to 160 thousand
 )
 
 // udpStepMin is the shortest time for which one rate is offered, udpStepShare its
 // part of the plan's window otherwise.
 const (
-	udpStepMin   = 100 * time.Millisecond
+	udpStepMin   = 60 * time.Millisecond
 	udpStepShare = 5
 )
 
@@ -55,8 +57,9 @@ func (udpCase) NeedsHelper() bool { return false }
 func (udpCase) Metrics() []Metric {
 	return []Metric{
 		{Name: "delivered", Unit: "k/s", Higher: true, Bounded: true},
-		{Name: "clean", Unit: "k/s, loss ≤ 1 %", Higher: true, Detail: true},
-		{Name: "loss", Unit: "% at the best rate", Detail: true},
+		{Name: "clean", Unit: "k/s, loss < 1 %", Higher: true},
+		{Name: "overload", Unit: "k/s, at the highest load", Higher: true},
+		{Name: "loss", Unit: "%, at the highest load", Detail: true},
 	}
 }
 
@@ -80,42 +83,87 @@ func (c udpCase) run(ctx context.Context, b *bout) (map[string]float64, any, err
 	if err != nil {
 		return nil, steps, err
 	}
-	var best udpStep
-	clean := 0.0
-	for _, s := range steps {
-		if s.Delivered > best.Delivered {
-			best = s
-		}
-		if s.Loss <= udpClean {
-			clean = max(clean, s.Delivered)
-		}
-	}
-	if best.Delivered == 0 {
+	best, clean, last := c.judge(steps)
+	if best == 0 {
 		return nil, steps, errors.New("no datagram arrived")
 	}
-	v := map[string]float64{"delivered": best.Delivered / 1e3, "clean": clean / 1e3, "loss": best.Loss}
+	v := map[string]float64{"delivered": best / 1e3, "clean": clean / 1e3, "overload": last.Delivered / 1e3, "loss": last.Loss}
 	if b.helper != nil {
 		v[helperCPUKey] = after - before
 	}
 	return v, steps, nil
 }
 
+// judge returns the best delivered rate, the best with less than udpClean of loss,
+// and the step of the highest offered load.
+func (c udpCase) judge(steps []udpStep) (best, clean float64, highest udpStep) {
+	for _, s := range steps {
+		best = max(best, s.Delivered)
+		if s.Loss < udpClean {
+			clean = max(clean, s.Delivered)
+		}
+		if s.Offered > highest.Offered {
+			highest = s
+		}
+	}
+	return best, clean, highest
+}
+
 // climb offers one rate after the other.
 func (c udpCase) climb(ctx context.Context, b *bout) ([]udpStep, error) {
 	var steps []udpStep
-	bad := 0
-	for rate := udpFirstRate; len(steps) < udpMaxSteps && bad < udpEnough; rate *= udpFactor {
+	for len(steps) < udpSteps+udpRefine {
+		rate := c.nextRate(steps)
+		if rate == 0 {
+			break
+		}
 		s, err := c.offer(ctx, b, uint64(len(steps)+1), rate)
 		if err != nil {
 			return steps, err
 		}
 		steps = append(steps, s)
-		bad++
-		if s.Delivered >= rate*udpLost {
-			bad = 0
-		}
 	}
 	return steps, nil
+}
+
+// nextRate is the load to offer after the steps, 0 where there is none left to try.
+func (c udpCase) nextRate(steps []udpStep) float64 {
+	if len(steps) < udpSteps {
+		return c.firstRate() * math.Pow(udpFactor, float64(len(steps)))
+	}
+	clean, lossy := 0.0, 0.0 // the highest clean load, and the lowest above it that is not
+	for _, s := range steps {
+		if s.Loss < udpClean {
+			clean = max(clean, s.Offered)
+		}
+	}
+	for _, s := range steps {
+		if s.Offered > clean && (lossy == 0 || s.Offered < lossy) {
+			lossy = s.Offered
+		}
+	}
+	switch {
+	case lossy == 0:
+		return 0
+	case clean == 0: // all are lossy
+		return lossy / udpFactor
+	}
+	return math.Sqrt(clean * lossy)
+}
+
+func (c udpCase) firstRate() float64 {
+	if c.size > vethMTU {
+		return udpFirstRateLarge
+	}
+	return udpFirstRate
+}
+
+// stepWindow is how long one rate is offered.
+func stepWindow(p Plan) time.Duration { return max(p.Window/udpStepShare, udpStepMin) }
+
+// price implements priced.
+func (udpCase) price(p Plan) time.Duration {
+	return (udpSteps + udpRefine) * (stepWindow(p) + 2*udpQuiet)
 }
 
 // offer sends at one rate and counts what arrives.
@@ -127,7 +175,7 @@ func (c udpCase) offer(ctx context.Context, b *bout, run uint64, rate float64) (
 	if err := to.call(ctx, udpDrain, "udp.count", udpCountArgs{Next: run, Now: true}, nil); err != nil {
 		return udpStep{}, err
 	}
-	window := max(b.plan.Window/udpStepShare, udpStepMin)
+	window := stepWindow(b.plan)
 	var sent udpSendResult
 	args := udpSendArgs{Run: run, Size: c.size, Rate: rate, Window: window}
 	if err := from.call(ctx, window, "udp.send", args, &sent); err != nil {

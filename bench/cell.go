@@ -2,11 +2,11 @@
 
 package main
 
-import "fmt"
-
-// boundSlack is by how much a subject may beat the direct path before its result
-// is taken for an error of the measurement.
-const boundSlack = 0.10
+import (
+	"cmp"
+	"fmt"
+	"strings"
+)
 
 // A Row is one line of the table: a metric of a case under one set of conditions.
 type Row struct {
@@ -21,8 +21,11 @@ type Row struct {
 type Cell struct {
 	Row     Row       `json:"row"`
 	Subject string    `json:"subject"`
-	Values  []float64 `json:"values,omitempty"` // by repeat, without failed ones
-	Summary Summary   `json:"summary"`
+	Values  []float64 `json:"values,omitempty"` // by repeat, without failed and implausible ones
+	// Rejected are the implausible values. They take no part in the summary unless
+	// there are no others.
+	Rejected []float64 `json:"rejected,omitempty"`
+	Summary  Summary   `json:"summary"`
 	// Direct is the median as a multiple of the direct path's, BestPeer as a
 	// multiple of the best other tool's; 0 where there is none.
 	Direct   float64 `json:"ratio_direct,omitempty"`
@@ -30,10 +33,13 @@ type Cell struct {
 	// Missing says why there is no value, Flags what is odd about those there are.
 	Missing string   `json:"missing,omitempty"`
 	Flags   []string `json:"flags,omitempty"`
+	// Doubt says that a flag means the summary as a whole, not one repeat.
+	Doubt bool `json:"doubt,omitempty"`
 }
 
-// Doubtful reports whether the result cannot be and so must not be built upon.
-func (c Cell) Doubtful() bool { return c.Missing != "" || len(c.Flags) > 0 }
+// Doubtful reports whether the result cannot be and so must not be built upon: it
+// has no ratio, and no other result has one to it.
+func (c Cell) Doubtful() bool { return c.Missing != "" || c.Doubt }
 
 // MakeCells sums the records up: one cell per row and subject, in the order of the
 // plan's steps.
@@ -58,10 +64,13 @@ func makeRow(p Plan, row Row, c Case, records []Record) []Cell {
 	var cells []Cell
 	for _, s := range p.Subjects {
 		cell := Cell{Row: row, Subject: s.Name}
-		if (c.NeedsHelper() || row.Metric.Helper) && s.Tool == directName {
+		switch {
+		case (c.NeedsHelper() || row.Metric.Helper) && s.Tool == directName:
 			cell.Missing = notApplicable
-		} else {
-			cell.fill(c, s, records)
+		case !s.takesPart(c):
+			cell.Missing = notItsCase
+		default:
+			cell.fill(p, c, s, records)
 		}
 		cells = append(cells, cell)
 	}
@@ -69,14 +78,19 @@ func makeRow(p Plan, row Row, c Case, records []Record) []Cell {
 	return cells
 }
 
-// notApplicable is the reason of a cell that says nothing about its subject.
-const notApplicable = "does not apply"
+// The reasons of a cell from which nothing is to be expected.
+const (
+	notApplicable = "does not apply"                 // there is no helper
+	notItsCase    = "not one of the subject's cases" // to which it is limited
+)
+
+// Expected reports whether the cell was to have a value.
+func (c Cell) Expected() bool { return c.Missing != notApplicable && c.Missing != notItsCase }
 
 // fill takes the row's values out of the records.
-func (c *Cell) fill(of Case, s Subject, records []Record) {
+func (c *Cell) fill(p Plan, of Case, s Subject, records []Record) {
 	m := c.Row.Metric
-	worked := false
-	var cpu []float64
+	failed, odd := "", ""
 	for _, r := range records {
 		if r.Case != c.Row.Case || r.MTU != c.Row.MTU || r.Family != c.Row.Family ||
 			r.Congestion != c.Row.Congestion || r.Subject != c.Subject {
@@ -84,35 +98,53 @@ func (c *Cell) fill(of Case, s Subject, records []Record) {
 		}
 		v, ok := r.Values[m.Name]
 		if !ok {
-			c.Missing = r.Err
+			failed = r.Err
 			continue
 		}
-		c.Values = append(c.Values, v)
-		worked = worked || v > 0
-		if used, ok := r.Values[helperCPUKey]; ok {
-			cpu = append(cpu, used)
+		why := implausible(sight{Metric: m, Main: of.Metrics()[0].Name == m.Name, Value: v, All: r.Values, Window: p.Window})
+		if r.Proof != nil && r.Proof.Failed != "" {
+			why = cmp.Or(why, "not proven: "+r.Proof.Failed)
 		}
+		if why == "" {
+			c.Values = append(c.Values, v)
+			continue
+		}
+		odd = why
+		c.Rejected = append(c.Rejected, v)
 	}
 	c.Summary = Summarize(c.Values)
 	switch {
-	case len(c.Values) == 0 && s.Missing != "":
+	case len(c.Values) > 0 && failed != "":
+		c.Flags = append(c.Flags, "some repeats failed: "+failed)
+	case len(c.Values)+len(c.Rejected) > 0: // there is something to show
+	case s.Missing != "":
 		c.Missing = s.Missing
-	case len(c.Values) == 0 && c.Missing == "":
+	case p.gap(of, c.Row.Congestion) != "":
+		c.Missing = p.gap(of, c.Row.Congestion)
+	case failed != "":
+		c.Missing = failed
+	default:
 		c.Missing = "not measured: the run was interrupted"
-	case len(c.Values) > 0 && c.Missing != "":
-		c.Flags = append(c.Flags, "some repeats failed: "+c.Missing)
-		c.Missing = ""
 	}
-	first := of.Metrics()[0].Name == m.Name
-	if first && m.Higher && len(c.Values) > 0 && !worked {
-		c.Flags = append(c.Flags, "zero")
-	}
-	if first && len(cpu) > 0 && Summarize(cpu).Max == 0 {
-		c.Flags = append(c.Flags, "not proven: the helper used no CPU time while it should have carried this")
+	switch {
+	case len(c.Rejected) == 0:
+	case len(c.Values) == 0:
+		c.Flags, c.Doubt, c.Summary = append(c.Flags, odd), true, Summarize(c.Rejected)
+	default:
+		c.Flags = append(c.Flags, fmt.Sprintf("%d of %d repeats left out (%s): %s",
+			len(c.Rejected), len(c.Rejected)+len(c.Values), numbers(c.Rejected), odd))
 	}
 }
 
-// compare sets the ratios of a row's cells and flags what beats the direct path.
+func numbers(all []float64) string {
+	var s []string
+	for _, v := range all {
+		s = append(s, number(v))
+	}
+	return strings.Join(s, ", ")
+}
+
+// compare flags what is doubtful in a row and sets the ratios of the other cells.
 // The best peer is the best tool of another kind than the cell's own.
 func compare(p Plan, cells []Cell) {
 	kind := map[string]string{}
@@ -121,23 +153,21 @@ func compare(p Plan, cells []Cell) {
 	}
 	m := cells[0].Row.Metric
 	direct := 0.0
-	for _, c := range cells {
-		if kind[c.Subject] == directName && !c.Doubtful() {
-			direct = c.Summary.Median
+	for i := range cells {
+		if c := &cells[i]; kind[c.Subject] == directName {
+			c.doubt(0)
+			if !c.Doubtful() {
+				direct = c.Summary.Median
+			}
 		}
 	}
 	for i := range cells {
 		c := &cells[i]
-		if direct == 0 || c.Missing != "" {
-			continue
+		if kind[c.Subject] != directName {
+			c.doubt(direct)
 		}
-		c.Direct = c.Summary.Median / direct
-		better := c.Direct > 1+boundSlack
-		if !m.Higher {
-			better = c.Direct < 1-boundSlack
-		}
-		if m.Bounded && better {
-			c.Flags = append(c.Flags, fmt.Sprintf("implausible unless it batches what the direct path does not: better than direct (%.2f×)", c.Direct))
+		if direct != 0 && !c.Doubtful() {
+			c.Direct = c.Summary.Median / direct
 		}
 	}
 	for i := range cells {
@@ -152,7 +182,7 @@ func compare(p Plan, cells []Cell) {
 				best = v
 			}
 		}
-		if best != 0 && c.Missing == "" && kind[c.Subject] != directName {
+		if best != 0 && !c.Doubtful() && kind[c.Subject] != directName {
 			c.BestPeer = c.Summary.Median / best
 		}
 	}

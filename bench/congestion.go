@@ -10,6 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// errCongestion marks a congestion control that could not be set.
+var errCongestion = errors.New("set congestion control")
+
 // setCongestion makes name the TCP congestion control of new sockets in the
 // calling thread's network namespace.
 //
@@ -22,12 +25,14 @@ func setCongestion(name string) error {
 	err := writeSysctl("net/ipv4/tcp_congestion_control", name)
 	switch {
 	case err == nil:
-		return setRouteCongestion("")
+		err = setRouteCongestion("")
 	case errors.Is(err, unix.EPERM):
-		return setRouteCongestion(name)
-	default:
-		return err
+		err = setRouteCongestion(name)
 	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errCongestion, err)
+	}
+	return nil
 }
 
 // setRouteCongestion sets the congestion control of every route that TCP can use,

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"time"
 )
 
@@ -54,12 +55,18 @@ func runEndpoint(in io.Reader, out io.Writer) error {
 
 func (e *endpoint) handle(req request) (any, error) {
 	switch req.Op {
+	case "pid":
+		return os.Getpid(), nil
 	case "lo":
 		return nil, loopbackUp()
 	case "congestion":
 		return do(req, setContainerCongestion)
 	case "serve":
 		svc, err := startService()
+		e.svc = svc
+		return nil, err
+	case "serve.loopback":
+		svc, err := startService("127.0.0.1", "::1")
 		e.svc = svc
 		return nil, err
 	case "reach":
@@ -70,6 +77,12 @@ func (e *endpoint) handle(req request) (any, error) {
 		return e.svc.firstCongestion.Load(), nil
 	case "tcp.received":
 		return do(req, e.received)
+	case "tcp.total":
+		return e.total(), nil
+	case "flows":
+		return e.flows()
+	case "met":
+		return e.met(), nil
 	case "connect":
 		return do(req, connectLoop)
 	case "roundtrip":
@@ -82,8 +95,16 @@ func (e *endpoint) handle(req request) (any, error) {
 		return do(req, e.udpSend)
 	case "udp.count":
 		return do(req, e.udpCount)
-	case "soak.serve":
-		return nil, serveSoak()
+	case "udp.serve":
+		return nil, serveUDP()
+	case "resolver":
+		return firstResolver(resolvConf)
+	case "dns":
+		return do(req, dnsLoop)
+	case "probe":
+		return do(req, e.probe)
+	case "latency":
+		return do(req, connectLatency)
 	case "soak.start":
 		return do(req, e.soak.start)
 	case "soak.counts":
@@ -130,15 +151,23 @@ type windowResult struct {
 	Elapsed time.Duration
 }
 
+// totalResult is the bulk TCP payload that passed here so far, in bytes.
+type totalResult struct {
+	Sent, Received int64
+}
+
+func (e *endpoint) total() totalResult {
+	r := totalResult{Sent: e.tcp.put.Load(), Received: e.tcp.got.Load()}
+	if e.svc != nil {
+		r.Sent += e.svc.put.Load()
+		r.Received += e.svc.got.Load()
+	}
+	return r
+}
+
 // received counts the TCP payload that arrives here, as client or as server.
 func (e *endpoint) received(a windowArgs) (windowResult, error) {
-	total := func() int64 {
-		n := e.tcp.got.Load()
-		if e.svc != nil {
-			n += e.svc.got.Load()
-		}
-		return n
-	}
+	total := func() int64 { return e.total().Received }
 	time.Sleep(a.Warmup)
 	start, before := time.Now(), total()
 	time.Sleep(a.Window)

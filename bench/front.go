@@ -14,6 +14,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,28 +35,31 @@ type front struct {
 	progress *progress
 	scratch  string // holds copies of programs for the plain user; empty if none
 	fatal    string
-	out      io.Writer   // takes the table of a soak
-	checks   []soakCheck // the end of a soak
+	said     map[string]bool // errors that were shown already
+	out      io.Writer       // takes the table of a soak
+	checks   []soakCheck     // the end of a soak
 }
 
 // runFront measures what the options ask for and prints the report to out. Where
 // ctx is cancelled it reports what there is.
 func runFront(ctx context.Context, o Options, args []string, out, progressOut io.Writer) error {
-	f := &front{opts: o}
+	f := &front{opts: o, said: map[string]bool{}}
 	defer f.cleanup()
 	f.report = Report{Began: time.Now(), CommandLine: concat([]string{"bench"}, args[1:]), Machine: describeMachine(), Plan: o.Plan}
-	cred, err := f.becomeUser()
+	f.report.Machine.Warnings = f.report.Machine.warnings(o.Plan.Pin)
+	cred, err := f.prepare()
 	if err != nil {
 		return err
 	}
-	if err := f.locate(cred); err != nil {
-		return err
+	for _, w := range f.report.Machine.Warnings {
+		fmt.Fprintf(progressOut, "warning: %s\n", w)
 	}
-	f.progress = newProgress(progressOut, len(f.report.Plan.steps()))
-	if err := f.runStages(ctx, cred); err != nil {
-		return err
-	}
+	f.progress = newProgress(progressOut, o.Plan.Limit)
+	err = f.runStages(ctx, cred)
 	f.progress.end()
+	if err != nil {
+		return err
+	}
 	if f.fatal != "" {
 		return fmt.Errorf("the stage failed: %s", f.fatal)
 	}
@@ -65,22 +69,64 @@ func runFront(ctx context.Context, o Options, args []string, out, progressOut io
 			s.Path = filepath.Base(s.Path)
 		}
 	}
+	r.Plan.Program = ""
 	r.Took = time.Since(r.Began).Round(time.Second).String()
 	r.Interrupted = ctx.Err() != nil
 	r.Machine.Load = append(r.Machine.Load, loadAverage())
 	r.Cells = MakeCells(r.Plan, r.Records)
-	if err := printReport(out, r); err != nil {
+	return f.publish(out)
+}
+
+// publish prints the report and writes the files that were asked for.
+func (f *front) publish(out io.Writer) error {
+	if err := printReport(out, &f.report); err != nil {
 		return err
 	}
-	if o.Out == "" {
+	if f.opts.Out != "" {
+		path, err := f.report.save(f.opts.Out)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "\nraw numbers: %s\n", path)
+	}
+	if f.opts.HTML == "" {
 		return nil
 	}
-	path, err := r.save(o.Out)
+	if err := writeHTML(f.opts.HTML, &f.report); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "page with plots: %s\n", f.opts.HTML)
+	return err
+}
+
+// showResults shows results that were kept, as a page or as text.
+func showResults(o Options, out io.Writer) error {
+	r, err := newestReport(o.From)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "raw numbers: %s\n", path)
-	return err
+	if o.HTML != "" {
+		return writeHTML(o.HTML, r)
+	}
+	return printReport(out, r)
+}
+
+// prepare finds out what would otherwise show only after the run, and returns the
+// credential of the plain user to run as, nil where we are one already.
+func (f *front) prepare() (*syscall.Credential, error) {
+	if f.opts.Out != "" {
+		if err := checkOut(resultPath(f.opts.Out)); err != nil {
+			return nil, err
+		}
+	}
+	if err := f.opts.Plan.Pin.check(allowedCPUs(os.Getpid())); err != nil {
+		return nil, err
+	}
+	cred, err := f.becomeUser()
+	if err != nil {
+		return nil, err
+	}
+	return cred, f.locate(cred)
 }
 
 // becomeUser returns the credential of the plain user to run as, nil where we are
@@ -89,7 +135,12 @@ func (f *front) becomeUser() (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil
 	}
-	u, err := user.Lookup(f.opts.User)
+	return plainUser(f.opts.User)
+}
+
+// plainUser returns the credential of the user, which must not be root.
+func plainUser(name string) (*syscall.Credential, error) {
+	u, err := user.Lookup(name)
 	if err != nil {
 		return nil, fmt.Errorf("become a plain user: %w: choose another with -user", err)
 	}
@@ -108,34 +159,56 @@ func (f *front) becomeUser() (*syscall.Credential, error) {
 }
 
 // locate finds the subjects' programs. As root it copies those that are given by
-// path, which the plain user may not be able to reach.
+// path, which the plain user may not be able to reach, and the bench itself.
 func (f *front) locate(cred *syscall.Credential) error {
-	for i := range f.report.Plan.Subjects {
-		s := &f.report.Plan.Subjects[i]
+	p := &f.report.Plan
+	for i := range p.Subjects {
+		s := &p.Subjects[i]
+		byPath := s.Path != "" || s.Tool == "slipway"
 		s.locate()
-		if cred == nil || s.Tool != "slipway" || s.Missing != "" {
+		if s.Missing != "" {
 			continue
 		}
-		if f.scratch == "" {
-			dir, err := os.MkdirTemp("", "slipway-bench-bin-")
+		if cred != nil && byPath {
+			to, err := f.copyForUser(strconv.Itoa(i), s.Path, filepath.Base(s.Path))
 			if err != nil {
-				return fmt.Errorf("copy programs: %w", err)
+				return err
 			}
-			f.scratch = dir
-			if err := os.Chmod(dir, 0o755); err != nil {
-				return fmt.Errorf("copy programs: %w", err)
-			}
+			s.Path = to
 		}
-		to := filepath.Join(f.scratch, strconv.Itoa(i), filepath.Base(s.Path))
-		if err := os.Mkdir(filepath.Dir(to), 0o755); err != nil {
-			return fmt.Errorf("copy programs: %w", err)
+		if tools()[s.Tool].ready != readyByAnswer || p.Program != "" {
+			continue
 		}
-		if err := copyProgram(to, s.Path); err != nil {
-			return err
+		self, err := os.Executable()
+		if err == nil && cred != nil {
+			self, err = f.copyForUser("self", selfExe, "bench")
 		}
-		s.Path = to
+		if err != nil {
+			return fmt.Errorf("find this program for %s to run: %w", s.Name, err)
+		}
+		p.Program = self
 	}
 	return nil
+}
+
+// copyForUser copies the program to dir/name in the scratch directory, which it
+// makes where there is none, and returns its path.
+func (f *front) copyForUser(dir, from, name string) (string, error) {
+	if f.scratch == "" {
+		scratch, err := os.MkdirTemp("", "slipway-bench-bin-")
+		if err != nil {
+			return "", fmt.Errorf("copy programs: %w", err)
+		}
+		f.scratch = scratch
+		if err := os.Chmod(scratch, 0o755); err != nil {
+			return "", fmt.Errorf("copy programs: %w", err)
+		}
+	}
+	to := filepath.Join(f.scratch, dir, name)
+	if err := os.Mkdir(filepath.Dir(to), 0o755); err != nil {
+		return "", fmt.Errorf("copy programs: %w", err)
+	}
+	return to, copyProgram(to, from)
 }
 
 func copyProgram(to, from string) error {
@@ -181,11 +254,14 @@ func (f *front) runStages(ctx context.Context, cred *syscall.Credential) error {
 		time.AfterFunc(stopTime, func() { cmd.Process.Kill() })
 	})
 	defer stop()
-	if err := json.NewEncoder(in).Encode(f.report.Plan); err != nil {
-		return errors.Join(fmt.Errorf("send the plan to the stage: %w", err), cmd.Wait())
-	}
+	sent := json.NewEncoder(in).Encode(f.report.Plan)
 	f.take(out)
-	if err := cmd.Wait(); err != nil && ctx.Err() == nil {
+	err = cmd.Wait()
+	switch {
+	case ctx.Err() != nil, f.fatal != "": // a stage that could not begin does not read the plan
+	case sent != nil:
+		return errors.Join(fmt.Errorf("send the plan to the stage: %w", sent), err)
+	case err != nil:
 		return fmt.Errorf("the stage failed: %w", err)
 	}
 	home.close()
@@ -202,16 +278,25 @@ func (f *front) take(out io.Reader) {
 		}
 		switch {
 		case e.Subjects != nil:
-			f.report.Plan.Subjects = e.Subjects
-			f.progress.setTotal(runnable(f.report.Plan))
+			f.report.Plan.Subjects, f.report.Plan.Gaps = e.Subjects, e.Gaps
+			f.report.Estimate = f.report.Plan.Estimate()
+			f.progress.announce(f.report.Plan.announcement())
+			f.progress.setTotal(f.report.Estimate.Steps, f.report.Estimate.All)
 		case e.Begin != "":
-			f.progress.begin(e.Begin)
+			f.progress.begin(e.Begin, e.Price)
 		case e.Record != nil:
 			f.report.Records = append(f.report.Records, *e.Record)
-			f.progress.done(e.Record)
+			f.report.Machine.note(e.Record.CPUs)
+			shown := *e.Record
+			if key := shown.Subject + ": " + shown.Err; f.said[key] || strings.HasSuffix(shown.Err, leftOutOfQuick) {
+				shown.Err = "" // one line for a helper that was given up is enough, none for what was asked for
+			} else {
+				f.said[key] = true
+			}
+			f.progress.done(&shown)
 		case e.LeftOut:
 			f.report.LeftOut++
-			f.progress.skip()
+			f.progress.skip(e.Price)
 		case e.Sample != nil:
 			f.sample(*e.Sample)
 		case e.Checks != nil:
@@ -220,17 +305,6 @@ func (f *front) take(out io.Reader) {
 			f.fatal = e.Fatal
 		}
 	}
-}
-
-// runnable counts the steps whose subject takes part.
-func runnable(p Plan) int {
-	n := 0
-	for _, s := range p.steps() {
-		if s.Subject.Missing == "" {
-			n++
-		}
-	}
-	return n
 }
 
 func (f *front) cleanup() {

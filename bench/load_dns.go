@@ -19,9 +19,9 @@ const dnsPort = 53
 const dnsTTL = 60
 
 // dnsExchange asks the resolver for a name of its own and wants the address that
-// serveDNS gives to it.
-func dnsExchange(resolver netip.Addr, n int) error {
-	name, err := dnsmessage.NewName(fmt.Sprintf("n%d.soak.test.", n))
+// answerDNS gives to it, from a port of its own as the C library does.
+func dnsExchange(resolver netip.Addr, n, tries int) error {
+	name, err := dnsmessage.NewName(fmt.Sprintf("n%d.bench.test.", n))
 	if err != nil {
 		return fmt.Errorf("DNS query: %w", err)
 	}
@@ -33,7 +33,7 @@ func dnsExchange(resolver netip.Addr, n int) error {
 	if err != nil {
 		return fmt.Errorf("DNS query: %w", err)
 	}
-	err = ask(netip.AddrPortFrom(resolver, dnsPort), packed, func(answer []byte) error {
+	err = ask(netip.AddrPortFrom(resolver, dnsPort), packed, tries, func(answer []byte) error {
 		var m dnsmessage.Message
 		if err := m.Unpack(answer); err != nil {
 			return err
@@ -66,9 +66,21 @@ func addressOf(name string) [4]byte {
 	return a
 }
 
-// serveSoak starts the peer's UDP echo and resolver, which end with the process.
-func serveSoak() error {
-	if err := answerUDP(soakUDPPort, func(b []byte) ([]byte, error) { return b, nil }); err != nil {
+// dnsArgs ask for queries to the resolver.
+type dnsArgs struct {
+	Resolver netip.Addr
+	Loop     loop
+}
+
+// dnsLoop asks until the window is over. A query is not repeated: one without an
+// answer has failed.
+func dnsLoop(a dnsArgs) (loopResult, error) {
+	return a.Loop.run(func(n int) error { return dnsExchange(a.Resolver, n, 1) }), nil
+}
+
+// serveUDP starts the peer's UDP echo and resolver, which end with the process.
+func serveUDP() error {
+	if err := answerUDP(udpPortEcho, func(b []byte) ([]byte, error) { return b, nil }); err != nil {
 		return err
 	}
 	return answerUDP(dnsPort, answerDNS)

@@ -24,7 +24,6 @@ const (
 	soakTries    = 3                      // of a datagram, which may be lost
 	soakAnswer   = time.Second            // to wait for each
 	soakDrain    = 30 * time.Second       // for the streams to end
-	soakUDPPort  = 7102                   // of the peer's echo
 	soakUDPSizes = 1400                   // bytes; payloads are of 8 to 8 + this
 )
 
@@ -70,7 +69,7 @@ func (l *soakLoad) start(a soakArgs) (struct{}, error) {
 	}
 	l.spread(share(soakConns, a.Duration), a.Duration, &l.conns, func(n int) error { return shortConnection(a.Addr, n, n%2 == 0) })
 	l.spread(share(soakUDP, a.Duration), a.Duration, &l.udp, func(n int) error { return udpExchange(a.Addr, n) })
-	l.spread(share(soakDNS, a.Duration), a.Duration, &l.asks, func(n int) error { return dnsExchange(a.DNS, n) })
+	l.spread(share(soakDNS, a.Duration), a.Duration, &l.asks, func(n int) error { return dnsExchange(a.DNS, n, soakTries) })
 	return struct{}{}, nil
 }
 
@@ -188,7 +187,7 @@ func pattern(n int) []byte {
 func udpExchange(addr netip.Addr, n int) error {
 	msg := pattern(8 + n*7%(soakUDPSizes+1))
 	binary.BigEndian.PutUint64(msg, uint64(n))
-	err := ask(netip.AddrPortFrom(addr, soakUDPPort), msg, func(answer []byte) error {
+	err := ask(netip.AddrPortFrom(addr, udpPortEcho), msg, soakTries, func(answer []byte) error {
 		if !bytes.Equal(answer, msg) {
 			return fmt.Errorf("the answer of %d bytes is not the question of %d", len(answer), len(msg))
 		}
@@ -200,15 +199,16 @@ func udpExchange(addr netip.Addr, n int) error {
 	return nil
 }
 
-// ask sends a datagram until an answer comes, which check checks.
-func ask(to netip.AddrPort, question []byte, check func(answer []byte) error) error {
+// ask sends a datagram, at most so many times, until an answer comes, which check
+// checks.
+func ask(to netip.AddrPort, question []byte, tries int, check func(answer []byte) error) error {
 	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	buf := make([]byte, udpMaxSize)
-	for range soakTries {
+	for range tries {
 		if _, err = c.Write(question); err != nil {
 			return err
 		}
@@ -220,5 +220,5 @@ func ask(to netip.AddrPort, question []byte, check func(answer []byte) error) er
 			return check(buf[:n])
 		}
 	}
-	return fmt.Errorf("no answer to %d tries: %w", soakTries, err)
+	return fmt.Errorf("no answer to %d tries: %w", tries, err)
 }

@@ -8,8 +8,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,14 +20,20 @@ const dialTimeout = 5 * time.Second
 // reachPause is the time between two tries to reach the peer.
 const reachPause = 20 * time.Millisecond
 
-// maxSamples bounds the latencies that one operation keeps, in values.
-const maxSamples = 4 << 20
-
-// dial connects to the i-th of the service's ports and says what is wanted.
-func dial(addr netip.Addr, i int, want ...byte) (*net.TCPConn, error) {
+// connect connects to the i-th of the service's ports.
+func connect(addr netip.Addr, i int) (*net.TCPConn, error) {
 	to := netip.AddrPortFrom(addr, uint16(tcpPortFirst+i%tcpPorts))
 	d := net.Dialer{Timeout: dialTimeout, KeepAlive: -1}
 	c, err := d.Dial("tcp", to.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
+}
+
+// dial connects to the i-th of the service's ports and says what is wanted.
+func dial(addr netip.Addr, i int, want ...byte) (*net.TCPConn, error) {
+	c, err := connect(addr, i)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +41,7 @@ func dial(addr netip.Addr, i int, want ...byte) (*net.TCPConn, error) {
 		c.Close()
 		return nil, err
 	}
-	return c.(*net.TCPConn), nil
+	return c, nil
 }
 
 // echoPreamble is what a client sends first for an echo of n bytes.
@@ -72,6 +76,7 @@ func reach(a reachArgs) (string, error) {
 // the process.
 type tcpLoad struct {
 	got atomic.Int64 // bytes received on them
+	put atomic.Int64 // bytes sent on them
 }
 
 // tcpStartArgs describe the connections: Up sends, otherwise they receive.
@@ -81,16 +86,24 @@ type tcpStartArgs struct {
 	Up      bool
 }
 
-// start opens the connections and starts moving bytes on all of them.
+// start opens the connections and then starts moving bytes on all of them: those that
+// are open must not keep others from being opened.
 func (l *tcpLoad) start(a tcpStartArgs) (struct{}, error) {
 	want := byte(wantSource)
 	move := func(fd int) { sink(fd, &l.got) }
 	if a.Up {
-		want, move = wantSink, source
+		want, move = wantSink, func(fd int) { source(fd, &l.put) }
 	}
+	var conns []*net.TCPConn
 	for i := range a.Streams {
-		c, err := dial(a.Addr, i, want)
+		c, err := connect(a.Addr, i)
 		if err != nil {
+			return struct{}{}, err
+		}
+		conns = append(conns, c)
+	}
+	for _, c := range conns {
+		if _, err := c.Write([]byte{want}); err != nil {
 			return struct{}{}, err
 		}
 		fd, err := takeFD(c)
@@ -102,69 +115,21 @@ func (l *tcpLoad) start(a tcpStartArgs) (struct{}, error) {
 	return struct{}{}, nil
 }
 
-// connectArgs ask for short connections, AtOnce of them at any time.
+// connectArgs ask for short connections: opened, one byte each way, closed; where
+// the server closes first, its end seen.
 type connectArgs struct {
-	Addr           netip.Addr
-	AtOnce         int
-	ServerCloses   bool // otherwise the client closes first
-	Warmup, Window time.Duration
-}
-
-// connectResult counts the connections that were completed in the window: opened,
-// one byte each way, closed; where the server closes first, its end seen.
-type connectResult struct {
-	Done, Failed int64
-	Elapsed      time.Duration
-	P50, P99     int64  // ns, of completed connections
-	FirstError   string // of the failed ones
+	Addr         netip.Addr
+	Ports        int  // of the server's, the first so many
+	ServerCloses bool // otherwise the client closes first
+	Loop         loop
 }
 
 // connectLoop makes short connections until the window is over.
-func connectLoop(a connectArgs) (connectResult, error) {
-	var (
-		mu    sync.Mutex
-		r     connectResult
-		took  []int64
-		group sync.WaitGroup
-		begin = time.Now().Add(a.Warmup)
-		end   = begin.Add(a.Window)
-	)
-	for i := range a.AtOnce {
-		group.Go(func() {
-			var mine []int64
-			for n := i; ; n++ {
-				start := time.Now()
-				if start.After(end) {
-					break
-				}
-				err := shortConnection(a.Addr, n, a.ServerCloses)
-				now := time.Now()
-				if now.Before(begin) || now.After(end) {
-					continue
-				}
-				if err == nil {
-					mine = append(mine, int64(now.Sub(start)))
-					continue
-				}
-				mu.Lock()
-				r.Failed++
-				if r.FirstError == "" {
-					r.FirstError = err.Error()
-				}
-				mu.Unlock()
-			}
-			mu.Lock()
-			took = append(took, mine...)
-			mu.Unlock()
-		})
-	}
-	group.Wait()
-	slices.Sort(took)
-	r.Done, r.Elapsed = int64(len(took)), a.Window
-	r.P50, r.P99 = Percentile(took, 0.50), Percentile(took, 0.99)
-	return r, nil
+func connectLoop(a connectArgs) (loopResult, error) {
+	return a.Loop.run(func(n int) error { return shortConnection(a.Addr, n%a.Ports, a.ServerCloses) }), nil
 }
 
+// shortConnection makes one connection to the service's n-th port.
 func shortConnection(addr netip.Addr, n int, serverCloses bool) error {
 	to := net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, uint16(tcpPortFirst+n%tcpPorts)))
 	c, err := net.DialTCP("tcp", nil, to)
@@ -192,58 +157,6 @@ func shortConnection(addr netip.Addr, n int, serverCloses bool) error {
 		return fmt.Errorf("want end of connection, got %d bytes and error %v", n, err)
 	}
 	return nil
-}
-
-// roundTripArgs ask for a ping-pong of messages of Size bytes on one connection.
-type roundTripArgs struct {
-	Addr           netip.Addr
-	Size           int
-	Warmup, Window time.Duration
-}
-
-// roundTripResult has the latencies of the window in nanoseconds.
-type roundTripResult struct {
-	Count          int64
-	P50, P99, P999 int64
-}
-
-// roundTrips plays ping-pong until the window is over.
-func roundTrips(a roundTripArgs) (roundTripResult, error) {
-	c, err := dial(a.Addr, 0, echoPreamble(a.Size)...)
-	if err != nil {
-		return roundTripResult{}, err
-	}
-	fd, err := takeFD(c)
-	if err != nil {
-		return roundTripResult{}, err
-	}
-	defer unix.Close(fd)
-	var (
-		buf   = make([]byte, a.Size)
-		took  []int64
-		begin = time.Now().Add(a.Warmup)
-		end   = begin.Add(a.Window)
-	)
-	// A path that stops would otherwise hold the read for ever.
-	limit := unix.NsecToTimeval(int64(a.Warmup + a.Window + dialTimeout))
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
-		return roundTripResult{}, fmt.Errorf("bound the wait: %w", err)
-	}
-	for start := time.Now(); start.Before(end); {
-		if err := pingPong(fd, buf); err != nil {
-			return roundTripResult{}, err
-		}
-		now := time.Now()
-		if start.After(begin) && len(took) < maxSamples {
-			took = append(took, int64(now.Sub(start)))
-		}
-		start = now
-	}
-	slices.Sort(took)
-	return roundTripResult{
-		Count: int64(len(took)),
-		P50:   Percentile(took, 0.50), P99: Percentile(took, 0.99), P999: Percentile(took, 0.999),
-	}, nil
 }
 
 func pingPong(fd int, buf []byte) error {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,6 +23,7 @@ const (
 	stageUser     = "stage:user"     // a plain user's process, which makes the stage
 	stageTopology = "stage:topology" // the stage
 	stageEndpoint = "stage:endpoint" // an endpoint
+	stageIDMap    = "stage:idmap"    // newuidmap or newgidmap; see idtools.go
 )
 
 // Exit codes.
@@ -46,11 +48,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		var err error
 		switch args[1] {
 		case stageUser:
-			err = becomeStage(ctx)
+			err = becomeStage(ctx, stdout)
 		case stageTopology:
 			err = runStage(ctx, stdin, stdout)
 		case stageEndpoint:
 			err = runEndpoint(stdin, stdout)
+		case stageIDMap:
+			err = mapIDs(args[2:])
 		default:
 			return runCommand(ctx, args, stdout, stderr)
 		}
@@ -74,8 +78,11 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 		}
 		return 0
 	}
+	if o.From != "" {
+		return fail(stderr, showResults(o, stdout))
+	}
 	if o.Readme != "" {
-		return fail(stderr, updateReadme(readmeFile, o.Readme))
+		return fail(stderr, updateReadme(".", o.Readme))
 	}
 	if o.Plan.Soak > 0 {
 		return fail(stderr, runSoak(ctx, o, stdout))
@@ -91,9 +98,10 @@ func fail(stderr io.Writer, err error) int {
 	return exitFailure
 }
 
-// becomeStage starts the stage in a new user namespace and waits for it. The namespace maps the user to itself, so that what runs in it without
-// capabilities cannot tell it from the machine's own.
-func becomeStage(ctx context.Context) error {
+// becomeStage starts the stage in a new user namespace and waits for it. The namespace
+// maps the user to itself, so that what runs in it without capabilities cannot tell it
+// from the machine's own.
+func becomeStage(ctx context.Context, stdout io.Writer) error {
 	home := newPlace()
 	cmd := exec.Command(selfExe, stageTopology)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -103,10 +111,12 @@ func becomeStage(ctx context.Context) error {
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
 		// A user other than 0 keeps over an exec only what is ambient.
-		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN},
+		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE},
 	}
 	if err := home.start(cmd); err != nil {
-		return fmt.Errorf("make a user namespace (does the machine allow them to plain users? see user_namespaces(7)): %w", err)
+		// To the front, as the stage would: it has the one line for the user.
+		why := explainNamespaces(fmt.Errorf("make a user namespace: %w", err), readFile)
+		return json.NewEncoder(stdout).Encode(event{Fatal: why.Error()})
 	}
 	stop := context.AfterFunc(ctx, func() { cmd.Process.Signal(unix.SIGTERM) })
 	defer stop()

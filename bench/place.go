@@ -16,6 +16,7 @@ import (
 // (not the process) that made them ends (prctl(2)); that is why the thread is kept.
 type place struct {
 	work chan func()
+	cpus *unix.CPUSet // to which children are tied; nil for those of the thread
 }
 
 // newPlace starts the thread. Close ends it, and with it all children that were
@@ -42,7 +43,7 @@ func (p *place) do(f func() error) error {
 
 // start starts the command as a child of the place's thread.
 func (p *place) start(cmd *exec.Cmd) error {
-	return p.do(cmd.Start)
+	return p.do(func() error { return p.startTied(cmd.Start) })
 }
 
 // close ends the thread. The place must not be used afterwards.

@@ -16,16 +16,23 @@ import (
 
 // What runs where the flags do not say otherwise.
 const (
-	defaultSubjects = "direct,slirp4netns,pasta,slipway"
-	defaultMTUs     = "65520,1500"
-	defaultRepeat   = 3
-	defaultWindow   = 2 * time.Second
-	quickRepeat     = 2
-	quickWindow     = 400 * time.Millisecond
-	minWindow       = 50 * time.Millisecond
-	defaultLimit    = 30 * time.Minute
-	quickLimit      = 3 * time.Minute
+	defaultSubjects   = "direct,slirp4netns,pasta,rootlesskit,gvisor-tap-vsock,slipway," + stackedSubject
+	defaultMTUs       = "65520,1500"
+	defaultCongestion = "cubic,bbr"
+	defaultRepeat     = 3
+	defaultWindow     = time.Second
+	quickCongestion   = "cubic"
+	quickRepeat       = 2
+	quickWindow       = 300 * time.Millisecond
+	minWindow         = 50 * time.Millisecond
+	defaultLimit      = 30 * time.Minute
+	quickLimit        = 3 * time.Minute
+	defaultStartLimit = 10 * time.Second
 )
+
+// stackedSubject is slipway with every byte going through its own TCP stack, in the
+// cases in which that may make a difference: the kernel joins no TCP connections.
+const stackedSubject = "stacked=slipway+--accel=off#^(tcp|fairness|longpath)/|^(memory|start)$"
 
 // Bounds of an MTU: below, IPv6 stops (RFC 8200 §5); above, no tap goes.
 const (
@@ -37,19 +44,28 @@ const (
 const warmupShare = 0.3
 
 // A Plan says what is to be measured. It travels from the front to the stage.
+// What it yields in which order, rounds says; how the limit is kept, budget.go.
 type Plan struct {
 	Cases    string        `json:"cases"` // regular expression, matched against names
 	Subjects []Subject     `json:"subjects"`
 	Repeat   int           `json:"repeat"`
 	Window   time.Duration `json:"window_ns"`
 	Warmup   time.Duration `json:"warmup_ns"`
-	// Limit is the time that a run aims to stay within: where it is behind, it leaves
-	// repeats out, but no first run of a case.
+	// Limit is the time that a run aims to stay within: it leaves out rounds that
+	// would go beyond, but no first round of a case.
 	Limit      time.Duration `json:"limit_ns"`
 	MTUs       []int         `json:"mtus"`
 	Families   []int         `json:"families"` // 4 or 6
 	Congestion []string      `json:"congestion"`
-	Iperf      bool          `json:"iperf"` // let iperf3 check the throughput cases
+	// StartLimit bounds the time until a helper says that it is ready.
+	StartLimit time.Duration `json:"start_limit_ns"`
+	Pin        Pins          `json:"pin"`            // CPUs given to processes
+	Gaps       []Gap         `json:"gaps,omitempty"` // what this machine cannot measure
+	// Program is a copy of the bench that the plain user can execute; empty where no
+	// subject needs one.
+	Program string `json:"program,omitempty"`
+	// Quick leaves out cases that take long, unless Cases asks for some by name.
+	Quick bool `json:"quick,omitempty"`
 	// Soak is how long to keep a load on one slipway instead of measuring; 0 to measure.
 	Soak time.Duration `json:"soak_ns,omitempty"`
 }
@@ -58,6 +74,10 @@ type Plan struct {
 type Options struct {
 	Plan Plan
 	Out  string // name or path of the JSON file; empty for none
+	HTML string // path of the page with plots; empty for none
+	// From is a results file, or a directory of them, to show instead of measuring;
+	// empty to measure.
+	From string
 	User string // whom to become when started by root
 	List bool   // name the cases and end
 	// Readme is a results file, or a directory of them, to write into the README
@@ -81,24 +101,26 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 	var (
 		o                             Options
 		subjects, mtus, families, ccs string
-		quick                         bool
 		f                             = flag.NewFlagSet("bench", flag.ContinueOnError)
 	)
 	f.SetOutput(w)
 	f.StringVar(&o.Plan.Cases, "cases", "", "run the cases whose `name` matches this regular expression; see -list")
-	f.StringVar(&subjects, "subjects", defaultSubjects, "comma-separated `list` of [NAME=]TOOL[@PATH][+ARG…]")
+	f.StringVar(&subjects, "subjects", defaultSubjects, "comma-separated `list` of [NAME=]TOOL[@PATH][+ARG…][#CASES]: CASES is a regular expression as of -cases")
 	f.IntVar(&o.Plan.Repeat, "repeat", defaultRepeat, "`times` to run each case for each subject, taking turns")
 	f.DurationVar(&o.Plan.Window, "duration", defaultWindow, "`time` over which one case measures")
+	f.DurationVar(&o.Plan.StartLimit, "start-limit", defaultStartLimit, "`time` within which a helper must be ready")
+	f.Var(&o.Plan.Pin, "pin", "tie kinds of process to `CPUS`, as in peer=0,container=1,helper=0-1; those not named run where they like")
 	f.DurationVar(&o.Plan.Limit, "limit", defaultLimit, "`time` for the whole run: where it is behind, repeats are left out")
 	f.StringVar(&mtus, "mtu", defaultMTUs, "comma-separated `list` of MTUs of the container's link; the first is used for all cases")
 	f.StringVar(&families, "family", "4", "comma-separated `list` of 4 and 6; the first is used for all cases")
-	f.StringVar(&ccs, "cc", "cubic", "comma-separated `list` of TCP congestion controls; the first is used for all cases")
-	f.BoolVar(&quick, "quick", false, fmt.Sprintf("a short look: -repeat %d -duration %s -limit %s", quickRepeat, quickWindow, quickLimit))
+	f.StringVar(&ccs, "cc", defaultCongestion, "comma-separated `list` of TCP congestion controls; the first is used for all cases")
+	f.BoolVar(&o.Plan.Quick, "quick", false, fmt.Sprintf("a short look: -repeat %d -duration %s -limit %s -cc %s, without the slow cases", quickRepeat, quickWindow, quickLimit, quickCongestion))
 	f.StringVar(&o.Out, "out", "", "write bench/results/`NAME`.json, or a file if it is a path")
+	f.StringVar(&o.HTML, "html", "", "write a page with plots into `FILE`")
+	f.StringVar(&o.From, "from", "", "measure nothing: show the results in `FILE`, or the newest in a directory; with -html as a page")
 	f.StringVar(&o.User, "user", "nobody", "the plain `user` to become when started by root")
-	f.BoolVar(&o.Plan.Iperf, "iperf3", false, "add cases in which iperf3 checks the throughput")
 	f.BoolVar(&o.List, "list", false, "list the cases and end")
-	f.StringVar(&o.Readme, "readme", "", "measure nothing: write the results in `FILE`, or the newest in a directory, into README.md")
+	f.StringVar(&o.Readme, "readme", "", "measure nothing: write the results in `FILE`, or the newest in a directory, into README.md and docs/benchmarks.md")
 	f.DurationVar(&o.Plan.Soak, "soak", 0, "measure nothing: load one slipway for this `time` and see that it holds nothing back")
 	if err := f.Parse(args); err != nil {
 		return Options{}, err
@@ -106,18 +128,16 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 	if f.NArg() > 0 {
 		return Options{}, fmt.Errorf("unexpected argument %q: bench takes flags only", f.Arg(0))
 	}
-	if quick {
-		given := map[string]bool{}
-		f.Visit(func(x *flag.Flag) { given[x.Name] = true })
-		if !given["repeat"] {
-			o.Plan.Repeat = quickRepeat
+	given := map[string]bool{}
+	f.Visit(func(x *flag.Flag) { given[x.Name] = true })
+	if o.Plan.Quick {
+		o.Plan.hurry(given)
+		if !given["cc"] {
+			ccs = quickCongestion
 		}
-		if !given["duration"] {
-			o.Plan.Window = quickWindow
-		}
-		if !given["limit"] {
-			o.Plan.Limit = quickLimit
-		}
+	}
+	if o.Plan.Soak > 0 && !given["subjects"] {
+		subjects = ownTool
 	}
 	o.Plan.Warmup = time.Duration(float64(o.Plan.Window) * warmupShare)
 	o.Plan.Congestion = splitList(ccs)
@@ -140,6 +160,9 @@ func (p Plan) validate() error {
 	}
 	if p.Window < minWindow {
 		return fmt.Errorf("-duration %s: want at least %s", p.Window, minWindow)
+	}
+	if p.StartLimit <= 0 {
+		return fmt.Errorf("-start-limit %s: want more than none", p.StartLimit)
 	}
 	for _, m := range p.MTUs {
 		if m < minMTU || m > maxMTU {
@@ -185,15 +208,49 @@ func (p *Plan) forSoak() error {
 // cases returns the cases that the plan selects.
 func (p Plan) cases() []Case {
 	match := regexp.MustCompile(p.Cases)
-	all := allCases()
-	if p.Iperf {
-		all = append(all, iperfCases()...)
-	}
-	return slices.DeleteFunc(all, func(c Case) bool { return !match.MatchString(c.Name()) })
+	return slices.DeleteFunc(allCases(), func(c Case) bool {
+		return !match.MatchString(c.Name()) || p.repeats(c) == 0
+	})
 }
 
-// steps returns all runs in their order: the subjects take turns within each case.
+// repeats is how often the case runs for each subject.
+func (p Plan) repeats(c Case) int {
+	if p.hasty() && !inQuick(c) {
+		return 0
+	}
+	if r, ok := c.(rare); ok {
+		return min(p.Repeat, r.rounds(p))
+	}
+	return p.Repeat
+}
+
+// steps returns all runs in their order.
 func (p Plan) steps() []step {
+	return slices.Concat(p.rounds()...)
+}
+
+// rounds returns all runs in their order. In a round each subject has its turn at
+// one case. Every case has had its first round before any has its second, so that
+// the repeats of a case lie far apart, and a run that must end early has left out
+// no case and no subject.
+func (p Plan) rounds() [][]step {
+	var all [][]step
+	for repeat := range p.Repeat {
+		for _, s := range p.conditions() {
+			if repeat >= p.repeats(s.Case) {
+				continue
+			}
+			s.Repeat = repeat
+			if r := p.turns(s); len(r) > 0 {
+				all = append(all, r)
+			}
+		}
+	}
+	return all
+}
+
+// conditions returns the cases with what each is run at.
+func (p Plan) conditions() []step {
 	var all []step
 	for ci, cc := range p.Congestion {
 		for fi, family := range p.Families {
@@ -202,7 +259,7 @@ func (p Plan) steps() []step {
 					if !c.Wide() && ci+fi+mi > 0 {
 						continue
 					}
-					all = append(all, p.turns(step{Case: c, MTU: mtu, Family: family, Congestion: cc})...)
+					all = append(all, step{Case: c, MTU: mtu, Family: family, Congestion: cc})
 				}
 			}
 		}
@@ -210,27 +267,14 @@ func (p Plan) steps() []step {
 	return all
 }
 
-// behindSlack is the part of the limit by which a run may be late before repeats
-// are left out.
-const behindSlack = 0.05
-
-// behind reports whether the step, with done steps of total behind it after the
-// time spent, is to be left out so that the run stays within its limit.
-func (p Plan) behind(s step, done, total int, spent time.Duration) bool {
-	due := float64(done)/float64(total) + behindSlack
-	return s.Repeat > 0 && float64(spent) > min(due, 1)*float64(p.Limit)
-}
-
-// turns returns one case's runs, A B C A B C ….
+// turns returns one round: a run of the case for each subject.
 func (p Plan) turns(s step) []step {
 	var all []step
-	for s.Repeat = range p.Repeat {
-		for _, s.Subject = range p.Subjects {
-			if s.Case.NeedsHelper() && s.Subject.Tool == directName {
-				continue
-			}
-			all = append(all, s)
+	for _, s.Subject = range p.Subjects {
+		if s.Case.NeedsHelper() && s.Subject.Tool == directName || !s.Subject.takesPart(s.Case) {
+			continue
 		}
+		all = append(all, s)
 	}
 	return all
 }

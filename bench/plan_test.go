@@ -3,8 +3,8 @@
 package main
 
 import (
-	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -13,10 +13,11 @@ import (
 )
 
 func TestParseOptions(t *testing.T) {
-	four := []Subject{
-		{Name: "direct", Tool: "direct"}, {Name: "slirp4netns", Tool: "slirp4netns"},
-		{Name: "pasta", Tool: "pasta"}, {Name: "slipway", Tool: "slipway"},
+	var all []Subject
+	for _, name := range []string{"direct", "slirp4netns", "pasta", "rootlesskit", "gvisor-tap-vsock", "slipway"} {
+		all = append(all, Subject{Name: name, Tool: name})
 	}
+	all = append(all, Subject{Name: "stacked", Tool: "slipway", Extra: []string{"--accel=off"}, Cases: "^(tcp|fairness|longpath)/|^(memory|start)$"})
 	tests := []struct {
 		name string
 		args string
@@ -26,24 +27,32 @@ func TestParseOptions(t *testing.T) {
 		{
 			name: "defaults",
 			want: Options{User: "nobody", Plan: Plan{
-				Subjects: four, Repeat: 3, Window: 2 * time.Second, Warmup: 600 * time.Millisecond, Limit: 30 * time.Minute,
-				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic"},
+				Subjects: all, Repeat: 3, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 30 * time.Minute, StartLimit: 10 * time.Second,
+				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic", "bbr"},
+			}},
+		},
+		{
+			name: "quick",
+			args: "-quick",
+			want: Options{User: "nobody", Plan: Plan{
+				Subjects: all, Repeat: 2, Window: 300 * time.Millisecond, Warmup: 90 * time.Millisecond, Limit: 3 * time.Minute, StartLimit: 10 * time.Second,
+				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic"}, Quick: true,
 			}},
 		},
 		{
 			name: "quick, but with a window of one's own",
 			args: "-quick -duration 1s -mtu 1500 -family 6,4 -cc cubic,bbr -subjects direct -out x -user me",
 			want: Options{User: "me", Out: "x", Plan: Plan{
-				Subjects: four[:1], Repeat: 2, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 3 * time.Minute,
-				MTUs: []int{1500}, Families: []int{6, 4}, Congestion: []string{"cubic", "bbr"},
+				Subjects: all[:1], Repeat: 2, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 3 * time.Minute, StartLimit: 10 * time.Second,
+				MTUs: []int{1500}, Families: []int{6, 4}, Congestion: []string{"cubic", "bbr"}, Quick: true,
 			}},
 		},
 		{
 			name: "soak",
 			args: "-soak 1m",
 			want: Options{User: "nobody", Plan: Plan{
-				Subjects: four[3:], Repeat: 3, Window: 2 * time.Second, Warmup: 600 * time.Millisecond, Limit: 30 * time.Minute,
-				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic"}, Soak: time.Minute,
+				Subjects: all[5:6], Repeat: 3, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 30 * time.Minute, StartLimit: 10 * time.Second,
+				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic", "bbr"}, Soak: time.Minute,
 			}},
 		},
 		{name: "soak too short", args: "-soak 1s", err: "-soak 1s"},
@@ -60,6 +69,8 @@ func TestParseOptions(t *testing.T) {
 		{name: "family", args: "-family 5", err: "-family 5"},
 		{name: "no repeats", args: "-repeat 0", err: "-repeat 0"},
 		{name: "window too short", args: "-duration 1ms", err: "-duration 1ms"},
+		{name: "no time to start", args: "-start-limit 0s", err: "-start-limit 0s"},
+		{name: "bad pin", args: "-pin cpu=0", err: `"cpu=0": want peer=CPUS`},
 		{name: "no congestion control", args: "-cc ,", err: "-cc"},
 	}
 	for _, tt := range tests {
@@ -97,6 +108,9 @@ func TestParseSubject(t *testing.T) {
 		{in: "slipway@/tmp/a", want: Subject{Name: "slipway@/tmp/a", Tool: "slipway", Path: "/tmp/a"}},
 		{in: "old=slipway@/tmp/a", want: Subject{Name: "old", Tool: "slipway", Path: "/tmp/a"}},
 		{in: "stacked=slipway+--accel=off+-x", want: Subject{Name: "stacked", Tool: "slipway", Extra: []string{"--accel=off", "-x"}}},
+		{in: "s=slipway+-x=y#^udp/|=#", want: Subject{Name: "s", Tool: "slipway", Extra: []string{"-x=y"}, Cases: "^udp/|=#"}},
+		{in: "pasta#^udp/", want: Subject{Name: "pasta", Tool: "pasta", Cases: "^udp/"}},
+		{in: "pasta#(", err: true},
 		{in: "slipway+--accel=off", want: Subject{Name: "slipway+--accel=off", Tool: "slipway", Extra: []string{"--accel=off"}}},
 		{in: "=pasta", err: true},
 		{in: "x=y", err: true},
@@ -115,65 +129,30 @@ func TestParseSubject(t *testing.T) {
 	}
 }
 
-func TestStepsTakeTurns(t *testing.T) {
-	o, err := ParseOptions(strings.Fields("-cases up/1$|^start -subjects direct,pasta -mtu 1500,65520 -repeat 2"), io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, s := range o.Plan.steps() {
-		got = append(got, fmt.Sprintf("%s %d %s %d", s.Case.Name(), s.MTU, s.Subject.Name, s.Repeat))
-	}
-	want := []string{
-		"tcp/throughput/up/1 1500 direct 0",
-		"tcp/throughput/up/1 1500 pasta 0",
-		"tcp/throughput/up/1 1500 direct 1",
-		"tcp/throughput/up/1 1500 pasta 1",
-		"start 1500 pasta 0",
-		"start 1500 pasta 1",
-		"tcp/throughput/up/1 65520 direct 0",
-		"tcp/throughput/up/1 65520 pasta 0",
-		"tcp/throughput/up/1 65520 direct 1",
-		"tcp/throughput/up/1 65520 pasta 1",
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("steps (-want +got):\n%s", diff)
-	}
-}
-
-func TestBehind(t *testing.T) {
-	p := Plan{Limit: 100 * time.Second}
-	tests := []struct {
-		name   string
-		done   int
-		spent  time.Duration
-		repeat int
-		want   bool
-	}{
-		{"on time", 50, 50 * time.Second, 1, false},
-		{"a little late", 50, 52 * time.Second, 1, false},
-		{"late", 50, 60 * time.Second, 1, true},
-		{"late, but a first run", 50, 60 * time.Second, 0, false},
-		{"over", 99, 200 * time.Second, 2, true},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := p.behind(step{Repeat: tt.repeat}, tt.done, 100, tt.spent); got != tt.want {
-				t.Errorf("behind = %v, want %v", got, tt.want)
-			}
-		})
-	}
-}
-
 func TestCommands(t *testing.T) {
-	j := job{MTU: 1500, PID: 42, PIDFile: "/p"}
+	j := job{MTU: 1500, PID: 42, Dir: "/d", Program: "/b"}
+	published := j
+	published.Publish = []publication{{"tcp", netip.IPv4Unspecified(), 80}, {"udp", netip.IPv4Unspecified(), 53}}
+	back := j
+	back.HostLoopback = true
+	const rootlesskit = "--mtu=1500 --disable-host-loopback --port-driver=builtin --copy-up=/etc --copy-up=/run --propagation=rslave"
 	tests := []struct {
 		subject string
+		job     job
 		want    string // the first command line
 	}{
-		{"slirp4netns@/s+--cidr=10.1.0.0/24", "/s --disable-host-loopback --mtu=1500 --enable-ipv6 -c -r 3 --enable-sandbox --enable-seccomp --cidr=10.1.0.0/24 42 tap0"},
-		{"slipway@/s+--accel=off", "/s attach --mtu 1500 --ready-fd 3 --accel=off 42"},
-		{"pasta@/p", "/p --config-net -t none -u none -T none -U none --no-map-gw --quiet -m 1500 -P /p --userns /proc/42/ns/user --netns /proc/42/ns/net"},
+		{"slirp4netns@/s+--cidr=10.1.0.0/24", j, "/s --disable-host-loopback --mtu=1500 --enable-ipv6 -c -r 3 --enable-sandbox --enable-seccomp --cidr=10.1.0.0/24 42 tap0"},
+		{"slirp4netns@/s", published, "/s --disable-host-loopback --mtu=1500 --enable-ipv6 -c -r 3 --api-socket /d/api --enable-sandbox --enable-seccomp 42 tap0"},
+		{"slipway@/s+--accel=off", j, "/s attach --mtu 1500 --ready-fd 3 --api /d/api --accel=off 42"},
+		{"slipway@/s", published, "/s attach --mtu 1500 --ready-fd 3 --api /d/api --publish 0.0.0.0:80:80/tcp --publish 0.0.0.0:53:53/udp 42"},
+		{"pasta@/p", j, "/p --config-net -t none -u none -T none -U none --no-map-gw --dns-forward 169.254.1.1 --quiet -m 1500 -P /d/pid --userns /proc/42/ns/user --netns /proc/42/ns/net"},
+		{"pasta@/p", published, "/p --config-net -t 80-80:80-80 -u 53-53:53-53 -T none -U none --no-map-gw --dns-forward 169.254.1.1 --quiet -m 1500 -P /d/pid --userns /proc/42/ns/user --netns /proc/42/ns/net"},
+		{"slirp4netns@/s", back, "/s --mtu=1500 --enable-ipv6 -c -r 3 --enable-sandbox --enable-seccomp 42 tap0"},
+		{"slipway@/s", back, "/s attach --mtu 1500 --ready-fd 3 --api /d/api --host-loopback 10.0.2.2 --host-loopback fd00::2 42"},
+		{"pasta@/p", back, "/p --config-net -t none -u none -T none -U none --dns-forward 169.254.1.1 --quiet -m 1500 -P /d/pid --userns /proc/42/ns/user --netns /proc/42/ns/net"},
+		{"gvisor-tap-vsock@/r", back, "/r --state-dir=/d/state --net=gvisor-tap-vsock --mtu=1500 --port-driver=builtin --copy-up=/etc --copy-up=/run --propagation=rslave /b stage:endpoint"},
+		{"rootlesskit@/r+--debug", j, "/r --state-dir=/d/state --net=slirp4netns --slirp4netns-sandbox=auto --slirp4netns-seccomp=auto " + rootlesskit + " --debug /b stage:endpoint"},
+		{"gvisor-tap-vsock@/r", published, "/r --state-dir=/d/state --net=gvisor-tap-vsock " + rootlesskit + " /b stage:endpoint"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.subject, func(t *testing.T) {
@@ -181,7 +160,7 @@ func TestCommands(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want, strings.Join(s.commands(j)[0], " ")); diff != "" {
+			if diff := cmp.Diff(tt.want, strings.Join(s.commands(tt.job)[0], " ")); diff != "" {
 				t.Errorf("command (-want +got):\n%s", diff)
 			}
 		})

@@ -55,22 +55,35 @@ func TestOwnProcessCanBeRead(t *testing.T) {
 	}
 }
 
-func TestParseIperf(t *testing.T) {
+func TestParseMachineStat(t *testing.T) {
 	tests := []struct {
 		name, in string
 		want     float64
 		err      bool
 	}{
-		{"result", `{"end":{"sum_sent":{"bits_per_second":9},"sum_received":{"bits_per_second":8.5}}}`, 8.5, false},
-		{"refused", `{"end":{},"error":"unable to connect to server: Connection refused"}`, 0, true},
-		{"nothing", ``, 0, true},
+		{name: "all", in: "cpu  100 20 300 4000 50 6 70 800 9 1\ncpu0 1 2 3 4 5 6 7 8 9 0\n", want: 4.96},
+		{name: "one core's", in: "cpu0 1 2 3 4 5 6 7 8 9 0\n", err: true},
+		{name: "short", in: "cpu  1 2 3\n", err: true},
+		{name: "no number", in: "cpu  a 20 300 4000 50 6 70 800 9 1\n", err: true},
+		{name: "empty", err: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := parseIperf([]byte(tt.in), nil)
+			got, err := parseMachineStat(tt.in)
 			if (err != nil) != tt.err || got != tt.want {
-				t.Errorf("got %v, %v, want %v, error %v", got, err, tt.want, tt.err)
+				t.Errorf("got %v, error %v, want %v", got, err, tt.want)
 			}
 		})
+	}
+}
+
+func TestParsePSS(t *testing.T) {
+	for in, want := range map[string]int64{
+		"00400000-7fff ---p 0 00:00 0 [rollup]\nRss:  9000 kB\nPss:                4242 kB\nPss_Anon: 1 kB\n": 4242,
+		"Rss: 1 kB\n": 0, "Pss: many kB\n": 0, "": 0,
+	} {
+		if got := parsePSS(in); got != want {
+			t.Errorf("parsePSS(%q) = %d, want %d", in, got, want)
+		}
 	}
 }

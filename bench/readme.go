@@ -3,17 +3,19 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// readmeFile is the file with the block, relative to the repository.
-const readmeFile = "README.md"
+// What is generated from results, relative to the repository.
+const (
+	readmeFile = "README.md"
+	docsFile   = "docs/benchmarks.md"
+)
 
 // The lines between which the block stands. What is between them is made, never
 // typed.
@@ -22,8 +24,8 @@ const (
 	readmeEnd   = "<!-- bench:end -->\n"
 )
 
-// readmeTools are the columns, in their order.
-var readmeTools = [...]string{directName, "slirp4netns", "pasta", "slipway"}
+// readmeTools are the columns, in their order; one for each that took part.
+var readmeTools = [...]string{directName, "slirp4netns", "pasta", "rootlesskit", "gvisor-tap-vsock", ownTool}
 
 // A readmeRow is one line of the README's table: a metric of a case at an MTU.
 type readmeRow struct {
@@ -44,28 +46,33 @@ const (
 	less = "↓"
 )
 
-// readmeRows are the lines of the README's table.
+// readmeRows are the lines of the README's table: what a user decides by. Of rows
+// with the same label the first that was measured counts.
 var readmeRows = [...]readmeRow{
 	{"TCP up, 1 stream, MTU 65520", "tcp/throughput/up/1", 65520, "rate", "Gbit/s " + more, 1},
 	{"TCP down, 1 stream, MTU 65520", "tcp/throughput/down/1", 65520, "rate", "Gbit/s " + more, 1},
 	{"TCP up, 1 stream, MTU 1500", "tcp/throughput/up/1", 1500, "rate", "Gbit/s " + more, 1},
 	{"TCP down, 1 stream, MTU 1500", "tcp/throughput/down/1", 1500, "rate", "Gbit/s " + more, 1},
 	{"TCP up, 8 streams", "tcp/throughput/up/8", 0, "rate", "Gbit/s " + more, 1},
-	{"TCP down, 8 streams", "tcp/throughput/down/8", 0, "rate", "Gbit/s " + more, 1},
 	{"TCP connections, 1 at once", "tcp/connect/1", 0, "rate", "per second " + more, 1},
 	{"TCP connections, 16 at once", "tcp/connect/16", 0, "rate", "per second " + more, 1},
 	{"round trip of 1 B, median", "tcp/roundtrip/1", 0, "p50", "µs " + less, 1},
-	{"round trip of 16 KiB, median", "tcp/roundtrip/16384", 0, "p50", "µs " + less, 1},
 	{"UDP up, 1400 B, delivered", "udp/up/1400", 0, "delivered", "1000 per second " + more, 1},
 	{"UDP down, 1400 B, delivered", "udp/down/1400", 0, "delivered", "1000 per second " + more, 1},
+	{"published port, from outside, TCP into the container", "publish/remote/tcp/down", 0, "rate", "Gbit/s " + more, 1},
+	{"published port, 16 connections at once", "publish/remote/connect/16", 0, "rate", "per second " + more, 1},
+	{"DNS queries, 16 at once", "dns/16", 0, "rate", "per second " + more, 1},
+	{"TCP down over a path of 100 ms, 1 stream", "longpath/throughput/down/1", 0, "rate", "Gbit/s " + more, 1},
+	{"round trip beside a bulk upload, p99", "fairness/up", 0, "p99", "µs " + less, 1},
 	{"start to ready", "start", 0, "ready", "ms " + less, 1},
 	{"memory (RSS), idle", "memory", 0, "idle", "MB " + less, 1},
+	{"memory per 1000 idle connections", "memory", 0, "per1000", "MB " + less, 1},
 	{"memory per 1000 idle connections", "memory", 0, "perconn", "MB " + less, idlePerConn},
 }
 
-// updateReadme rewrites the README's block from the results in a file, or from the
-// newest in a directory.
-func updateReadme(readme, results string) error {
+// updateReadme rewrites the README's block and the page of all results below root
+// from the results in a file, or from the newest in a directory.
+func updateReadme(root, results string) error {
 	r, err := newestReport(results)
 	if err != nil {
 		return err
@@ -74,6 +81,11 @@ func updateReadme(readme, results string) error {
 	if err != nil {
 		return err
 	}
+	page, err := docsPage(r)
+	if err != nil {
+		return err
+	}
+	readme := filepath.Join(root, readmeFile)
 	old, err := os.ReadFile(readme)
 	if err != nil {
 		return fmt.Errorf("update the README: %w", err)
@@ -84,6 +96,9 @@ func updateReadme(readme, results string) error {
 	}
 	if err := os.WriteFile(readme, []byte(text), 0o644); err != nil {
 		return fmt.Errorf("update the README: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(root, docsFile), []byte(page), 0o644); err != nil {
+		return fmt.Errorf("write the page of all results: %w", err)
 	}
 	return nil
 }
@@ -128,100 +143,120 @@ func newestReport(path string) (*Report, error) {
 	return newest, nil
 }
 
-func readReport(path string) (*Report, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read results: %w", err)
-	}
-	r := new(Report)
-	if err := json.NewDecoder(bytes.NewReader(b)).Decode(r); err != nil {
-		return nil, fmt.Errorf("read results in %s: %w", path, err)
-	}
-	return r, nil
-}
-
 // readmeBlock returns the table, its notes and what it was measured on.
 func readmeBlock(r *Report) (string, error) {
 	if r.Interrupted {
 		return "", errors.New("these results are of an interrupted run: measure again")
 	}
-	if len(r.CommandLine) == 0 || len(r.Cells) == 0 || len(r.Plan.MTUs) == 0 {
-		return "", errors.New("these are no results of the bench")
+	if len(r.Cells) == 0 || len(r.Plan.MTUs) == 0 {
+		return "", errors.New("these are no results of the bench: there is nothing in them")
 	}
 	var (
-		b     strings.Builder
-		notes readmeNotes
-		names = readmeSubjects(r.Plan)
+		b       strings.Builder
+		n       notes
+		columns = readmeColumns(r.Plan)
+		done    []string // labels
+		unmet   []string
 	)
 	b.WriteString("| |")
-	for _, tool := range readmeTools {
-		fmt.Fprintf(&b, " %s |", tool)
+	for _, s := range columns {
+		fmt.Fprintf(&b, " %s |", markdown(s.Name))
 	}
-	b.WriteString(" slipway ÷ direct | slipway ÷ best other |\n|---|" + strings.Repeat("--:|", len(readmeTools)+2) + "\n")
+	b.WriteString(" slipway ÷ direct | slipway ÷ best other |\n|---|" + strings.Repeat("--:|", len(columns)+2) + "\n")
 	for _, row := range readmeRows {
-		row.write(&b, r, names, &notes)
+		switch {
+		case slices.Contains(done, row.label):
+		case row.write(&b, r, columns, &n):
+			done = append(done, row.label)
+			unmet = slices.DeleteFunc(unmet, func(l string) bool { return l == row.label })
+		case !slices.Contains(unmet, row.label):
+			unmet = append(unmet, row.label)
+		}
+	}
+	if len(done) == 0 {
+		return "", errors.New("none of the README's rows is in these results")
 	}
 	b.WriteByte('\n')
-	for i, n := range notes {
-		fmt.Fprintf(&b, "[%d] %s.  \n", i+1, n)
+	writeNotes(&b, n)
+	if len(unmet) > 0 {
+		fmt.Fprintf(&b, "Not measured in this run: %s.\n\n", strings.Join(unmet, "; "))
 	}
-	if len(notes) > 0 {
-		b.WriteByte('\n')
-	}
-	b.WriteString(readmeOrigin(r, names))
+	b.WriteString(readmeOrigin(r, columns))
 	return b.String(), nil
 }
 
-// readmeSubjects names the subject of each column: the one called like the tool,
-// else the first of that kind; empty where there is none.
-func readmeSubjects(p Plan) map[string]string {
-	names := map[string]string{}
-	for _, s := range p.Subjects {
-		if names[s.Tool] == "" || s.Name == s.Tool {
-			names[s.Tool] = s.Name
-		}
+// writeNotes writes the footnotes as a paragraph.
+func writeNotes(b *strings.Builder, n notes) {
+	for i, text := range n {
+		fmt.Fprintf(b, "[%d] %s.  \n", i+1, markdown(strings.TrimSuffix(text, ".")))
 	}
-	return names
+	if len(n) > 0 {
+		b.WriteByte('\n')
+	}
 }
 
-// write writes the row's line.
-func (row readmeRow) write(b *strings.Builder, r *Report, names map[string]string, notes *readmeNotes) {
-	fmt.Fprintf(b, "| %s, %s |", row.label, row.unit)
-	var last Cell
+// readmeColumns returns the subject of each column: of each tool the one called like
+// it, else the first. A subject that took no part has none.
+func readmeColumns(p Plan) []Subject {
+	var columns []Subject
 	for _, tool := range readmeTools {
-		last = row.find(r, names[tool])
-		fmt.Fprintf(b, " %s |", row.text(last, notes))
+		at := -1
+		for i, s := range p.Subjects {
+			if s.Tool == tool && s.Missing == "" && (at < 0 || s.Name == tool) {
+				at = i
+			}
+		}
+		if at >= 0 {
+			columns = append(columns, p.Subjects[at])
+		}
+	}
+	return columns
+}
+
+// write writes the row's line, and reports whether there is one: not where nobody
+// was measured.
+func (row readmeRow) write(b *strings.Builder, r *Report, columns []Subject, n *notes) bool {
+	var cells []Cell
+	known := false
+	var own Cell
+	for _, s := range columns {
+		c, ok := row.find(r, s.Name)
+		known = known || ok
+		cells = append(cells, c)
+		if s.Tool == ownTool {
+			own = c
+		}
+	}
+	if !known {
+		return false
+	}
+	fmt.Fprintf(b, "| %s, %s |", row.label, row.unit)
+	for _, c := range cells {
+		text := valueText(c)
+		if c.Missing == "" {
+			text = number(c.Summary.Median * row.scale)
+		}
+		if refs := n.refs(c); refs != "" {
+			text += " " + refs
+		}
+		fmt.Fprintf(b, " %s |", text)
 	}
 	direct := ""
-	if last.Row.Metric.Higher { // of what is to be low, the direct path has next to nothing
-		direct = ratio(last.Direct)
+	if own.Row.Metric.Higher { // of what is to be low, the direct path has next to nothing
+		direct = ratio(own.Direct)
 	}
-	fmt.Fprintf(b, " %s | %s |\n", direct, ratio(last.BestPeer))
+	fmt.Fprintf(b, " %s | %s |\n", direct, ratio(own.BestPeer))
+	return true
 }
 
-// find returns the subject's cell, or one that says why there is none.
-func (row readmeRow) find(r *Report, subject string) Cell {
+// find returns the subject's cell, or one that says that there is none.
+func (row readmeRow) find(r *Report, subject string) (Cell, bool) {
 	for _, c := range r.Cells {
 		if c.Subject == subject && c.Row.Case == row.name && c.Row.Metric.Name == row.metric && (row.mtu == 0 || c.Row.MTU == row.mtu) {
-			return c // the first is that of the run's first MTU, family and congestion control
+			return c, true // the first is that of the run's first MTU, family and congestion control
 		}
 	}
-	return Cell{Missing: "not measured in this run"}
-}
-
-// text is what the table shows of the cell.
-func (row readmeRow) text(c Cell, notes *readmeNotes) string {
-	if c.Missing == notApplicable {
-		return "– " + notes.ref("does not apply: there is no helper")
-	}
-	if c.Missing != "" {
-		return "– " + notes.ref(c.Missing)
-	}
-	s := number(c.Summary.Median * row.scale)
-	for _, f := range c.Flags {
-		s += " " + notes.ref(f)
-	}
-	return s
+	return Cell{Missing: "not measured in this run"}, false
 }
 
 func ratio(v float64) string {
@@ -231,33 +266,30 @@ func ratio(v float64) string {
 	return number(v) + "×"
 }
 
-// readmeNotes are the texts of the footnotes, each once.
-type readmeNotes []string
-
-// ref returns the reference to the note, which it adds where it is new.
-func (n *readmeNotes) ref(text string) string {
-	// Marks that Markdown would take for its own.
-	text = strings.NewReplacer("<", "&lt;", "|", `\|`, "*", `\*`, "_", `\_`).Replace(strings.Join(strings.Fields(text), " "))
-	for i, known := range *n {
-		if known == text {
-			return fmt.Sprintf("[%d]", i+1)
-		}
-	}
-	*n = append(*n, text)
-	return fmt.Sprintf("[%d]", len(*n))
+// markdown escapes what Markdown would take for its own, and puts the text on one
+// line.
+func markdown(s string) string {
+	s = visible(strings.Join(strings.Fields(s), " "))
+	return strings.NewReplacer("&", "&amp;", "<", "&lt;", "|", `\|`, "*", `\*`, "_", `\_`, "`", "\\`", "[", `\[`, "]", `\]`).Replace(s)
 }
 
-// readmeOrigin is the line that says where the numbers are from.
-func readmeOrigin(r *Report, names map[string]string) string {
+// readmeOrigin is the paragraph that says where the numbers are from.
+func readmeOrigin(r *Report, columns []Subject) string {
 	var versions []string
-	for _, tool := range readmeTools {
-		for _, s := range r.Plan.Subjects {
-			if s.Name == names[tool] && s.Version != "" {
-				versions = append(versions, s.Version)
+	for _, s := range columns {
+		if v := s.Version; v != "" {
+			if !strings.HasPrefix(v, s.Name) {
+				v = s.Name + ": " + v
 			}
+			versions = append(versions, markdown(v))
 		}
 	}
-	command := strings.Join(concat([]string{"go run ./bench"}, r.CommandLine[1:]), " ")
-	return fmt.Sprintf("Medians of up to %d; ↑ more is better, ↓ less is; MTU %d where none is named. Measured %s on Linux %s, %d cores (%s); %s; by `%s`.\n",
-		r.Plan.Repeat, r.Plan.MTUs[0], r.Began.Format("2006-01-02"), r.Machine.Kernel, r.Machine.Cores, r.Machine.CPU, strings.Join(versions, ", "), command)
+	for _, s := range r.Plan.Subjects {
+		if s.Missing != "" {
+			versions = append(versions, markdown(s.Name+" is missing ("+s.Missing+")"))
+		}
+	}
+	return fmt.Sprintf("Medians of up to %d; ↑ more is better, ↓ less is; MTU %d where none is named. Measured %s on Linux %s, %d cores (%s); %s; by `%s`. [All results](%s).\n",
+		r.Plan.Repeat, r.Plan.MTUs[0], r.Began.Format("2006-01-02"), markdown(r.Machine.Kernel), r.Machine.Cores, markdown(r.Machine.CPU),
+		strings.Join(versions, ", "), strings.ReplaceAll(commandLine(r), "`", "'"), docsFile)
 }

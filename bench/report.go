@@ -5,134 +5,132 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
-	"text/tabwriter"
 )
 
-// printReport writes the drawing, what was measured on what, the table and its
-// notes.
+// printReport writes the drawing, what was measured on what, the tables, their notes
+// and the verdict, to fit what w is.
 func printReport(w io.Writer, r *Report) error {
-	var b strings.Builder
-	b.WriteString(drawing)
-	m := r.Machine
-	width := len("machine")
-	for _, s := range r.Plan.Subjects {
-		width = max(width, len(s.Name))
-	}
-	head := func(name, text string) { fmt.Fprintf(&b, "%-*s  %s\n", width, name, text) }
-	b.WriteByte('\n')
-	head("machine", fmt.Sprintf("%s, %d cores (%s, not pinned), %s, %s, Linux %s", m.CPU, m.Cores, m.Allowed, m.Memory, m.OS, m.Kernel))
-	head("run", fmt.Sprintf("%s, took %s, load %s; %d repeats taking turns, window %s after %s of warm-up",
-		r.Began.Format("2006-01-02 15:04"), r.Took, strings.Join(m.Load, " → "), r.Plan.Repeat, r.Plan.Window, r.Plan.Warmup))
-	for _, s := range r.Plan.Subjects {
-		about := s.Version
-		if s.Tool == directName {
-			about = "no helper: what the machine can do"
-		}
-		if s.Missing != "" {
-			about = "MISSING: " + s.Missing
-		}
-		head(s.Name, about)
-		if command := firstCommand(r, s.Name); command != "" {
-			head("", command)
-		}
-	}
-	if r.LeftOut > 0 {
-		fmt.Fprintf(&b, "\n%d repeats were left out to stay within %s; such cells show no lowest and highest.\n", r.LeftOut, r.Plan.Limit)
-	}
-	if r.Interrupted {
-		b.WriteString("\nINTERRUPTED: the table shows what was measured until then.\n")
-	}
-	b.WriteString("\nmedian (lowest–highest); ×d: multiple of direct; ×p: multiple of the best other tool\n\n")
-	notes := printTable(&b, r)
-	for i, n := range notes {
-		fmt.Fprintf(&b, "[%d] %s\n", i+1, n)
-	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, reportText(r, screenOf(w, os.Getenv)))
 	return err
 }
 
-// printTable writes one line per row and returns the notes it refers to.
-func printTable(b *strings.Builder, r *Report) []string {
-	var notes []string
-	note := func(text string) string {
-		text = strings.Join(strings.Fields(text), " ")
-		for i, n := range notes {
-			if n == text {
-				return fmt.Sprintf("[%d]", i+1)
+// reportText is the report as it looks on the screen.
+func reportText(r *Report, s screen) string {
+	var b strings.Builder
+	b.WriteString(drawing)
+	b.WriteByte('\n')
+	printHead(&b, r, s)
+	if r.LeftOut > 0 {
+		b.WriteByte('\n')
+		s.wrap(&b, "", fmt.Sprintf("%d repeats were left out to stay within %s; such cells show no lowest and highest.", r.LeftOut, r.Plan.Limit))
+	}
+	if text := r.Plan.forgone(); text != "" {
+		b.WriteByte('\n')
+		s.wrap(&b, "", text+".")
+	}
+	if r.Interrupted {
+		fmt.Fprintf(&b, "\n%s the tables show what was measured until then.\n", s.paint(doubt, "INTERRUPTED:"))
+	}
+	b.WriteByte('\n')
+	s.wrap(&b, "", "Median (lowest–highest); ↑ more is better, ↓ less is; ×d: multiple of direct; ×p: multiple of the best other tool; "+
+		"[1]: see the notes; n/a: does not apply, since there is no helper or the subject is limited to other cases.")
+	t := newTable(&b, s, r.Plan.Subjects)
+	t.print(newView(r, false))
+	if len(t.notes) > 0 {
+		fmt.Fprintf(&b, "\n%s\n", s.paint(strong, "── Notes"))
+	}
+	for i, n := range t.notes {
+		s.wrap(&b, fmt.Sprintf("%4s ", fmt.Sprintf("[%d]", i+1)), visible(n))
+	}
+	printStandings(&b, r, s)
+	return b.String()
+}
+
+// printHead writes what was measured on what.
+func printHead(b *strings.Builder, r *Report, s screen) {
+	m := r.Machine
+	width := len("machine")
+	for _, sub := range r.Plan.Subjects {
+		width = max(width, len([]rune(visible(sub.Name))))
+	}
+	head := func(name, text string) {
+		s.wrap(b, fmt.Sprintf("%-*s  ", width, visible(name)), visible(text))
+	}
+	head("machine", fmt.Sprintf("%s, %s (%s), %s, %s, Linux %s", m.CPU, plural(m.Cores, "core"), m.Allowed, m.Memory, m.OS, m.Kernel))
+	head("CPUs", m.placement(r.Plan.Pin))
+	for _, w := range m.Warnings {
+		head("WARNING", w)
+	}
+	head("run", fmt.Sprintf("%s, took %s, load %s; %s", r.Began.Format("2006-01-02 15:04"), r.Took, strings.Join(m.Load, " → "), r.Plan.method()))
+	for _, sub := range r.Plan.Subjects {
+		about := sub.Version
+		if sub.Tool == directName {
+			about = "no helper: what the machine can do"
+		}
+		if sub.Missing != "" {
+			about = "MISSING: " + sub.Missing
+		}
+		head(sub.Name, about)
+		if command := firstCommand(r, sub.Name); command != "" {
+			head("", command)
+		}
+		if proof := proofOf(r, sub.Name); proof != "" {
+			head("", proof)
+		}
+	}
+}
+
+// printStandings writes where slipway is better and worse than the best other tool.
+func printStandings(b *strings.Builder, r *Report, s screen) {
+	for _, j := range standingsOf(r) {
+		t := j.Total()
+		b.WriteByte('\n')
+		s.wrapIn(b, strong, "── ", fmt.Sprintf("%s beside the best other tool: %s", visible(j.Subject), t.Counts()))
+		width := 0
+		for _, ch := range j.Chapters {
+			width = max(width, len([]rune(ch.Title)))
+		}
+		for _, ch := range j.Chapters {
+			text := ch.Counts()
+			if best, ok := ch.Best(); ok {
+				text += "; best: " + best.String()
+			}
+			s.wrap(b, fmt.Sprintf("%-*s  ", width, ch.Title), visible(text))
+			for _, st := range ch.Worse {
+				s.wrapIn(b, bad, strings.Repeat(" ", width+2)+"▼ ", visible(st.String()))
+			}
+			for _, st := range ch.Unclear {
+				s.wrap(b, strings.Repeat(" ", width+2)+"~ ", visible(st.String()+"; "+st.Doubt()))
 			}
 		}
-		notes = append(notes, text)
-		return fmt.Sprintf("[%d]", len(notes))
 	}
-	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprint(t, "case\tunit")
-	for _, s := range r.Plan.Subjects {
-		fmt.Fprintf(t, "\t%s", s.Name)
-	}
-	fmt.Fprintln(t)
-	conditions := ""
-	for i, c := range r.Cells {
-		row := c.Row
-		if row.Metric.Detail {
-			continue
-		}
-		if now := fmt.Sprintf("MTU %d, IPv%d, %s", row.MTU, row.Family, row.Congestion); now != conditions {
-			conditions = now
-			fmt.Fprintf(t, "── %s%s\n", now, strings.Repeat("\t", 1+len(r.Plan.Subjects)))
-		}
-		if i == 0 || r.Cells[i-1].Row != row {
-			fmt.Fprintf(t, "%s\t%s", row.Case, row.Metric.Name+" "+row.Metric.Unit)
-		}
-		fmt.Fprintf(t, "\t%s", cellText(c, note))
-		if i == len(r.Cells)-1 || r.Cells[i+1].Row != row {
-			fmt.Fprintln(t)
-		}
-	}
-	t.Flush()
-	return notes
 }
 
-// cellText is what the table shows of the cell.
-func cellText(c Cell, note func(string) string) string {
-	if c.Missing == notApplicable {
-		return "–"
-	}
-	if c.Missing != "" {
-		return "missing" + note(c.Missing)
-	}
-	s := number(c.Summary.Median)
-	if c.Summary.N > 1 {
-		s += fmt.Sprintf(" (%s–%s)", number(c.Summary.Min), number(c.Summary.Max))
-	}
-	var ratios []string
-	if c.BestPeer != 0 || (c.Direct != 0 && c.Direct != 1) {
-		if c.Direct != 0 {
-			ratios = append(ratios, fmt.Sprintf("%.2f×d", c.Direct))
-		}
-		if c.BestPeer != 0 {
-			ratios = append(ratios, fmt.Sprintf("%.2f×p", c.BestPeer))
-		}
-		s += " " + strings.Join(ratios, " ")
-	}
-	for _, f := range c.Flags {
-		s += " !" + note(f)
-	}
-	return s
-}
-
-// number shows about three significant digits.
+// number shows about three significant digits. The bounds are those from which on
+// rounding makes one more digit before the point.
 func number(v float64) string {
 	switch {
-	case v >= 100 || v == 0:
+	case v >= 99.95 || v == 0:
 		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
+	case v >= 9.995:
 		return fmt.Sprintf("%.1f", v)
-	case v >= 0.1:
+	case v >= 0.0995:
 		return fmt.Sprintf("%.2f", v)
-	default:
+	case v >= 0.00995 || v < 0:
 		return fmt.Sprintf("%.3f", v)
+	default:
+		return fmt.Sprintf("%.2g", v)
 	}
+}
+
+// plural counts things.
+func plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // firstCommand returns the first command line that the subject ran with.

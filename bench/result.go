@@ -26,7 +26,9 @@ type Record struct {
 	Values     map[string]float64 `json:"values,omitempty"`
 	Detail     json.RawMessage    `json:"detail,omitempty"` // the case's raw numbers
 	Command    []string           `json:"command,omitempty"`
+	CPUs       map[string]string  `json:"cpus,omitempty"` // on which each kind of process might run
 	Startup    time.Duration      `json:"startup_ns,omitempty"`
+	Proof      *Proof             `json:"proof,omitempty"`
 	Err        string             `json:"error,omitempty"`
 	// MissingFrom is the metric from which on values are missing for Err; empty if
 	// all are.
@@ -35,11 +37,13 @@ type Record struct {
 
 // A Report is everything that a run found out; it is the JSON file.
 type Report struct {
+	Schema      int       `json:"schema"` // schemaVersion; 1 stands for a file without one
 	Began       time.Time `json:"began"`
 	Took        string    `json:"took"`
 	Interrupted bool      `json:"interrupted"`
 	LeftOut     int       `json:"left_out"` // repeats, to stay within the limit
 	CommandLine []string  `json:"command_line"`
+	Estimate    Estimate  `json:"estimate"` // what the run was expected to take
 	Machine     Machine   `json:"machine"`
 	Plan        Plan      `json:"plan"`
 	Cells       []Cell    `json:"cells"`
@@ -49,13 +53,11 @@ type Report struct {
 // save writes the report to bench/results/name.json, or to name itself if that is
 // a path, and returns the file's path.
 func (r *Report) save(name string) (string, error) {
-	path := name
-	if !strings.ContainsRune(name, filepath.Separator) {
-		path = filepath.Join(resultsDir, strings.TrimSuffix(name, ".json")+".json")
-	}
+	path := resultPath(name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", fmt.Errorf("save results: %w", err)
 	}
+	r.Schema = schemaVersion
 	b, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return "", fmt.Errorf("save results: %w", err)
@@ -64,4 +66,12 @@ func (r *Report) save(name string) (string, error) {
 		return "", fmt.Errorf("save results: %w", err)
 	}
 	return path, nil
+}
+
+// resultPath is where the report of the name goes.
+func resultPath(name string) string {
+	if strings.ContainsRune(name, filepath.Separator) {
+		return name
+	}
+	return filepath.Join(resultsDir, strings.TrimSuffix(name, ".json")+".json")
 }

@@ -39,8 +39,10 @@ type response struct {
 // time.
 type remote struct {
 	name    string
-	cmd     *exec.Cmd
+	pid     int
+	cmd     *exec.Cmd // nil where the process is not our child
 	in      io.WriteCloser
+	out     io.Reader
 	answers chan response
 	stderr  *strings.Builder
 }
@@ -57,8 +59,22 @@ func startRemote(p *place, name string, container bool) (*remote, error) {
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 	}
-	r := &remote{name: name, cmd: cmd, answers: make(chan response), stderr: new(strings.Builder)}
+	r, err := newRemote(name, cmd)
+	if err != nil {
+		return nil, err
+	}
 	cmd.Stderr = r.stderr
+	if err := p.start(cmd); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	r.cmd, r.pid = cmd, cmd.Process.Pid
+	go r.read()
+	return r, nil
+}
+
+// newRemote returns an endpoint whose input and output are those of the command,
+// which is still to be started. Then read must run.
+func newRemote(name string, cmd *exec.Cmd) (*remote, error) {
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -67,16 +83,8 @@ func startRemote(p *place, name string, container bool) (*remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	r.in = in
-	if err := p.start(cmd); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
-	}
-	go r.read(out)
-	return r, nil
+	return &remote{name: name, in: in, out: out, answers: make(chan response), stderr: new(strings.Builder)}, nil
 }
-
-// pid is the endpoint's process id.
-func (r *remote) pid() int { return r.cmd.Process.Pid }
 
 // call sends the request and decodes the answer into result, which may be nil.
 // work is how long the endpoint is expected to be busy.
@@ -117,20 +125,25 @@ func (r *remote) call(ctx context.Context, work time.Duration, op string, args, 
 	}
 }
 
-// close kills the endpoint and waits for it.
+// close kills the endpoint and waits for it. One that is not our child must have
+// been ended by then.
 func (r *remote) close() {
 	r.in.Close()
-	r.cmd.Process.Kill()
+	if r.cmd != nil {
+		r.cmd.Process.Kill()
+	}
 	for range r.answers {
 	}
-	r.cmd.Wait()
+	if r.cmd != nil {
+		r.cmd.Wait()
+	}
 }
 
 // read passes the answers on until the endpoint closes its end. It owns the
 // channel.
-func (r *remote) read(out io.Reader) {
+func (r *remote) read() {
 	defer close(r.answers)
-	lines := bufio.NewScanner(out)
+	lines := bufio.NewScanner(r.out)
 	lines.Buffer(nil, maxLine)
 	for lines.Scan() {
 		var a response

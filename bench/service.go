@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,7 @@ const (
 	tcpPortFirst = 7001
 	tcpPorts     = 64
 	udpPortPeer  = 7101
+	udpPortEcho  = 7102
 )
 
 // The first byte that a client sends says what it wants of the connection.
@@ -40,18 +42,26 @@ const (
 // A service is the peer's TCP side. The zero service is not usable.
 type service struct {
 	got             atomic.Int64 // bytes that sinks have read
+	put             atomic.Int64 // bytes that sources have written
 	firstCongestion atomic.Value // string: that of the first connection
+	lastClient      atomic.Value // netip.AddrPort: of the last connection with an echo
 }
 
-// startService listens on all TCP ports, both families, until the process ends.
-func startService() (*service, error) {
+// startService listens on all TCP ports of the addresses, by default of all, until the
+// process ends.
+func startService(addrs ...string) (*service, error) {
 	s := new(service)
-	for i := range tcpPorts {
-		l, err := net.Listen("tcp", fmt.Sprintf(":%d", tcpPortFirst+i))
-		if err != nil {
-			return nil, fmt.Errorf("listen: %w", err)
+	if len(addrs) == 0 {
+		addrs = []string{""}
+	}
+	for _, addr := range addrs {
+		for i := range tcpPorts {
+			l, err := net.Listen("tcp", net.JoinHostPort(addr, strconv.Itoa(tcpPortFirst+i)))
+			if err != nil {
+				return nil, fmt.Errorf("listen: %w", err)
+			}
+			go s.accept(l.(*net.TCPListener))
 		}
-		go s.accept(l.(*net.TCPListener))
 	}
 	return s, nil
 }
@@ -76,9 +86,10 @@ func (s *service) serve(c *net.TCPConn) {
 	case wantSink:
 		withFD(c, func(fd int) { sink(fd, &s.got) })
 	case wantSource:
-		withFD(c, source)
+		withFD(c, func(fd int) { source(fd, &s.put) })
 	case wantEcho:
 		s.noteCongestion(c)
+		s.lastClient.Store(c.RemoteAddr().(*net.TCPAddr).AddrPort())
 		var size [4]byte
 		if _, err := io.ReadFull(c, size[:]); err != nil {
 			c.Close()
@@ -151,11 +162,15 @@ func sink(fd int, n *atomic.Int64) {
 	}
 }
 
-// source writes until an error.
-func source(fd int) {
+// source writes until an error and adds what it wrote to n. A write is counted
+// before it begins, so that no receiver can count it earlier.
+func source(fd int, n *atomic.Int64) {
 	buf := make([]byte, writeSize)
 	for {
-		if _, err := unix.Write(fd, buf); err != nil && err != unix.EINTR {
+		n.Add(writeSize)
+		wrote, err := unix.Write(fd, buf)
+		n.Add(int64(max(wrote, 0)) - writeSize)
+		if err != nil && err != unix.EINTR {
 			return
 		}
 	}

@@ -50,16 +50,11 @@ func (s *stage) soak(ctx context.Context) error {
 	defer os.RemoveAll(dir)
 	socket := filepath.Join(dir, "api")
 	subject.Extra = concat(subject.Extra, []string{"--api", socket, "--dns", peerAddr4})
-	topo, err := newTopology(s.plan.Congestion[0])
+	topo, err := newTopology(topologyConfig{Congestion: s.plan.Congestion[0]})
 	if err != nil {
 		return fmt.Errorf("build the topology: %w", err)
 	}
 	defer topo.close()
-	// The peer's resolver runs as the plain user, and listens on port 53.
-	err = topo.peerAdmin.do(func() error { return writeSysctl("net/ipv4/ip_unprivileged_port_start", "0") })
-	if err != nil {
-		return err
-	}
 	b, err := openBout(ctx, topo, s.plan, step{
 		Subject: subject, MTU: s.plan.MTUs[0], Family: s.plan.Families[0], Congestion: s.plan.Congestion[0],
 	})
@@ -73,7 +68,7 @@ func (s *stage) soak(ctx context.Context) error {
 
 // run takes the helper from rest through the load to rest.
 func (k *soak) run(ctx context.Context) error {
-	if err := k.bout.peer.call(ctx, 0, "soak.serve", nil, nil); err != nil {
+	if err := k.bout.peer.call(ctx, 0, "udp.serve", nil, nil); err != nil {
 		return err
 	}
 	before, err := k.settle(ctx, firstRest, "before", soakCounts{}, func(s soakSample) bool { return s.Flows() == 0 })

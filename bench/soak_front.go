@@ -17,11 +17,8 @@ func runSoak(ctx context.Context, o Options, out io.Writer) error {
 	f := &front{opts: o, out: out, progress: newProgress(io.Discard, 0)}
 	defer f.cleanup()
 	f.report.Plan = o.Plan
-	cred, err := f.becomeUser()
+	cred, err := f.prepare()
 	if err != nil {
-		return err
-	}
-	if err := f.locate(cred); err != nil {
 		return err
 	}
 	m := describeMachine()

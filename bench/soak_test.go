@@ -70,9 +70,7 @@ func TestShare(t *testing.T) {
 
 // TestSoakExchanges lets the two sides of the load meet over loopback.
 func TestSoakExchanges(t *testing.T) {
-	if err := answerUDP(soakUDPPort, func(b []byte) ([]byte, error) { return b, nil }); err != nil {
-		t.Fatal(err)
-	}
+	listening(t, answerUDP(udpPortEcho, echoDatagram))
 	self := netip.MustParseAddr("127.0.0.1")
 	for _, n := range []int{0, 1, 199, 200, 201, 5000} {
 		if err := udpExchange(self, n); err != nil {

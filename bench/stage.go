@@ -8,7 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,11 +21,13 @@ const stepTime = 2 * time.Minute
 
 // An event is what the stage tells the front, one JSON line each.
 type event struct {
-	Subjects []Subject `json:"subjects,omitempty"` // with their versions
-	Begin    string    `json:"begin,omitempty"`    // the step that starts now
-	Record   *Record   `json:"record,omitempty"`   // the step that ended
-	LeftOut  bool      `json:"left_out,omitempty"` // a repeat that the limit forbids
-	Fatal    string    `json:"fatal,omitempty"`    // why nothing can be measured
+	Subjects []Subject     `json:"subjects,omitempty"` // with their versions
+	Gaps     []Gap         `json:"gaps,omitempty"`     // what this machine lacks
+	Begin    string        `json:"begin,omitempty"`    // the step that starts now
+	Price    time.Duration `json:"price_ns,omitempty"` // of the step that starts or is left out
+	Record   *Record       `json:"record,omitempty"`   // the step that ended
+	LeftOut  bool          `json:"left_out,omitempty"` // a repeat that the limit forbids
+	Fatal    string        `json:"fatal,omitempty"`    // why nothing can be measured
 
 	Sample *soakSample `json:"sample,omitempty"` // of a soak
 	Checks []soakCheck `json:"checks,omitempty"` // the end of a soak
@@ -32,8 +35,9 @@ type event struct {
 
 // A stage runs the steps of one plan. It is used by one goroutine.
 type stage struct {
-	plan Plan
-	out  *json.Encoder
+	plan     Plan
+	out      *json.Encoder
+	patience patience
 }
 
 // runStage reads a plan, runs it and writes events. It returns nil when ctx is
@@ -54,42 +58,61 @@ func (s *stage) run(ctx context.Context) error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("adopt helpers: %w", err)
 	}
-	if err := s.askVersions(); err != nil {
+	if err := s.askVersions(ctx); err != nil {
 		return err
 	}
 	if s.plan.Soak > 0 {
 		return s.soak(ctx)
 	}
-	steps, began := s.plan.steps(), time.Now()
-	for i, st := range steps {
+	budget := newBudget(s.plan.Limit)
+	for _, round := range s.plan.rounds() {
+		round = slices.DeleteFunc(round, func(st step) bool { return !s.plan.runs(st) })
+		if !budget.allows(round) {
+			for _, st := range round {
+				s.tell(event{LeftOut: true, Price: s.plan.cost(st)})
+			}
+			continue
+		}
+		start := time.Now()
+		s.runRound(ctx, round)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if st.Subject.Missing != "" {
-			continue
-		}
-		if s.plan.behind(st, i, len(steps), time.Since(began)) {
-			s.tell(event{LeftOut: true})
-			continue
-		}
-		s.tell(event{Begin: st.String()})
-		r := Record{
-			Case: st.Case.Name(), Subject: st.Subject.Name, MTU: st.MTU, Family: st.Family,
-			Congestion: st.Congestion, Repeat: st.Repeat, At: time.Now(),
-		}
-		s.runStep(ctx, st, &r)
-		if ctx.Err() == nil {
-			s.tell(event{Record: &r})
-		}
+		budget.spend(round, time.Since(start))
 	}
 	return nil
 }
 
+// runRound gives each subject its turn and tells what came of it.
+func (s *stage) runRound(ctx context.Context, round []step) {
+	for _, st := range round {
+		s.tell(event{Begin: st.String(), Price: s.plan.cost(st)})
+		r := Record{
+			Case: st.Case.Name(), Subject: st.Subject.Name, MTU: st.MTU, Family: st.Family,
+			Congestion: st.Congestion, Repeat: st.Repeat, At: time.Now(),
+		}
+		if why := s.patience.over(st); why != "" {
+			r.Err = why
+		} else {
+			s.runStep(ctx, st, &r)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		s.tell(event{Record: &r})
+	}
+}
+
 // runStep fills in the record.
 func (s *stage) runStep(ctx context.Context, st step, r *Record) {
-	ctx, cancel := context.WithTimeout(ctx, stepTime+s.plan.Warmup+s.plan.Window)
+	ctx, cancel := context.WithTimeout(ctx, stepTime+s.plan.price(st.Case))
 	defer cancel()
-	topo, err := newTopology(st.Congestion)
+	defer func() {
+		if err := endOrphans(); err != nil && r.Err == "" {
+			r.Err = err.Error()
+		}
+	}()
+	topo, err := newTopology(topologyConfig{Congestion: st.Congestion, Delay: delayOf(st.Case)})
 	if err != nil {
 		r.Err = fmt.Sprintf("build the topology: %v", err)
 		return
@@ -97,15 +120,14 @@ func (s *stage) runStep(ctx context.Context, st step, r *Record) {
 	defer topo.close()
 	b, err := openBout(ctx, topo, s.plan, st)
 	if err != nil {
-		r.Err = err.Error()
+		s.end(ctx, st, r, err)
 		return
 	}
 	defer b.close()
+	r.CPUs = b.cpus()
 	if b.helper != nil {
 		r.Startup = b.helper.startup
-		// The name only: where the program lies is nobody's business in results that
-		// are published.
-		r.Command = concat([]string{filepath.Base(b.helper.argv[0])}, b.helper.argv[1:])
+		r.Command = b.helper.command()
 	}
 	values, detail, err := st.Case.run(ctx, b)
 	r.Values = values
@@ -113,34 +135,58 @@ func (s *stage) runStep(ctx context.Context, st step, r *Record) {
 		raw, encErr := json.Marshal(detail)
 		r.Detail, err = raw, errors.Join(err, encErr)
 	}
+	err = errors.Join(dropNonFinite(r.Values), err)
 	if died := b.helperDied(); died != nil {
-		err = errors.Join(err, died)
+		// It is why the rest failed. What was counted until then is in the detail, but is
+		// no result, unless the case vouches for it.
+		if _, ok := errors.AsType[partialError](err); ok {
+			err = errors.Join(err, died)
+		} else {
+			err, r.Values = died, nil
+		}
 	}
+	if err == nil {
+		r.Proof = b.prove(ctx)
+	}
+	s.end(ctx, st, r, err)
+}
+
+// end takes down how a step ended, err being nil where it ended well.
+func (s *stage) end(ctx context.Context, st step, r *Record, err error) {
 	if err != nil {
-		r.Err = err.Error()
+		// One line: joined errors have one each.
+		r.Err = strings.ReplaceAll(err.Error(), "\n", "; ")
 		if partial, ok := errors.AsType[partialError](err); ok {
 			r.MissingFrom = partial.metric
 		}
 	}
+	blame := ""
+	if _, ok := errors.AsType[helperError](err); ok {
+		blame = r.Err
+	}
+	if ctx.Err() == nil {
+		s.patience.note(st, blame)
+	}
 }
 
 // askVersions runs every subject's program as the plain user.
-func (s *stage) askVersions() error {
+func (s *stage) askVersions(ctx context.Context) error {
 	user := newPlace()
 	defer user.close()
 	err := user.do(func() error {
 		if err := dropCapabilities(); err != nil {
 			return err
 		}
+		s.probePrograms()
 		for i := range s.plan.Subjects {
-			s.plan.Subjects[i].askVersion()
+			s.plan.Subjects[i].askVersion(ctx, s.plan.StartLimit)
 		}
 		return nil
 	})
-	if err != nil {
+	if err := errors.Join(err, endOrphans(), s.probeNetwork(ctx)); err != nil {
 		return err
 	}
-	s.tell(event{Subjects: s.plan.Subjects})
+	s.tell(event{Subjects: s.plan.Subjects, Gaps: s.plan.Gaps})
 	return nil
 }
 

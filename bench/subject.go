@@ -3,86 +3,16 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"regexp"
+	"slices"
 	"strings"
+	"time"
 )
-
-// defaultSlipway is where `make` puts the helper, relative to the repository.
-const defaultSlipway = "bin/slipway"
-
-// A tool is a kind of helper: how its users start it.
-type tool struct {
-	binary  string   // looked up in PATH where the subject names no path
-	version []string // arguments that print the version
-	ready   readyKind
-	// argv returns the arguments in order of preference. Later ones stand in where
-	// a version or a machine does not take the earlier ones.
-	argv func(j job) [][]string
-}
-
-// A job says what a helper is to be started for.
-type job struct {
-	MTU     int // bytes
-	PID     int // of a process in the container
-	PIDFile string
-}
-
-// A readyKind is how a helper says that the network is up.
-type readyKind int
-
-// The ways to say it.
-const (
-	readyByFD   readyKind = iota // it writes to descriptor readyFD
-	readyByExit                  // it goes into the background: the parent exits with 0
-)
-
-// readyFD is the number of the descriptor that a helper writes to: the first of
-// exec.Cmd's ExtraFiles.
-const readyFD = 3
-
-// tools returns the kinds of subject by name. "direct" is no tool: it is the path
-// without any helper.
-func tools() map[string]tool {
-	return map[string]tool{
-		"slirp4netns": {
-			binary: "slirp4netns", version: []string{"--version"}, ready: readyByFD,
-			// As Podman starts it (containers/common, libnetwork/slirp4netns).
-			argv: func(j job) [][]string {
-				base := []string{"--disable-host-loopback", fmt.Sprintf("--mtu=%d", j.MTU), "--enable-ipv6", "-c", "-r", strconv.Itoa(readyFD)}
-				target := []string{strconv.Itoa(j.PID), "tap0"}
-				return [][]string{
-					concat(base, []string{"--enable-sandbox", "--enable-seccomp"}, target),
-					concat(base, []string{"--enable-seccomp"}, target),
-					concat(base, target),
-				}
-			},
-		},
-		"pasta": {
-			binary: "pasta", version: []string{"--version"}, ready: readyByExit,
-			// As Podman starts it (containers/common, libnetwork/pasta), which is inside
-			// the user namespace already and so gives no --userns.
-			argv: func(j job) [][]string {
-				base := []string{"--config-net", "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw", "--quiet",
-					"-m", strconv.Itoa(j.MTU), "-P", j.PIDFile,
-					"--userns", fmt.Sprintf("/proc/%d/ns/user", j.PID), "--netns", fmt.Sprintf("/proc/%d/ns/net", j.PID)}
-				return [][]string{base}
-			},
-		},
-		"slipway": {
-			binary: defaultSlipway, version: []string{"version"}, ready: readyByFD,
-			argv: func(j job) [][]string {
-				return [][]string{{"attach", "--mtu", strconv.Itoa(j.MTU), "--ready-fd", strconv.Itoa(readyFD), strconv.Itoa(j.PID)}}
-			},
-		},
-	}
-}
-
-// directName is the subject that has no helper.
-const directName = "direct"
 
 // A Subject is one contestant of a run. Missing says why it takes no part; the
 // empty string means that it does.
@@ -91,30 +21,37 @@ type Subject struct {
 	Tool    string   `json:"tool"`
 	Path    string   `json:"path,omitempty"`
 	Extra   []string `json:"extra,omitempty"` // arguments added to the tool's own
+	Cases   string   `json:"cases,omitempty"` // takes part in those only whose name this regular expression matches
 	Version string   `json:"version,omitempty"`
 	Missing string   `json:"missing,omitempty"`
 }
 
-// ParseSubject reads [NAME=]TOOL[@PATH][+ARG…], such as "slipway",
-// "before=slipway@/tmp/slipway" or "stacked=slipway+--accel=off". Without a name
+// ParseSubject reads [NAME=]TOOL[@PATH][+ARG…][#CASES], such as "slipway",
+// "before=slipway@/tmp/slipway" or "stacked=slipway+--accel=off#^tcp/". Without a name
 // the subject is called by all of the rest.
 func ParseSubject(s string) (Subject, error) {
-	spec := s
-	name, rest, named := strings.Cut(s, "=")
-	if named && !strings.ContainsAny(name, "+@") {
-		spec = rest
-	} else {
-		name = s
+	all, cases, _ := strings.Cut(s, "#")
+	if _, err := regexp.Compile(cases); err != nil {
+		return Subject{}, fmt.Errorf("subject %q: %w", s, err)
+	}
+	name, spec, named := strings.Cut(all, "=")
+	if !named || strings.ContainsAny(name, "+@") {
+		name, spec = all, all
 	}
 	parts := strings.Split(spec, "+")
 	kind, path, _ := strings.Cut(parts[0], "@")
 	if _, ok := tools()[kind]; !ok && kind != directName {
-		return Subject{}, fmt.Errorf("subject %q: unknown tool %q: want direct, slipway, slirp4netns or pasta", s, kind)
+		return Subject{}, fmt.Errorf("subject %q: unknown tool %q: want one of %s", s, kind, toolNames())
 	}
 	if name == "" {
 		return Subject{}, fmt.Errorf("subject %q: empty name", s)
 	}
-	return Subject{Name: name, Tool: kind, Path: path, Extra: parts[1:]}, nil
+	return Subject{Name: name, Tool: kind, Path: path, Extra: parts[1:], Cases: cases}, nil
+}
+
+// takesPart reports whether the case is one of the subject's.
+func (s *Subject) takesPart(c Case) bool {
+	return regexp.MustCompile(s.Cases).MatchString(c.Name())
 }
 
 // locate fills in the program's absolute path, or why there is none.
@@ -122,49 +59,100 @@ func (s *Subject) locate() {
 	if s.Tool == directName {
 		return
 	}
-	path := s.Path
+	t, path := tools()[s.Tool], s.Path
 	if path == "" {
-		path = tools()[s.Tool].binary
+		path = t.binary
 	}
 	found, err := exec.LookPath(path)
 	if err == nil {
 		found, err = filepath.Abs(found)
 	}
 	if err != nil {
-		s.Missing = fmt.Sprintf("not installed: %v", err)
+		s.Missing = fmt.Sprintf("not installed: %v: %s", err, s.remedy())
 		return
 	}
 	s.Path = found
+	if t.needs == "" {
+		return
+	}
+	if _, err := exec.LookPath(tools()[t.needs].binary); err != nil {
+		s.Missing = fmt.Sprintf("needs %s, which is not installed: %v", t.needs, err)
+	}
 }
 
-// askVersion runs the program for the first line of what it says of itself.
-func (s *Subject) askVersion() {
+// remedy says how to get the program.
+func (s *Subject) remedy() string {
+	if s.Tool == "slipway" {
+		return "build it with `make`, or name its place as in slipway@PATH"
+	}
+	return fmt.Sprintf("install %s, or name its place as in %s@PATH", tools()[s.Tool].binary, s.Tool)
+}
+
+// askVersion runs the program, for at most limit, for what it says of itself, and
+// sees whether it can do what the tool stands for.
+func (s *Subject) askVersion(ctx context.Context, limit time.Duration) {
 	if s.Tool == directName || s.Missing != "" {
 		return
 	}
-	cmd := exec.Command(s.Path, tools()[s.Tool].version...)
-	cmd.Dir = "/"
-	out, err := cmd.CombinedOutput()
-	first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	t := tools()[s.Tool]
+	version, err := programVersion(ctx, limit, s.Path, t)
+	if err == nil && t.needs != "" {
+		var of string
+		of, err = programVersion(ctx, limit, tools()[t.needs].binary, tools()[t.needs])
+		version += " with " + of
+	}
 	if err != nil {
-		s.Missing = fmt.Sprintf("%s %s: %v: %s", s.Path, strings.Join(tools()[s.Tool].version, " "), err, first)
+		s.Missing = err.Error()
 		return
 	}
-	s.Version = first
-	if info, err := os.Stat(s.Path); err == nil {
-		s.Version += info.ModTime().Format(" (file of 2006-01-02 15:04)")
+	s.Version = version
+	wants := slices.DeleteFunc(slices.Concat([]string{t.has}, s.flags()), func(word string) bool { return word == "" })
+	if len(t.help) == 0 || len(wants) == 0 {
+		return
 	}
+	out, err := runShort(ctx, limit, s.Path, t.help...)
+	for _, word := range wants {
+		if err != nil || !strings.Contains(out, word) {
+			s.Missing = fmt.Sprintf("too old: %s %s has no %q (%s)", filepath.Base(s.Path), strings.Join(t.help, " "), word, version)
+			return
+		}
+	}
+}
+
+// flags are the names of the flags among the subject's own arguments.
+func (s *Subject) flags() []string {
+	var all []string
+	for _, arg := range s.Extra {
+		if name, _, _ := strings.Cut(arg, "="); strings.HasPrefix(name, "--") {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+// programVersion returns the first line of what the program says of itself.
+func programVersion(ctx context.Context, limit time.Duration, path string, t tool) (string, error) {
+	path, err := exec.LookPath(path)
+	if err != nil {
+		return "", err
+	}
+	first, err := firstLine(ctx, limit, path, t.version...)
+	if err != nil {
+		said := strings.TrimSuffix(": "+first, ": ")
+		return "", fmt.Errorf("%s %s: %w%s", filepath.Base(path), strings.Join(t.version, " "), err, said)
+	}
+	if info, err := os.Stat(path); err == nil {
+		first += info.ModTime().Format(" (file of 2006-01-02 15:04)")
+	}
+	return first, nil
 }
 
 // commands returns the command lines to try, program first.
 func (s *Subject) commands(j job) [][]string {
 	var all [][]string
-	for _, argv := range tools()[s.Tool].argv(j) {
-		// Extra options go before the last argument, which is the target.
-		last := len(argv) - 1
-		if s.Tool == "slirp4netns" {
-			last--
-		}
+	t := tools()[s.Tool]
+	for _, argv := range t.argv(j) {
+		last := len(argv) - t.target
 		all = append(all, concat([]string{s.Path}, argv[:last], s.Extra, argv[last:]))
 	}
 	return all
