@@ -77,6 +77,9 @@ const (
 	// take before something is wrong with it, such as rules of the container's that
 	// lose its first packets.
 	lateAccept = 500 * time.Millisecond
+	// forwardLag is how old the rules for forwarded flows are before they are relied
+	// on: SYNs that left before them may still wait in the tap.
+	forwardLag = 100 * time.Millisecond
 	// spareDescriptors are left for everything that is not a spliced flow.
 	spareDescriptors = 512
 	// maxAccepts is how many connections are accepted before it is another's turn.
@@ -244,7 +247,7 @@ func (k *kernelPath) forward(f *tcpFlow) bool {
 		}
 		k.forwards, k.since = true, k.n.now
 	}
-	return f.created >= k.since+tickEvery
+	return f.created >= k.since+forwardLag
 }
 
 // isProbe reports whether the SYN is our own probe's, and if so turns it round.

@@ -63,6 +63,14 @@ func TestSpliceBridge(t *testing.T) {
 				old, oldPath := r.c, r.path
 				r.c, r.path = place, ""
 				defer func() { r.c, r.path = old, oldPath }()
+				// The first ones make the rules for the others.
+				eventually(t, "forwarded flows are spliced", func() bool {
+					p := r.connect(t, f)
+					defer r.noFlows(t)
+					defer func() { check(t, p.container.Close(), p.peer.Close()) }()
+					flows := r.flows(t)
+					return len(flows) == 1 && flows[0].Path == netstack.PathSpliced
+				})
 				for range 20 {
 					p := r.connect(t, f)
 					if name == "inner" && tcpAddr(p.container.LocalAddr()).Addr() != from.Addr() {
