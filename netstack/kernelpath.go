@@ -232,9 +232,9 @@ func (k *kernelPath) descriptors() int {
 	return len(t.flows) + len(k.live) + len(k.turning) + len(k.n.udp.flows) + len(k.n.ping.flows)
 }
 
-// forward reports whether a flow that may be a forwarded one may take the path. It
-// must not be older than the rules: conntrack does not know the SYNs that left
-// before, if nothing else had it track any.
+// forward reports whether a flow that may be a forwarded one may take the path. One
+// that was not masqueraded must not be older than the rules: conntrack does not know
+// the SYNs that left before, if nothing else had it track any.
 func (k *kernelPath) forward(f *tcpFlow) bool {
 	if k.noForward {
 		return false
@@ -247,7 +247,8 @@ func (k *kernelPath) forward(f *tcpFlow) bool {
 		}
 		k.forwards, k.since = true, k.n.now
 	}
-	return f.created >= k.since+forwardLag
+	own := k.n.cfg.Plan.Of(f.key.container.Addr()).Container
+	return f.key.container.Addr() == own || f.created >= k.since+forwardLag
 }
 
 // isProbe reports whether the SYN is our own probe's, and if so turns it round.
