@@ -125,6 +125,8 @@ func (t *table) build(cc *nftables.Conn, untracked bool) error {
 func (t *table) forward(cc *nftables.Conn) {
 	answers := cc.AddChain(t.chain("answers", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityMangle))
 	t.rule(cc, answers, t.answered())
+	own := cc.AddChain(t.chain("own", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityRaw))
+	t.rule(cc, own, t.own())
 	t.rule(cc, &nftables.Chain{Name: "prerouting", Table: t.Table}, tracked(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
 }
 
@@ -154,6 +156,14 @@ func (t *table) announced() []expr.Any {
 // SYN is another flow's, which has not been announced yet.
 func (t *table) kept() []expr.Any {
 	return concat(tcpBy(expr.MetaKeyOIF, expr.CmpOpEq, t.ifindex), t.tuple(), t.known(), flags(expr.CmpOpNeq, tcpSYN), setMark())
+}
+
+// own is the rule that hides from conntrack what the container itself sends on such
+// a flow. Where it masquerades all that leaves by the tap, its own too, conntrack
+// would drop what it then sees leave by lo (nf_nat_oif_changed of
+// net/netfilter/nf_nat_core.c).
+func (t *table) own() []expr.Any {
+	return concat(tcpBy(expr.MetaKeyOIF, expr.CmpOpEq, t.ifindex), t.tuple(), t.known(), flags(expr.CmpOpNeq, tcpSYN), []expr.Any{&expr.Notrack{}})
 }
 
 // answered is the rule for the SYN-ACK of our listener: conntrack knows it for an
