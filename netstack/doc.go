@@ -13,7 +13,9 @@
 //	DNS at .3        forwarded to the host's resolvers    package dns
 //	ping             unprivileged ICMP socket             ping.go
 //	UDP              one socket per container address     udp.go
-//	TCP              gVisor, one socket per connection    tcp.go, pump.go
+//	TCP              one socket per connection            tcp.go
+//	    spliced      by the container's kernel            kernelpath.go, packages splice, relay
+//	    stacked      by gVisor                            pump.go
 //	fragments        put together first                   package frag
 //
 // Before anything is dialed the policy (package policy) is asked; what it refuses
@@ -26,13 +28,25 @@
 //
 // # TCP
 //
-// A SYN does not reach gVisor until the host's connection exists:
+// A SYN is not answered until the host's connection exists:
 //
 //	SYN from the tap → policy → non-blocking connect(2) on the host
 //	    refused        → RST          the container's connect fails as the host's
 //	    unreachable    → ICMP error   did, with the same errno, and at once
 //	    timed out      → silence
-//	    connected      → the SYN is given to gVisor, which answers it
+//	    connected      → the SYN goes back into the tap, and the container's own
+//	                     kernel answers it (spliced), or
+//	                     to gVisor, which answers it (stacked)
+//
+// The spliced path (type kernelPath) is used while it works: a connection of our
+// own tries it at the start, and again after packets that should not come here,
+// or SYNs that nothing came of, say that the container has changed its rules. Then
+// the rules are made again, and new flows are stacked until the next try comes
+// through. Stacked besides are what is sent while frames are captured, what would
+// take the last descriptors, and a SYN that comes a second time because nothing
+// came of the first.
+//
+// # The stacked path
 //
 // gVisor runs promiscuous, so that every destination is its own, and with
 // spoofing, so that it answers as any. It terminates the container's connection;

@@ -17,6 +17,10 @@ type splicedEnd struct {
 	fd    int
 	token loop.Token
 	relay relay.Relay
+	// draining: both directions have ended, the host's end is closed, and the
+	// container has not read all of it.
+	draining bool
+	left     int // bytes of it, when that was last looked at
 }
 
 // turn turns the flow's SYN round: the container's kernel is to shake hands with
@@ -79,6 +83,10 @@ func (f *tcpFlow) splice() {
 	if f.state != open {
 		return
 	}
+	if f.spliced.draining {
+		f.finishSpliced() // the relay has one end only
+		return
+	}
 	r := &f.spliced.relay
 	f.last = f.table.n.now
 	more, err := r.Move()
@@ -103,10 +111,25 @@ func (f *tcpFlow) finishSpliced() {
 	if left, errno := outQueue(s.fd); errno == 0 && left > 0 {
 		shutdownWrite(s.fd)
 		if !over(s.fd) {
+			s.draining = true
 			return // the loop tells when it is
 		}
 	}
 	f.endSpliced(false)
+}
+
+// drain ends a flow whose container has long not read any more of what is left.
+func (f *tcpFlow) drain() {
+	s := f.spliced
+	if !s.draining {
+		return
+	}
+	if left, errno := outQueue(s.fd); errno == 0 && left != s.left {
+		s.left, f.last = left, f.table.n.now
+	}
+	if f.table.n.now-f.last >= orphanTimeout {
+		f.endSpliced(true)
+	}
 }
 
 // over reports whether a socket's connection is over: acknowledged to its end, or

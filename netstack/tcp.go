@@ -30,8 +30,8 @@ const (
 	// (bytes). Only data that came with it (RFC 7413) makes one that long, and we
 	// hand out no cookies that would make a client send any.
 	maxSYN = 2048
-	// orphanTimeout is how long gVisor may try to deliver what is left of a closed
-	// flow: as long as Linux gives a socket that nobody holds any more
+	// orphanTimeout is how long what is left of a closed flow may take to be delivered
+	// to the container: as long as Linux gives a socket that nobody holds any more
 	// (tcp_orphan_retries of tcp(7)).
 	orphanTimeout = 100 * time.Second
 	// maxWaiting is how many goroutines wait for a handshake to do.
@@ -280,6 +280,9 @@ func (t *tcpTable) expire() {
 	for _, f := range t.flows {
 		if f.state == open && !f.service && !f.watched {
 			f.watch()
+		}
+		if f.state == open && f.spliced != nil {
+			f.drain()
 		}
 	}
 	for i := len(t.closing) - 1; i >= 0; i-- { // forget fills the gap from behind
