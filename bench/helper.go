@@ -80,6 +80,19 @@ func tryCommands(ctx context.Context, p *place, s Subject, j job) (*helper, erro
 	return nil, errors.Join(errs...)
 }
 
+// lastMoments is how long a helper may take to end after what it carried has broken:
+// its connections can be seen to end before it.
+const lastMoments = 300 * time.Millisecond
+
+// mayDie waits for a moment whether the helper ends, after a failure that its end
+// would explain.
+func (h *helper) mayDie() {
+	select {
+	case <-h.exited:
+	case <-time.After(lastMoments):
+	}
+}
+
 // died returns an error with the helper's last words if it no longer runs.
 func (h *helper) died() error {
 	if err := unix.Kill(h.pid, 0); err == nil && !h.gone() {

@@ -136,6 +136,9 @@ func (s *stage) runStep(ctx context.Context, st step, r *Record) {
 		r.Detail, err = raw, errors.Join(err, encErr)
 	}
 	err = errors.Join(dropNonFinite(r.Values), err)
+	if err != nil && b.helper != nil {
+		b.helper.mayDie()
+	}
 	if died := b.helperDied(); died != nil {
 		// It is why the rest failed. What was counted until then is in the detail, but is
 		// no result, unless the case vouches for it.
