@@ -4,9 +4,11 @@ package tap_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -246,6 +248,10 @@ func TestOpenConcurrently(t *testing.T) {
 	}
 	want := take(t, cs[0])
 	var g errgroup.Group
+	// A program that is being started has copies of all descriptors until its
+	// execve(2) has closed the last of them, which may be after the start returns:
+	// no tap may be closed meanwhile that is to be gone then.
+	var starting sync.Mutex
 	for i, c := range cs {
 		g.Go(func() error {
 			for range rounds {
@@ -253,10 +259,10 @@ func TestOpenConcurrently(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				if err := c.Command("ip", "link", "show", "tap0").Run(); err != nil {
-					return err
-				}
-				if err := d.Close(); err != nil {
+				starting.Lock()
+				err = errors.Join(c.Command("ip", "link", "show", "tap0").Run(), d.Close())
+				starting.Unlock()
+				if err != nil {
 					return err
 				}
 			}
