@@ -94,14 +94,6 @@ const (
 
 var familyNames = [...]string{"IPv4", "IPv6"}
 
-// familyOf numbers the address's family as splice.Hairpin does.
-func familyOf(a netip.Addr) int {
-	if a.Is4() {
-		return 0
-	}
-	return 1
-}
-
 func (k *kernelPath) init(n *Network) {
 	k.n = n
 	k.hairpin = n.cfg.Hairpin
@@ -179,7 +171,7 @@ func (k *kernelPath) probe(i int) {
 		k.mend()
 	}
 	for _, f := range k.n.cfg.Plan.Families() {
-		if familyOf(f.Gateway) != i {
+		if splice.FamilyOf(f.Gateway) != i {
 			continue
 		}
 		remote := netip.AddrPortFrom(f.Gateway, probePort)
@@ -222,7 +214,7 @@ func (k *kernelPath) takes(f *tcpFlow) bool {
 		return false
 	}
 	a := f.key.container.Addr()
-	return k.ways[familyOf(a)].state == pathOpened && (!k.hairpin.Forwards(a) || k.forward(f))
+	return k.ways[splice.FamilyOf(a)].state == pathOpened && (!k.hairpin.Forwards(a) || k.forward(f))
 }
 
 // descriptors is how many the flows of all kinds have, or are about to have: a
@@ -253,7 +245,7 @@ func (k *kernelPath) forward(f *tcpFlow) bool {
 
 // isProbe reports whether the SYN is our own probe's, and if so turns it round.
 func (k *kernelPath) isProbe(key tuple, p *packet, l3 []byte) bool {
-	w := &k.ways[familyOf(key.container.Addr())]
+	w := &k.ways[splice.FamilyOf(key.container.Addr())]
 	if w.probe != key {
 		return false
 	}
@@ -274,7 +266,7 @@ func (k *kernelPath) stray(key tuple) bool {
 		return false
 	}
 	k.n.count.inc(spliceMissed)
-	i := familyOf(key.container.Addr())
+	i := splice.FamilyOf(key.container.Addr())
 	if k.ways[i].state == pathOpened {
 		k.close(i, "the container has changed its rules or routes")
 	}
@@ -350,7 +342,7 @@ func (k *kernelPath) accept(i int) bool {
 // container may just not want the connection any more; a probe tells.
 func (k *kernelPath) missed(a netip.Addr) {
 	k.n.count.inc(spliceMissed)
-	i := familyOf(a)
+	i := splice.FamilyOf(a)
 	w := &k.ways[i]
 	if w.misses++; w.misses >= maxMisses && w.state == pathOpened {
 		w.misses = 0

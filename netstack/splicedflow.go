@@ -5,6 +5,7 @@ package netstack
 import (
 	"github.com/slipway-net/slipway/netstack/loop"
 	"github.com/slipway-net/slipway/netstack/relay"
+	"github.com/slipway-net/slipway/netstack/splice"
 	"github.com/slipway-net/slipway/tap"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -32,13 +33,13 @@ func (f *tcpFlow) turn() {
 	k.turning[f.key] = f
 	f.table.n.turnRound(f.syn, f.partial)
 	// By now it has, as a rule.
-	k.accept(familyOf(f.key.container.Addr()))
+	k.accept(splice.FamilyOf(f.key.container.Addr()))
 }
 
 // turnedBy reports whether the flow turns out to wait to be accepted, as one of the
 // next so many: then it must not be given to gVisor.
 func (f *tcpFlow) turnedBy(accepts int) bool {
-	for i := 0; i < accepts && f.state == turning && f.table.kernel.accept(familyOf(f.key.container.Addr())); i++ {
+	for i := 0; i < accepts && f.state == turning && f.table.kernel.accept(splice.FamilyOf(f.key.container.Addr())); i++ {
 	}
 	return f.state != turning
 }

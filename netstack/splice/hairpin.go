@@ -271,13 +271,15 @@ func (h *Hairpin) Forget(flows []Tuple) error {
 func elements(flows []Tuple) [len(families)][]nftables.SetElement {
 	var out [len(families)][]nftables.SetElement
 	for _, t := range flows {
-		i := familyOf(t.Container.Addr())
+		i := FamilyOf(t.Container.Addr())
 		out[i] = append(out[i], nftables.SetElement{Key: t.key()})
 	}
 	return out
 }
 
-func familyOf(a netip.Addr) int {
+// FamilyOf numbers the address's family as a Hairpin's methods take and return it: 0
+// for IPv4, 1 for IPv6.
+func FamilyOf(a netip.Addr) int {
 	if a.Is4() {
 		return 0
 	}
@@ -288,7 +290,7 @@ func familyOf(a netip.Addr) int {
 // family: then not all that comes out of the tap is of its own sockets.
 func (h *Hairpin) Forwards(a netip.Addr) bool {
 	var b [1]byte
-	n, err := unix.Pread(h.forward[familyOf(a)], b[:], 0)
+	n, err := unix.Pread(h.forward[FamilyOf(a)], b[:], 0)
 	return err != nil || n != 1 || b[0] != '0'
 }
 

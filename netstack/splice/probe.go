@@ -35,7 +35,7 @@ func (h *Hairpin) Accept(which int) (int, Tuple, error) {
 // Probe starts a connection to the address from inside the container and returns
 // where it comes from. One of each family may be under way; ProbeDone ends it.
 func (h *Hairpin) Probe(to netip.AddrPort) (netip.AddrPort, error) {
-	which := familyOf(to.Addr())
+	which := FamilyOf(to.Addr())
 	fd := h.probes[which]
 	h.ProbeDone(which)
 	if err := unix.Connect(fd, sockaddr(to)); err != nil && err != unix.EINPROGRESS {
