@@ -88,6 +88,7 @@ type Network struct {
 	udp        udpTable
 	ping       pingTable
 	dns        dnsTable
+	inbound    inboundTable
 	pending    udpSender
 	recv       *udpReceiver
 	frags      *frag.Reassembler
@@ -137,6 +138,7 @@ func New(cfg Config) (*Network, error) {
 	n.udp.init(n)
 	n.ping.init(n)
 	n.dns.init(n)
+	n.inbound.init(n)
 	if err := n.initServices(); err != nil {
 		n.loop.Close()
 		return nil, err
@@ -208,6 +210,7 @@ func (n *Network) Run(ctx context.Context) error {
 // be called again.
 func (n *Network) Close() error {
 	n.closing.Do(func() {
+		n.inbound.closeAll() // what was published and never served
 		n.stack.Destroy()
 		n.loop.Close()
 		n.link.setCapture(nil)
@@ -285,6 +288,7 @@ func (n *Network) shutdown() {
 	n.loop.Remove(n.cfg.TapFD, n.tapToken)
 	n.pending.flush()
 	n.link.acks.release(n.writeAck)
+	n.inbound.closeAll()
 	n.tcp.closeAll()
 	n.udp.closeAll()
 	n.ping.closeAll()
