@@ -28,10 +28,18 @@ type kernelPath struct {
 
 	turning map[tuple]*tcpFlow // their SYN was turned round
 	live    map[tuple]*tcpFlow // spliced
-	ended   map[tuple]struct{} // their tuples are still in the kernel's set
+	leaving []*tcpFlow         // are to be excluded before gVisor answers them
+	ended   map[tuple]struct{} // are still excluded, and need not be any more
+	router  [2]routerState     // by IP version
 	mended  time.Duration      // when the rules were last made again
 	lines   teller             // bounds what the log gets from us
 	limit   int                // of descriptors, above which flows are stacked
+}
+
+// routerState is whether the container forwards packets, as of a moment ago.
+type routerState struct {
+	forwards bool
+	asked    time.Duration
 }
 
 // pathOf is the state of the spliced path for one IP version.
@@ -70,7 +78,7 @@ const (
 	// mendEvery is the least time between two repairs on account of packets that
 	// come astray: each is a millisecond's work, which the container may cause.
 	mendEvery = 200 * time.Millisecond
-	// maxEnded is how many tuples of ended flows are left in the kernel's set
+	// maxEnded is how many stacked flows that have ended are left in the kernel's set
 	// before they are taken out, if that is not done by the next tick.
 	maxEnded = 4096
 	// lateAccept is how long a handshake of the container's kernel with itself may
@@ -82,6 +90,9 @@ const (
 	forwardLag = 100 * time.Millisecond
 	// spareDescriptors are left for everything that is not a spliced flow.
 	spareDescriptors = 512
+	// routerFresh is how long it is taken for granted that the container has not begun
+	// to forward: to ask costs as much as another system call of each connection.
+	routerFresh = 5 * time.Millisecond
 	// maxAccepts is how many connections are accepted before it is another's turn.
 	maxAccepts = 64
 	// maxProbeTurns is how often the SYN of one probe is turned round: the container
@@ -136,7 +147,6 @@ func (k *kernelPath) stop() {
 	for i, fd := range k.hairpin.Listeners() {
 		k.n.loop.Remove(fd, k.tokens[i])
 	}
-	k.forgetEnded()
 	k.pool.Close()
 }
 
@@ -145,7 +155,7 @@ func (k *kernelPath) tick() {
 	if k.hairpin == nil {
 		return
 	}
-	k.forgetEnded()
+	k.includeEnded()
 	for _, f := range k.turning {
 		if k.n.now-f.last >= turnTimeout && !f.turnedBy(maxAccepts) {
 			f.unturned()
@@ -214,7 +224,16 @@ func (k *kernelPath) takes(f *tcpFlow) bool {
 		return false
 	}
 	a := f.key.container.Addr()
-	return k.ways[splice.FamilyOf(a)].state == pathOpened && (!k.hairpin.Forwards(a) || k.forward(f))
+	return k.ways[splice.FamilyOf(a)].state == pathOpened && (!k.isRouter(a) || k.forward(f))
+}
+
+// isRouter reports whether the container forwards packets of the address's family.
+func (k *kernelPath) isRouter(a netip.Addr) bool {
+	r := &k.router[splice.FamilyOf(a)]
+	if r.asked == 0 || k.n.now-r.asked >= routerFresh {
+		r.forwards, r.asked = k.hairpin.Forwards(a), k.n.now
+	}
+	return r.forwards
 }
 
 // descriptors is how many the flows of all kinds have, or are about to have: a
@@ -277,12 +296,12 @@ func (k *kernelPath) stray(key tuple) bool {
 	return true
 }
 
-// mend makes the rules again, with all flows that need them.
+// mend makes the rules again, and excludes all flows from them that are stacked.
 func (k *kernelPath) mend() {
 	k.mended = k.n.now
 	var names []splice.Tuple
-	for _, flows := range []map[tuple]*tcpFlow{k.live, k.turning} {
-		for key := range flows {
+	for key, f := range k.n.tcp.flows {
+		if f.excluded {
 			names = append(names, key.names())
 		}
 	}
@@ -330,7 +349,6 @@ func (k *kernelPath) accept(i int) bool {
 		f.turned(fd)
 	case key == k.ways[i].probe:
 		resetClose(fd)
-		k.end(key)
 		k.open(i)
 	default:
 		resetClose(fd) // nobody announced it
@@ -350,24 +368,62 @@ func (k *kernelPath) missed(a netip.Addr) {
 	}
 }
 
-// leave takes a tuple out of the kernel's set at once, if it is there: a flow of
-// that name is about to be stacked.
-func (k *kernelPath) leave(key tuple) {
-	if _, ok := k.ended[key]; ok {
-		k.forgetEnded()
+// exclude has the flow's packets come to us, once release has been called, as they
+// would without any rules; it reports false where they do already.
+func (k *kernelPath) exclude(f *tcpFlow) bool {
+	if k.hairpin == nil {
+		return false
+	}
+	f.excluded = true
+	if _, ok := k.ended[f.key]; ok {
+		delete(k.ended, f.key)
+		return false
+	}
+	if len(k.leaving) == 0 {
+		k.n.loop.Defer(k.release)
+	}
+	k.leaving = append(k.leaving, f)
+	return true
+}
+
+// release excludes the flows of this turn, all at once, and gives them to gVisor.
+func (k *kernelPath) release() {
+	names := make([]splice.Tuple, 0, len(k.leaving))
+	for _, f := range k.leaving {
+		names = append(names, f.key.names())
+	}
+	if err := k.hairpin.Exclude(names); err != nil && k.lines.allowed(k.n.now) {
+		k.n.log.Warn("connections cannot be stacked", "flows", len(names), "err", err)
+	}
+	leaving := k.leaving
+	k.leaving = nil
+	for _, f := range leaving {
+		f.answer()
 	}
 }
 
-// end notes that the flow of the tuple has ended.
-func (k *kernelPath) end(key tuple) {
-	k.ended[key] = struct{}{}
+// end notes that a flow that was excluded has ended.
+func (k *kernelPath) end(f *tcpFlow) {
+	if !f.excluded {
+		return
+	}
+	f.excluded = false
+	k.ended[f.key] = struct{}{}
 	if len(k.ended) >= maxEnded {
-		k.forgetEnded()
+		k.includeEnded()
 	}
 }
 
-// forgetEnded takes the tuples of ended flows out of the kernel's sets.
-func (k *kernelPath) forgetEnded() {
+// include makes sure that the flow's packets stay in the container: one of that name
+// may have been stacked before.
+func (k *kernelPath) include(key tuple) {
+	if _, ok := k.ended[key]; ok {
+		k.includeEnded()
+	}
+}
+
+// includeEnded takes the flows that have ended out of the kernel's sets.
+func (k *kernelPath) includeEnded() {
 	if len(k.ended) == 0 {
 		return
 	}
@@ -376,7 +432,7 @@ func (k *kernelPath) forgetEnded() {
 		flows = append(flows, key.names())
 	}
 	clear(k.ended)
-	if err := k.hairpin.Forget(flows); err != nil && k.lines.allowed(k.n.now) {
+	if err := k.hairpin.Include(flows); err != nil && k.lines.allowed(k.n.now) {
 		k.n.log.Warn("ended flows are left in nftables", "flows", len(flows), "err", err)
 	}
 }

@@ -18,10 +18,6 @@ type splicedEnd struct {
 	fd    int
 	token loop.Token
 	relay relay.Relay
-	// draining: both directions have ended, the host's end is closed, and the
-	// container has not read all of it.
-	draining bool
-	left     int // bytes of it, when that was last looked at
 }
 
 // turn turns the flow's SYN round: the container's kernel is to shake hands with
@@ -29,7 +25,7 @@ type splicedEnd struct {
 func (f *tcpFlow) turn() {
 	k := &f.table.kernel
 	f.state, f.last = turning, f.table.n.now
-	delete(k.ended, f.key)
+	k.include(f.key)
 	k.turning[f.key] = f
 	f.table.n.turnRound(f.syn, f.partial)
 	// By now it has, as a rule.
@@ -48,7 +44,6 @@ func (f *tcpFlow) turnedBy(accepts int) bool {
 func (f *tcpFlow) unturned() {
 	k := &f.table.kernel
 	delete(k.turning, f.key)
-	k.end(f.key)
 	k.missed(f.key.container.Addr())
 	f.shake()
 }
@@ -84,10 +79,6 @@ func (f *tcpFlow) splice() {
 	if f.state != open {
 		return
 	}
-	if f.spliced.draining {
-		f.finishSpliced() // the relay has one end only
-		return
-	}
 	r := &f.spliced.relay
 	f.last = f.table.n.now
 	more, err := r.Move()
@@ -96,51 +87,14 @@ func (f *tcpFlow) splice() {
 	case err != nil:
 		f.endSpliced(true)
 	case r.Done():
-		f.finishSpliced()
+		f.endSpliced(false)
 	case more:
 		f.table.n.loop.Defer(f.splice)
 	}
 }
 
-// finishSpliced closes a flow whose two directions have both ended: the host's end
-// now, the container's when its peer has read all there is. Until then what that
-// sends must go on coming to this socket, so that the tuple stays in the kernel's
-// set.
-func (f *tcpFlow) finishSpliced() {
-	f.closeHost(false)
-	s := f.spliced
-	if left, errno := outQueue(s.fd); errno == 0 && left > 0 {
-		shutdownWrite(s.fd)
-		if !over(s.fd) {
-			s.draining = true
-			return // the loop tells when it is
-		}
-	}
-	f.endSpliced(false)
-}
-
-// drain ends a flow whose container has long not read any more of what is left.
-func (f *tcpFlow) drain() {
-	s := f.spliced
-	if !s.draining {
-		return
-	}
-	if left, errno := outQueue(s.fd); errno == 0 && left != s.left {
-		s.left, f.last = left, f.table.n.now
-	}
-	if f.table.n.now-f.last >= orphanTimeout {
-		f.endSpliced(true)
-	}
-}
-
-// over reports whether a socket's connection is over: acknowledged to its end, or
-// broken.
-func over(fd int) bool {
-	ti, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	return err != nil || ti.State == unix.BPF_TCP_CLOSE
-}
-
-// endSpliced closes both ends, with a RST to both peers if so wished.
+// endSpliced closes both ends, with a RST to both peers if so wished. What a peer has
+// not read yet is the kernel's to deliver.
 func (f *tcpFlow) endSpliced(reset bool) {
 	msg := "flow closed"
 	if reset {
@@ -174,7 +128,6 @@ func (f *tcpFlow) closeSpliced(reset bool) {
 	}
 	s.fd = -1
 	delete(k.live, f.key)
-	k.end(f.key)
 }
 
 // resetClose closes a socket with a RST to its peer.

@@ -124,6 +124,8 @@ func (t *tcpTable) syn(p *packet, l3 []byte, key tuple, isn uint32) {
 			return
 		case f.isn == isn && f.spliced != nil:
 			return // late: the connection is there
+		case f.state == shaking && f.syn != nil:
+			return // it is about to be answered
 		case f.isn == isn || f.state == shaking:
 			n.inject(append(append([]byte(nil), l3...), p.rest...))
 			return
@@ -261,6 +263,7 @@ func (t *tcpTable) forget(f *tcpFlow) {
 		t.closing = t.closing[:last]
 	}
 	t.dismiss(f)
+	t.kernel.end(f)
 	if t.flows[f.key] == f {
 		delete(t.flows, f.key)
 	}
@@ -280,9 +283,6 @@ func (t *tcpTable) expire() {
 	for _, f := range t.flows {
 		if f.state == open && !f.service && !f.watched {
 			f.watch()
-		}
-		if f.state == open && f.spliced != nil {
-			f.drain()
 		}
 	}
 	for i := len(t.closing) - 1; i >= 0; i-- { // forget fills the gap from behind

@@ -47,7 +47,8 @@ type tcpFlow struct {
 	syn     []byte // the SYN, from its IP header on; nil once gVisor has it
 	partial bool   // its checksum is left to the reader
 
-	spliced *splicedEnd // of a spliced flow
+	spliced  *splicedEnd // of a spliced flow
+	excluded bool        // of a stacked one: from the rules of the spliced path
 	early   loop.Events // of the host's socket, before the container's was there
 
 	fd       int
@@ -208,13 +209,22 @@ func (f *tcpFlow) failed(err error) {
 func (f *tcpFlow) shake() {
 	t := f.table
 	f.state, f.last = shaking, t.n.now
-	t.kernel.leave(f.key)
-	syn := f.syn
-	f.syn = nil
 	t.mu.Lock()
 	t.shaking[f.key] = f
 	t.mu.Unlock()
-	t.n.inject(syn)
+	if !t.kernel.exclude(f) {
+		f.answer()
+	}
+}
+
+// answer has gVisor answer the SYN.
+func (f *tcpFlow) answer() {
+	if f.state != shaking {
+		return // ended since
+	}
+	syn := f.syn
+	f.syn = nil
+	f.table.n.inject(syn)
 }
 
 // accepted is called when gVisor's handshake with the container has ended.
@@ -317,7 +327,6 @@ func (f *tcpFlow) abort() {
 		f.closeHost(true)
 	case turning:
 		delete(t.kernel.turning, f.key)
-		t.kernel.end(f.key)
 		f.connected()
 		f.closeHost(true)
 	case shaking:
