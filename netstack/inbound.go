@@ -44,6 +44,7 @@ type listener struct {
 	Inbound
 	n     *Network
 	token loop.Token
+	stuck bool // a connection waits for which there was no descriptor
 }
 
 func (t *inboundTable) init(n *Network) {
@@ -74,6 +75,9 @@ func (t *inboundTable) adopt() {
 	t.waiting = nil
 	t.mu.Unlock()
 	for _, i := range in {
+		if !i.UDP {
+			t.n.tcp.kernel.openFactory()
+		}
 		l := &listener{Inbound: i, n: t.n}
 		var err error
 		if l.token, err = t.n.loop.Add(i.FD, loop.Readable|loop.Edge, l); err != nil {
@@ -82,6 +86,16 @@ func (t *inboundTable) adopt() {
 			continue
 		}
 		t.listeners[i.ID] = l
+	}
+}
+
+// retry lets those go on that something was lacking for.
+func (t *inboundTable) retry() {
+	for _, l := range t.listeners {
+		if l.stuck {
+			l.stuck = false
+			l.acceptTCP()
+		}
 	}
 }
 

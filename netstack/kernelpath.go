@@ -17,17 +17,22 @@ import (
 // it at the moment, what waits to be accepted, and what has ended. It belongs to
 // the loop.
 type kernelPath struct {
-	n         *Network
-	hairpin   *splice.Hairpin // nil: there is none
-	pool      relay.Pool
-	tokens    [2]loop.Token
-	ways      [2]pathOf     // IPv4, IPv6
-	noForward bool          // there can be no rules for forwarded flows
-	forwards  bool          // there are
-	since     time.Duration // … and since when
+	n           *Network
+	hairpin     *splice.Hairpin // nil: there is none
+	factory     *splice.Factory // the same
+	made        [2]loop.Token   // of its listeners
+	pool        relay.Pool
+	tokens      [2]loop.Token
+	ways        [2]pathOf // IPv4, IPv6
+	noForward   bool      // there can be no rules for forwarded flows
+	factoryOpen bool
+	forwards    bool          // there are
+	since       time.Duration // … and since when
 
 	turning map[tuple]*tcpFlow // their SYN was turned round
 	live    map[tuple]*tcpFlow // spliced
+	dialing map[tuple]*tcpFlow // are to be: the container is connected to
+	hoping  []*tcpFlow         // the factory had no socket for them
 	leaving []*tcpFlow         // are to be excluded before gVisor answers them
 	ended   map[tuple]struct{} // are still excluded, and need not be any more
 	router  [2]routerState     // by IP version
@@ -110,6 +115,8 @@ func (k *kernelPath) init(n *Network) {
 	k.hairpin = n.cfg.Hairpin
 	k.turning = make(map[tuple]*tcpFlow)
 	k.live = make(map[tuple]*tcpFlow)
+	k.dialing = make(map[tuple]*tcpFlow)
+	k.factory = n.cfg.Factory
 	k.ended = make(map[tuple]struct{})
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err == nil {
@@ -141,6 +148,7 @@ func (k *kernelPath) start() error {
 
 // stop ends the watch; flows have been closed.
 func (k *kernelPath) stop() {
+	k.closeFactory()
 	if k.hairpin == nil {
 		return
 	}
@@ -152,6 +160,7 @@ func (k *kernelPath) stop() {
 
 // tick looks after probes, SYNs that got lost and what has ended.
 func (k *kernelPath) tick() {
+	k.hopeAgain()
 	if k.hairpin == nil {
 		return
 	}
@@ -240,7 +249,7 @@ func (k *kernelPath) isRouter(a netip.Addr) bool {
 // spliced one has two.
 func (k *kernelPath) descriptors() int {
 	t := &k.n.tcp
-	return len(t.flows) + len(k.live) + len(k.turning) + len(k.n.udp.flows) + len(k.n.ping.flows)
+	return len(t.flows) + len(k.live) + len(k.turning) + len(k.dialing) + len(k.n.udp.flows) + len(k.n.ping.flows)
 }
 
 // forward reports whether a flow that may be a forwarded one may take the path. One
@@ -275,19 +284,23 @@ func (k *kernelPath) isProbe(key tuple, p *packet, l3 []byte) bool {
 }
 
 // busy reports whether there are flows that stray could be asked of.
-func (k *kernelPath) busy() bool { return len(k.live)+len(k.turning) > 0 }
+func (k *kernelPath) busy() bool { return len(k.live)+len(k.turning)+len(k.dialing) > 0 }
 
 // stray reports whether a packet from the tap, other than a SYN, is of a flow that
 // is spliced: then it was not meant to come here, and the rules have gone. It will
 // be sent again.
 func (k *kernelPath) stray(key tuple) bool {
-	if k.live[key] == nil && k.turning[key] == nil {
+	if k.live[key] == nil && k.turning[key] == nil && k.dialing[key] == nil {
 		return false
 	}
 	k.n.count.inc(spliceMissed)
 	i := splice.FamilyOf(key.container.Addr())
 	if k.ways[i].state == pathOpened {
 		k.close(i, "the container has changed its rules or routes")
+	}
+	if f := k.dialing[key]; f != nil {
+		f.closeDialed()
+		f.dialStacked()
 	}
 	if k.n.now-k.mended >= mendEvery {
 		k.mend()

@@ -70,6 +70,10 @@ func (f *tcpFlow) turned(fd int) {
 
 // Ready is called by the loop with the container's end's events.
 func (s *splicedEnd) Ready(ev loop.Events) {
+	if s.flow.state == dialing {
+		s.flow.reached(ev)
+		return
+	}
 	s.relay.Note(relay.Container, ev)
 	s.flow.splice()
 }
@@ -128,6 +132,7 @@ func (f *tcpFlow) closeSpliced(reset bool) {
 	}
 	s.fd = -1
 	delete(k.live, f.key)
+	delete(k.dialing, f.key)
 }
 
 // resetClose closes a socket with a RST to its peer.

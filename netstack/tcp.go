@@ -52,6 +52,7 @@ type tcpTable struct {
 	budget     budget
 	pump       pump
 	kernel     kernelPath
+	nextName   uint16 // of the ports that clients are shown by
 
 	mu      sync.Mutex
 	shaking map[tuple]*tcpFlow // SYN given to gVisor, flow not yet accepted
@@ -229,9 +230,12 @@ func (t *tcpTable) drain() {
 	t.mu.Unlock()
 	for _, f := range ready {
 		f.queued.Store(false)
-		if f.state == closed {
+		switch f.state {
+		case closed:
 			t.settle(f)
-		} else {
+		case dialing:
+			f.answered()
+		default:
 			f.move()
 		}
 	}

@@ -4,6 +4,7 @@ package netstack
 
 import (
 	"log/slog"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -20,18 +21,22 @@ import (
 //	     │   └──────────────────> turning ──accepted────────────┘
 //	     │                           └── not accepted: shaking
 //	     └── host refused: RST or ICMP error to the container, closed
+//
+//	dialing ──container connected──> open            what came in at a published port
+//	     └── container refused: RST to the host's peer, closed
 type tcpState uint8
 
 const (
 	connecting tcpState = iota // the host connects; the SYN waits
 	shaking                    // gVisor answers the container
 	turning                    // the container's kernel is to answer itself
+	dialing                    // the container is connected to
 	open                       // bytes pass
 	closed                     // ours is closed; gVisor may still say goodbye
 )
 
 func (s tcpState) String() string {
-	return [...]string{"connecting", "handshake", "handshake", "open", "closed"}[s]
+	return [...]string{"connecting", "handshake", "handshake", "connecting", "open", "closed"}[s]
 }
 
 // A tcpFlow is one TCP connection of the container's and its host socket. It is
@@ -41,7 +46,8 @@ type tcpFlow struct {
 	table   *tcpTable
 	key     tuple
 	state   tcpState
-	service bool // answered by us: no host socket
+	service bool      // answered by us: no host socket
+	by      *listener // of an inbound flow: the published port that it came by
 
 	isn     uint32
 	syn     []byte // the SYN, from its IP header on; nil once gVisor has it
@@ -49,7 +55,7 @@ type tcpFlow struct {
 
 	spliced  *splicedEnd // of a spliced flow
 	excluded bool        // of a stacked one: from the rules of the spliced path
-	early   loop.Events // of the host's socket, before the container's was there
+	early    loop.Events // of the host's socket, before the container's was there
 
 	fd       int
 	token    loop.Token
@@ -90,8 +96,7 @@ func (f *tcpFlow) connect() {
 	}
 	f.fd = fd
 	setHostOptions(fd)
-	t.connecting++
-	t.perHost[f.host.Addr()]++
+	f.connects()
 	if errno := connectSocket(fd, f.host); errno != 0 && errno != unix.EINPROGRESS {
 		f.failed(errno)
 		return
@@ -169,18 +174,32 @@ func (f *tcpFlow) hostFailed() bool {
 	return err != nil || errno != 0
 }
 
-// connected ends the states connecting and shaking in the table's books.
+// connected ends the states before open in the table's books.
 func (f *tcpFlow) connected() {
 	t := f.table
 	if f.service {
 		return // its host is us
 	}
 	t.connecting--
-	if a := f.host.Addr(); t.perHost[a] > 1 {
+	if a := f.dialed(); t.perHost[a] > 1 {
 		t.perHost[a]--
 	} else {
 		delete(t.perHost, a)
 	}
+}
+
+// connects begins the states connecting and dialing in the table's books.
+func (f *tcpFlow) connects() {
+	f.table.connecting++
+	f.table.perHost[f.dialed()]++
+}
+
+// dialed returns the address that the flow connects to.
+func (f *tcpFlow) dialed() netip.Addr {
+	if f.by != nil {
+		return f.key.container.Addr()
+	}
+	return f.host.Addr()
 }
 
 // failed tells the container why its connect did not work. A time-out it will
@@ -217,9 +236,14 @@ func (f *tcpFlow) shake() {
 	}
 }
 
-// answer has gVisor answer the SYN.
+// answer has gVisor answer the SYN, or send one.
 func (f *tcpFlow) answer() {
-	if f.state != shaking {
+	switch f.state {
+	case shaking:
+	case dialing:
+		f.dialStack()
+		return
+	default:
 		return // ended since
 	}
 	syn := f.syn
@@ -331,6 +355,10 @@ func (f *tcpFlow) abort() {
 		f.closeHost(true)
 	case shaking:
 		f.connected()
+		f.closeHost(true)
+	case dialing:
+		f.connected()
+		f.closeDialed()
 		f.closeHost(true)
 	case open:
 		if f.spliced != nil {

@@ -58,6 +58,7 @@ type Session struct {
 	network *netstack.Network
 	dns     *dns.Forwarder
 	hairpin *splice.Hairpin // nil where all TCP is stacked
+	factory *splice.Factory // nil where the container's loopback is out of reach
 	closing sync.Once
 	closed  error
 }
@@ -85,8 +86,11 @@ func New(cfg Config) (*Session, error) {
 			return nil, err
 		}
 	}
-	if !cfg.NoSplice && cfg.Tap.Pin {
+	if cfg.Tap.Pin {
 		cfg.Tap.Inside = splice.Inside(cmp.Or(cfg.Tap.Name, tap.DefaultName))
+		if cfg.NoSplice {
+			cfg.Tap.Inside.Settings = nil
+		}
 	}
 	if s.device, err = tap.Open(cfg.Tap); err != nil {
 		return nil, err
@@ -103,6 +107,7 @@ func New(cfg Config) (*Session, error) {
 		DNS:          s.dns,
 		Outbound:     cfg.Outbound,
 		Hairpin:      s.hairpin,
+		Factory:      s.factory,
 		Log:          cfg.Log,
 	})
 	if err != nil {
@@ -112,12 +117,18 @@ func New(cfg Config) (*Session, error) {
 	return s, nil
 }
 
-// openHairpin sets the spliced path up, or says why there is none.
+// openHairpin sets the spliced path up, or says why there is none, both ways.
 func (s *Session) openHairpin() {
-	if s.cfg.NoSplice || !s.cfg.Tap.Pin {
+	if !s.cfg.Tap.Pin {
 		return
 	}
 	var err error
+	if s.factory, err = splice.NewFactory(s.device.Inside()); err != nil {
+		s.log.Info("inbound TCP is stacked", "why", err)
+	}
+	if s.cfg.NoSplice {
+		return
+	}
 	if s.hairpin, err = splice.New(s.device.Name(), s.device.Inside()); err != nil {
 		s.log.Info("TCP is stacked", "why", err)
 	}

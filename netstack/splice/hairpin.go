@@ -32,6 +32,10 @@ const (
 	sockListen6
 	sockProbe4
 	sockProbe6
+	sockFactory4
+	sockFactory6
+	sockSeed4
+	sockSeed6
 	sockCount
 )
 
@@ -41,7 +45,7 @@ const (
 )
 
 // Inside returns what must be made in the container for a Hairpin on the tap of
-// that name. Its result, tap.Opened, goes into New.
+// that name, and for a Factory. Its result, tap.Opened, goes into New and NewFactory.
 func Inside(ifname string) tap.Inside {
 	conf := "net/ipv4/conf/" + ifname + "/"
 	stream := unix.SOCK_STREAM
@@ -58,10 +62,10 @@ func Inside(ifname string) tap.Inside {
 	}
 	in.Sockets[sockNetfilter] = tap.Socket{Domain: unix.AF_NETLINK, Type: unix.SOCK_RAW, Protocol: unix.NETLINK_NETFILTER}
 	in.Sockets[sockRoute] = tap.Socket{Domain: unix.AF_NETLINK, Type: unix.SOCK_RAW, Protocol: unix.NETLINK_ROUTE}
-	in.Sockets[sockListen4] = tap.Socket{Domain: unix.AF_INET, Type: stream}
-	in.Sockets[sockListen6] = tap.Socket{Domain: unix.AF_INET6, Type: stream}
-	in.Sockets[sockProbe4] = tap.Socket{Domain: unix.AF_INET, Type: stream}
-	in.Sockets[sockProbe6] = tap.Socket{Domain: unix.AF_INET6, Type: stream}
+	for _, i := range []int{sockListen4, sockProbe4, sockFactory4, sockSeed4} {
+		in.Sockets[i] = tap.Socket{Domain: unix.AF_INET, Type: stream}
+		in.Sockets[i+1] = tap.Socket{Domain: unix.AF_INET6, Type: stream}
+	}
 	return in
 }
 
@@ -145,7 +149,7 @@ func newHairpin(ifname string, in tap.Opened) (*Hairpin, error) {
 
 // prepare makes the socket a listener and describes the table to go with it.
 func (f family) prepare(listener int, ifname string, ifindex uint32) (*table, error) {
-	if err := f.listenOn(listener); err != nil {
+	if err := f.listenOn(listener, f.listen); err != nil {
 		return nil, err
 	}
 	sa, err := unix.Getsockname(listener)

@@ -65,18 +65,22 @@ type family struct {
 	// goes out through the tap, so that the container cannot connect to it, and
 	// the ports of the container's own addresses stay the container's.
 	listen netip.Addr
+	// loopback is where a Factory listens: it needs none of our rules.
+	loopback netip.Addr
 }
 
 var families = [...]family{
 	{
 		domain: unix.AF_INET, proto: unix.NFPROTO_IPV4,
 		addrType: nftables.TypeIPAddr, addrLen: 4, sourceAt: 12, destAt: 16,
-		listen: netip.AddrFrom4([4]byte{192, 0, 0, 8}), // RFC 7600 §4.8, the dummy address
+		listen:   netip.AddrFrom4([4]byte{192, 0, 0, 8}), // RFC 7600 §4.8, the dummy address
+		loopback: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
 	},
 	{
 		domain: unix.AF_INET6, proto: unix.NFPROTO_IPV6,
 		addrType: nftables.TypeIP6Addr, addrLen: 16, sourceAt: 8, destAt: 24,
-		listen: netip.AddrFrom16([16]byte{0: 1, 15: 8}), // 100::8, RFC 6666, discard only
+		listen:   netip.AddrFrom16([16]byte{0: 1, 15: 8}), // 100::8, RFC 6666, discard only
+		loopback: netip.IPv6Loopback(),
 	},
 }
 
