@@ -28,11 +28,7 @@ func (f *tcpFlow) dial() {
 		f.dialStacked()
 		return
 	}
-	from := f.key.remote
-	if f.by.Loopback {
-		from = netip.AddrPortFrom(f.key.container.Addr(), 0)
-	}
-	fd, err := k.factory.Dial(from, f.key.container)
+	fd, known, err := k.factory.Dial(f.source(), f.key.container)
 	switch err {
 	case nil:
 	case unix.EAGAIN:
@@ -47,10 +43,22 @@ func (f *tcpFlow) dial() {
 	}
 	f.spliced = &splicedEnd{flow: f, fd: fd}
 	k.dialing[f.key] = f
-	if f.spliced.token, err = f.table.n.loop.Add(fd, hostEvents, f.spliced); err != nil {
+	watch := f.table.n.loop.Add
+	if known {
+		watch = f.table.n.loop.AddAgain
+	}
+	if f.spliced.token, err = watch(fd, hostEvents, f.spliced); err != nil {
 		f.table.n.noSocket(err)
 		f.unreached(err)
 	}
+}
+
+// source returns where the container's end of a spliced flow comes from.
+func (f *tcpFlow) source() netip.AddrPort {
+	if f.by.Loopback {
+		return netip.AddrPortFrom(f.key.container.Addr(), 0)
+	}
+	return f.key.remote
 }
 
 // reached is called with the first events of a spliced flow's container's end.
@@ -203,11 +211,12 @@ func (k *kernelPath) openFactory() {
 	}
 }
 
-// closeFactory ends the watch.
+// closeFactory ends the watch, and gives up what the factory has.
 func (k *kernelPath) closeFactory() {
 	if !k.factoryOpen {
 		return
 	}
+	k.factory.Close()
 	for i, fd := range k.factory.Listeners() {
 		k.n.loop.Remove(fd, k.made[i])
 	}

@@ -125,14 +125,21 @@ func (f *tcpFlow) closeSpliced(reset bool) {
 	s, k := f.spliced, &f.table.kernel
 	s.relay.Stop()
 	f.table.n.loop.Forget(s.token)
-	if reset {
+	switch {
+	case reset:
 		resetClose(s.fd)
-	} else {
+	case f.by == nil || !f.reuse():
 		closeFD(s.fd)
 	}
 	s.fd = -1
 	delete(k.live, f.key)
 	delete(k.dialing, f.key)
+}
+
+// reuse keeps the container's end of an inbound flow that is over for another.
+func (f *tcpFlow) reuse() bool {
+	shutdownWrite(f.spliced.fd) // as closing it would
+	return f.table.kernel.factory.GiveBack(f.spliced.fd, f.source())
 }
 
 // resetClose closes a socket with a RST to its peer.

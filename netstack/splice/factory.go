@@ -31,8 +31,16 @@ type Factory struct {
 	seeds     [len(families)]int // what connects to them
 	at        [len(families)]netip.AddrPort
 	pending   [len(families)]bool // the seed's connection was not accepted yet
+	spare     [len(families)][]int
+	ports     int    // a descriptor that tells the container's own range of ports
+	first     uint16 // of that
+	last      uint16 // … 0 where it is not known, or of no use
 	open      bool
 }
+
+// maxSpare is how many sockets that have been used are kept for another connection, of
+// each family: about as many as end before the next begin, on a busy server.
+const maxSpare = 64
 
 // NewFactory takes what Inside has opened in the container. At least one family works
 // if it returns no error. It needs a capability, as Inside does; the rest does not.
@@ -40,7 +48,7 @@ func NewFactory(in tap.Opened) (*Factory, error) {
 	if len(in.Sockets) != sockCount {
 		return nil, errors.New("nothing was opened in the container to make sockets there")
 	}
-	c := &Factory{}
+	c := &Factory{ports: in.Files[filePorts].FD}
 	var errs []error
 	for i, f := range families {
 		c.listeners[i], c.seeds[i] = in.Sockets[sockFactory4+i].FD, in.Sockets[sockSeed4+i].FD
@@ -66,6 +74,7 @@ func (c *Factory) Open() error {
 		return nil
 	}
 	c.open = true
+	c.readPorts()
 	var errs []error
 	for i, f := range families {
 		if c.listeners[i] < 0 {
@@ -83,6 +92,9 @@ func (c *Factory) listen(i int, addr netip.Addr) error {
 	if err := listen(c.listeners[i], addr); err != nil {
 		return err
 	}
+	// What is accepted is to be bound without a port (Dial). A kernel without that makes
+	// a new socket each time.
+	_ = unix.SetsockoptInt(c.listeners[i], unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	sa, err := unix.Getsockname(c.listeners[i])
 	if err != nil {
 		return os.NewSyscallError("getsockname", err)
@@ -95,31 +107,129 @@ func (c *Factory) listen(i int, addr netip.Addr) error {
 // there is none: when one can be read, what Dial had no socket for may be tried again.
 func (c *Factory) Listeners() [2]int { return c.listeners }
 
+// readPorts reads the container's own range of ports (ip_local_port_range of ip(7)).
+func (c *Factory) readPorts() {
+	var b [32]byte
+	n, err := unix.Pread(c.ports, b[:], 0)
+	if err != nil {
+		return
+	}
+	var first, last uint16
+	if _, err := fmt.Sscan(string(b[:n]), &first, &last); err == nil {
+		c.first, c.last = first, last
+	}
+}
+
 // Dial starts a connection of the container's to the address, as if it came from the
 // other, which need not be the container's; port 0 is any. It returns the socket, which
-// is the caller's, non-blocking, and connected when it can be written. The errors are
-// bare: EAGAIN where the kernel needs a moment for the socket, EADDRINUSE where the
-// address has such a connection or had one a moment ago, and those of connect(2).
-func (c *Factory) Dial(from, to netip.AddrPort) (int, error) {
-	fd, errno := c.socket(FamilyOf(to.Addr()))
+// is the caller's, non-blocking, and connected when it can be written. One that was
+// given back is known to epoll(7) already. The errors are bare: EAGAIN where the kernel
+// needs a moment for the socket, EADDRINUSE where the address has such a connection or
+// had one a moment ago, and those of connect(2).
+func (c *Factory) Dial(from, to netip.AddrPort) (fd int, known bool, err error) {
+	fd, known, errno := c.socket(FamilyOf(to.Addr()))
 	if errno != 0 {
-		return -1, errno
+		return -1, false, errno
+	}
+	if c.reusable(from.Port()) && c.hint(fd, from, to) {
+		return fd, known, nil
 	}
 	if errno = call(unix.SYS_BIND, fd, from); errno == 0 {
 		errno = call(unix.SYS_CONNECT, fd, to)
 	}
 	switch errno {
 	case 0, unix.EINPROGRESS:
-		return fd, nil
+		return fd, known, nil
 	case unix.EADDRNOTAVAIL: // by connect(2): the tuple is in TIME_WAIT
 		errno = unix.EADDRINUSE
 	}
 	unix.Close(fd)
-	return -1, errno
+	return -1, false, errno
 }
 
-// socket returns a socket that is neither bound nor connected.
-func (c *Factory) socket(i int) (int, unix.Errno) {
+// reusable reports whether a socket that came from the port can have another connection.
+// The port that bind(2) gives a socket, that has for good. But it may be bound without
+// one, and connect(2) choose it, of a range of one (IP_LOCAL_PORT_RANGE of ip(7), Linux
+// 6.3), which the kernel heeds where it lies in the container's own range.
+func (c *Factory) reusable(port uint16) bool {
+	return c.last != 0 && (port == 0 || c.first <= port && port <= c.last)
+}
+
+// hint binds and connects the socket in such a way that it is reusable, and reports
+// whether that went well. Else it is as it was.
+func (c *Factory) hint(fd int, from, to netip.AddrPort) bool {
+	port := uint32(from.Port())
+	wanted := port<<16 | port // 0 for any
+	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE,
+		uintptr(unsafe.Pointer(&wanted)), unsafe.Sizeof(wanted), 0)
+	if errno == 0 {
+		errno = call(unix.SYS_BIND, fd, netip.AddrPortFrom(from.Addr(), 0))
+	}
+	if errno != 0 {
+		c.last = 0 // this kernel is too old for it
+		return false
+	}
+	if errno = call(unix.SYS_CONNECT, fd, to); errno != 0 && errno != unix.EINPROGRESS {
+		return false
+	}
+	if port == 0 {
+		return true
+	}
+	var sa unix.RawSockaddrInet6
+	size := uint32(unsafe.Sizeof(sa))
+	_, _, errno = unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)))
+	if errno == 0 && sockaddr.Get(&sa) == from {
+		return true
+	}
+	c.last = 0 // the container has changed its range
+	disconnect(fd)
+	return false
+}
+
+// GiveBack takes a socket of Dial's back, which came from the address and whose
+// connection has ended, and reports whether it did: else it stays the caller's. To use it
+// again costs a third of making another.
+func (c *Factory) GiveBack(fd int, from netip.AddrPort) bool {
+	i := FamilyOf(from.Addr())
+	if len(c.spare[i]) >= maxSpare || !c.reusable(from.Port()) {
+		return false
+	}
+	// Before, disconnecting would break off what is still to be delivered.
+	var state [1]byte
+	size := uint32(len(state))
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&state)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 || state[0] != unix.BPF_TCP_CLOSE {
+		return false
+	}
+	disconnect(fd)
+	c.spare[i] = append(c.spare[i], fd)
+	return true
+}
+
+// Close closes the sockets that were given back. Dial may go on.
+func (c *Factory) Close() {
+	for i, fds := range c.spare {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+		c.spare[i] = nil
+	}
+}
+
+// socket returns a socket that is neither bound to a port nor connected.
+func (c *Factory) socket(i int) (fd int, known bool, errno unix.Errno) {
+	if n := len(c.spare[i]); n > 0 {
+		fd = c.spare[i][n-1]
+		c.spare[i] = c.spare[i][:n-1]
+		return fd, true, 0
+	}
+	fd, errno = c.make(i)
+	return fd, false, errno
+}
+
+// make makes one.
+func (c *Factory) make(i int) (int, unix.Errno) {
 	l := c.listeners[i]
 	if l < 0 {
 		return -1, unix.EAFNOSUPPORT

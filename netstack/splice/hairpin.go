@@ -42,6 +42,7 @@ const (
 const (
 	fileForward4 = iota
 	fileForward6
+	filePorts
 )
 
 // Inside returns what must be made in the container for a Hairpin on the tap of
@@ -57,7 +58,7 @@ func Inside(ifname string) tap.Inside {
 			// net/ipv4/fib_frontend.c). The larger of this and "all" holds.
 			{Path: conf + "rp_filter", Value: "2"},
 		},
-		Files:   []string{fileForward4: "net/ipv4/ip_forward", fileForward6: "net/ipv6/conf/all/forwarding"},
+		Files:   []string{fileForward4: "net/ipv4/ip_forward", fileForward6: "net/ipv6/conf/all/forwarding", filePorts: "net/ipv4/ip_local_port_range"},
 		Sockets: make([]tap.Socket, sockCount),
 	}
 	in.Sockets[sockNetfilter] = tap.Socket{Domain: unix.AF_NETLINK, Type: unix.SOCK_RAW, Protocol: unix.NETLINK_NETFILTER}
