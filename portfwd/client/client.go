@@ -107,6 +107,14 @@ func (c *Client) Withdraw(ctx context.Context, ids []int, rules []string, cut bo
 	return nil
 }
 
+// StopCapture ends the capture of a client of GET /v1/pcap.
+func (c *Client) StopCapture(ctx context.Context) error {
+	if err := c.ask(ctx, http.MethodDelete, "pcap", nil, nil); err != nil {
+		return fmt.Errorf("stop the capture: %w", err)
+	}
+	return nil
+}
+
 // ask decodes the reply to a request into v, if that is not nil.
 func (c *Client) ask(ctx context.Context, method, what string, body []byte, v any) error {
 	reply, err := c.do(ctx, method, what, body)

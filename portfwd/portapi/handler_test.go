@@ -70,7 +70,7 @@ func TestRootlessKit(t *testing.T) {
 		if diff := cmp.Diff(s, got); diff != "" {
 			t.Errorf("add %s (-want +got):\n%s", tt.spec, diff)
 		}
-		if got := ruleOf(table.ports[i]).String(); got != tt.rule {
+		if got := table.ports[i].String(); got != tt.rule {
 			t.Errorf("%s became the rule %s, want %s", tt.spec, got, tt.rule)
 		}
 	}

@@ -25,12 +25,14 @@ type Port struct {
 	Host string `json:"host"`
 	// Container is where it leads. The address is absent for the plan's.
 	Container string `json:"container"`
+	// Auto means that it follows a service of the container's.
+	Auto bool `json:"auto,omitempty"`
 }
 
 // portOf returns a port as the API shows it, which was asked for by spec if that is
 // not nil.
 func portOf(p portfwd.Port, spec *Spec) Port {
-	out := Port{ID: p.ID, Spec: specOf(p), Rule: ruleOf(p).String(), Proto: string(p.Proto), Host: addrPort(p.Host), Container: addrPort(p.Container)}
+	out := Port{ID: p.ID, Spec: specOf(p), Rule: p.String(), Proto: string(p.Proto), Host: addrPort(p.Host), Container: addrPort(p.Container), Auto: p.Auto}
 	if spec != nil {
 		out.Spec = *spec
 		out.Spec.ParentPort = int(p.Host.Port())
@@ -46,15 +48,6 @@ func addrPort(a netip.AddrPort) string {
 	return a.String()
 }
 
-// ruleOf returns the rule that stands for one published port.
-func ruleOf(p portfwd.Port) portfwd.Rule {
-	return portfwd.Rule{
-		Proto: p.Proto, Host: p.Host.Addr(), Interface: p.Interface, HostPort: p.Host.Port(),
-		Container: p.Container.Addr(), ContainerPort: p.Container.Port(), Count: 1,
-		Loopback: p.Loopback, Defer: p.Defer,
-	}
-}
-
 // find returns the IDs of the ports that were published by the rule.
 func find(r portfwd.Rule, ports []portfwd.Port) ([]int, error) {
 	if r.HostPort == 0 {
@@ -63,7 +56,7 @@ func find(r portfwd.Rule, ports []portfwd.Port) ([]int, error) {
 	ids := make([]int, r.Count)
 	for _, p := range ports {
 		i := int(p.Host.Port()) - int(r.HostPort)
-		if i >= 0 && i < len(ids) && ruleOf(p) == nth(r, i) {
+		if i >= 0 && i < len(ids) && p.Rule() == nth(r, i) {
 			ids[i] = p.ID
 		}
 	}

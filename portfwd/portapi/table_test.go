@@ -19,8 +19,8 @@ type fakeTable struct {
 	ids    int
 	chosen uint16
 	ports  []portfwd.Port
-	cut    []int // IDs that were removed with cut
-	fail   error // of Add, if not nil
+	cut    []int         // IDs that were removed with cut
+	fail   error         // of Add, if not nil
 	hold   chan struct{} // Add waits for its end, if not nil
 }
 

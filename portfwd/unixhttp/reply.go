@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 )
 
 // failure is the body of every reply that tells of one.
@@ -27,6 +28,13 @@ func Reply(w http.ResponseWriter, status int, v any) {
 // Fail answers with the status and the message, of which it makes one line.
 func Fail(w http.ResponseWriter, status int, message string) {
 	Reply(w, status, failure{strings.Join(strings.Fields(message), " ")})
+}
+
+// Endless lifts the bounds in time from a request: its reply takes as long as the
+// client reads. The request's context is done when the client leaves.
+func Endless(w http.ResponseWriter) error {
+	c := http.NewResponseController(w)
+	return errors.Join(c.SetReadDeadline(time.Time{}), c.SetWriteDeadline(time.Time{}))
 }
 
 // ReadBody returns the body of a request. Where it has more than MaxBody bytes, or

@@ -290,6 +290,45 @@ func TestUnreadReply(t *testing.T) {
 	}
 }
 
+// TestEndless has a reply that goes on long after the time of a request, until the
+// client leaves.
+func TestEndless(t *testing.T) {
+	const timeout = 20 * time.Millisecond
+	left := make(chan struct{})
+	path := start(t, Config{Timeout: timeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(left)
+		if err := Endless(w); err != nil {
+			t.Errorf("Endless: %v", err)
+		}
+		flush, tick := http.NewResponseController(w), time.NewTicker(timeout)
+		defer tick.Stop()
+		for {
+			select {
+			case <-r.Context().Done():
+				return
+			case <-tick.C:
+			}
+			_, err := w.Write([]byte("."))
+			if err = errors.Join(err, flush.Flush()); err != nil {
+				return
+			}
+		}
+	})})
+	resp, err := newClient(path).Get("http://x/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(resp.Body, make([]byte, 10)); err != nil {
+		t.Errorf("the reply ended: %v", err)
+	}
+	resp.Body.Close()
+	select {
+	case <-left:
+	case <-time.After(patience):
+		t.Error("the handler does not know that the client has left")
+	}
+}
+
 // TestManyClients has far more clients at once than slots, a part of them silent.
 func TestManyClients(t *testing.T) {
 	const clients, silent, slots = 1000, 100, 16
