@@ -36,6 +36,7 @@ func commands() []command {
 		{"attach", "give the network namespace of a process, or at a path, a network", runAttach},
 		{"run", "run a command in a container", runRun},
 		{"flows", "list the flows of a running `slipway attach`", runFlows},
+		{"ports", "list, publish and withdraw ports of a running `slipway attach`", runPorts},
 		{"pcap", "capture the frames of a running `slipway attach`", runPcap},
 		{"doctor", "tell what this machine allows, and how to mend what it does not", runDoctor},
 		{"version", "print the version", runVersion},
