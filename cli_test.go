@@ -115,6 +115,7 @@ func badInputs() []badInput {
 		{name: "port twice", args: attach("--api", "DIR/api", "-p", "9100:80", "-p", "127.0.0.1:9100:81", "PID"), code: failure, want: "9100"},
 		{name: "privileged port", args: attach("-p", "127.0.0.1:81:80", "PID"), code: failure, want: "81"},
 		{name: "port at an address of another", args: attach("-p", "192.0.2.1:0:80", "PID"), code: failure, want: "192.0.2.1"},
+		{name: "port of the gateway", args: attach("-p", "0:10.0.2.2:80", "PID"), code: usage, want: "10.0.2.2"},
 		{name: "port at no interface", args: attach("-p", "%none0:0:80", "PID"), code: failure, want: "none0"},
 		{name: "log level", args: attach("--log-level", "loud", "PID"), code: usage, want: "loud"},
 		with(mounted("mount -t tmpfs none /dev/net"), "no tun device", "/dev/net/tun"),

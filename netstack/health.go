@@ -54,10 +54,14 @@ func (k *kernelPath) health() []SpliceHealth {
 		i := splice.FamilyOf(f.Gateway)
 		h := SpliceHealth{Family: familyNames[i], State: SpliceOff}
 		if k.hairpin != nil && k.hairpin.Listeners()[i] >= 0 {
-			h.State = [...]string{pathClosed: SpliceClosed, pathTrying: SpliceTrying, pathOpened: SpliceOpen}[k.ways[i].state]
-			h.Why = k.ways[i].why
+			h.State, h.Why = k.ways[i].state.String(), k.ways[i].why
 		}
 		hs = append(hs, h)
 	}
 	return hs
+}
+
+// String returns the state as SpliceHealth names it.
+func (s pathState) String() string {
+	return [...]string{pathClosed: SpliceClosed, pathTrying: SpliceTrying, pathOpened: SpliceOpen}[s]
 }

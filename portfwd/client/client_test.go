@@ -130,7 +130,7 @@ func TestPorts(t *testing.T) {
 func TestErrors(t *testing.T) {
 	mux := new(unixhttp.Mux)
 	mux.HandleFunc("GET /v1/info", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, `{"pid":"one"}`) })
-	mux.HandleFunc("GET /v1/plain", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "of another's making", 418) })
+	mux.HandleFunc("GET /v1/plain", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "of another's making", http.StatusTeapot) })
 	path, _ := serve(t, mux)
 	c, ctx := client.Dial(path), t.Context()
 	for name, tt := range map[string]struct {
@@ -141,7 +141,7 @@ func TestErrors(t *testing.T) {
 		"unknown":    {func() error { _, err := c.Get(ctx, "nothing"); return err }, "ask for nothing: there is no /v1/nothing", 404},
 		"bad rule":   {func() error { _, err := c.Publish(ctx, []string{"80:80/sctp"}); return err }, "publish ports: rule 1: ", 400},
 		"no port":    {func() error { return c.Withdraw(ctx, nil, nil, false) }, "name the ports", 400},
-		"plain text": {func() error { _, err := c.Get(ctx, "plain"); return err }, "of another's making", 418},
+		"plain text": {func() error { _, err := c.Get(ctx, "plain"); return err }, "of another's making", http.StatusTeapot},
 		"bad reply":  {func() error { _, err := c.Info(ctx); return err }, "ask for info: read the reply: ", 0},
 		"nobody":     {func() error { _, err := client.Dial(path + "-not").Ports(ctx); return err }, path + "-not", 0},
 	} {
