@@ -24,7 +24,8 @@ type Inbound struct {
 	// Container is where to in the container. The zero Addr means the plan's address
 	// of the client's family, or, where the container has none of that, of the other.
 	Container netip.AddrPort
-	// Loopback means the container's loopback address, of the family of Container.
+	// Loopback means the container's loopback, whatever the address of Container: IPv4,
+	// and where nobody listens there IPv6.
 	Loopback bool
 }
 
@@ -99,9 +100,9 @@ func (t *inboundTable) retry() {
 	}
 }
 
-// Withdraw closes the sockets of those IDs and returns when that is done, or ctx
-// is, or Run has ended. The flows that came by them go on, unless cut is set. It may be
-// called from any goroutine while Run runs.
+// Withdraw closes the sockets of those IDs and returns when that is done, or ctx is:
+// while Run does not run, nobody does it. The flows that came by them go on, unless cut
+// is set. It may be called from any goroutine.
 func (n *Network) Withdraw(ctx context.Context, ids []int, cut bool) {
 	done := make(chan struct{})
 	n.loop.Post(func() {

@@ -159,10 +159,31 @@ func (f *tcpFlow) opened() {
 // unreached breaks off the client's connection: nobody takes it in the container.
 func (f *tcpFlow) unreached(err error) {
 	t := f.table
+	if err == unix.ECONNREFUSED && f.otherLoopback() {
+		return
+	}
 	t.n.count.inc(connectsFailed)
 	t.n.logFlow("connect failed", f.info, slog.String("err", err.Error()))
 	f.abort()
 	t.forget(f)
+}
+
+// otherLoopback tries the container's IPv6 loopback where nobody listens at the other,
+// as programs do that are told to connect to "localhost".
+func (f *tcpFlow) otherLoopback() bool {
+	t := f.table
+	next := tuple{container: netip.AddrPortFrom(netip.IPv6Loopback(), f.key.container.Port()), remote: f.key.remote}
+	if !f.by.Loopback || f.key.container.Addr().Is6() || !t.free(next) {
+		return false
+	}
+	f.closeDialed()
+	f.connected()
+	delete(t.flows, f.key)
+	f.key, f.container = next, next.container
+	t.flows[f.key] = f
+	f.connects()
+	f.dial()
+	return true
 }
 
 // closeDialed gives up the container's end.

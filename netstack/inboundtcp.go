@@ -90,11 +90,7 @@ func (t *tcpTable) inbound(l *listener, fd int, client netip.AddrPort) {
 func (l *listener) target(client netip.Addr) netip.AddrPort {
 	to := l.Container
 	if l.Loopback {
-		a := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-		if to.Addr().Is6() {
-			a = netip.IPv6Loopback()
-		}
-		return netip.AddrPortFrom(a, to.Port())
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), to.Port())
 	}
 	if to.Addr().IsValid() {
 		return to

@@ -4,6 +4,7 @@ package attach_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -12,37 +13,24 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/netstack/attach/attachtest"
+	"github.com/slipway-net/slipway/portfwd"
 	"golang.org/x/sys/unix"
 )
 
-// listenTCP returns a listener of the host's for the session, and where it listens.
-func listenTCP(t testing.TB, addr netip.Addr) (int, netip.AddrPort) {
+// publish publishes what the rule says, and returns where that is.
+func (r *rig) publish(t testing.TB, rule portfwd.Rule) netip.AddrPort {
 	t.Helper()
-	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, 0)))
+	rule.Proto, rule.Count = cmp.Or(rule.Proto, portfwd.TCP), 1
+	ports, err := r.s.Ports().Add(context.Background(), []portfwd.Rule{rule})
 	check(t, err)
-	defer l.Close()
-	f, err := l.File()
-	check(t, err)
-	defer f.Close()
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	check(t, err, unix.SetNonblock(fd, true))
-	return fd, netip.MustParseAddrPort(l.Addr().String())
+	return ports[0].Host
 }
 
-// publish publishes a port for the container's at to, and returns where it is.
-func (r *rig) publish(t testing.TB, at netip.Addr, to netip.AddrPort, change func(*netstack.Inbound)) netip.AddrPort {
-	t.Helper()
-	fd, host := listenTCP(t, at)
-	r.published++
-	in := netstack.Inbound{ID: r.published, FD: fd, Host: host, Container: to}
-	if change != nil {
-		change(&in)
-	}
-	r.s.Inbound([]netstack.Inbound{in})
-	return netip.AddrPortFrom(host.Addr(), host.Port())
+// toPort is a rule for a port of the container's, at an address of the host.
+func toPort(at netip.Addr, l net.Listener) portfwd.Rule {
+	return portfwd.Rule{Host: at, ContainerPort: tcpAddr(l.Addr()).Port()}
 }
 
 // enter connects from the place to the published port, and accepts at the container's.
@@ -63,9 +51,8 @@ func TestInbound(t *testing.T) {
 	paths(t, func(t *testing.T, path string) {
 		r := startOn(t, path, nil)
 		families(t, func(t *testing.T, f attachtest.Family) {
-			to := netip.AddrPortFrom(r.family(f).Container, 0)
-			l := r.c.Listen(t, to)
-			host := r.publish(t, f.HostAddr, netip.AddrPortFrom(netip.Addr{}, tcpAddr(l.Addr()).Port()), nil)
+			l := r.c.Listen(t, netip.AddrPortFrom(r.family(f).Container, 0))
+			host := r.publish(t, toPort(f.HostAddr, l))
 			p := enter(t, r.Peer, host, l)
 			if got, want := tcpAddr(p.container.RemoteAddr()), tcpAddr(p.peer.LocalAddr()); got != want {
 				t.Errorf("the container sees %s, the client is %s", got, want)
@@ -126,7 +113,7 @@ func TestInboundRefused(t *testing.T) {
 	paths(t, func(t *testing.T, path string) {
 		r := startOn(t, path, nil)
 		families(t, func(t *testing.T, f attachtest.Family) {
-			host := r.publish(t, f.HostAddr, netip.AddrPortFrom(netip.Addr{}, 1), nil)
+			host := r.publish(t, portfwd.Rule{Host: f.HostAddr, ContainerPort: 1})
 			c, err := r.Peer.Dial(t, "tcp", host)
 			if err != nil {
 				return // so soon that the connect saw it
@@ -148,7 +135,7 @@ func TestInboundFromHost(t *testing.T) {
 		r := startOn(t, path, nil)
 		families(t, func(t *testing.T, f attachtest.Family) {
 			l := r.c.Listen(t, netip.AddrPortFrom(r.family(f).Container, 0))
-			host := r.publish(t, f.Loopback, netip.AddrPortFrom(netip.Addr{}, tcpAddr(l.Addr()).Port()), nil)
+			host := r.publish(t, toPort(f.Loopback, l))
 			p := enter(t, r.Host, host, l)
 			want := netip.AddrPortFrom(r.family(f).Gateway, tcpAddr(p.peer.LocalAddr()).Port())
 			if got := tcpAddr(p.container.RemoteAddr()); got != want {
@@ -166,7 +153,9 @@ func TestInboundCrossFamily(t *testing.T) {
 		r := startOn(t, path, nil)
 		fs := attachtest.Families()
 		l := r.c.Listen(t, netip.AddrPortFrom(r.family(fs[0]).Container, 0))
-		host := r.publish(t, fs[1].HostAddr, tcpAddr(l.Addr()), nil)
+		rule := toPort(fs[1].HostAddr, l)
+		rule.Container = r.family(fs[0]).Container
+		host := r.publish(t, rule)
 		p := enter(t, r.Peer, host, l)
 		want := netip.AddrPortFrom(r.family(fs[0]).Gateway, tcpAddr(p.peer.LocalAddr()).Port())
 		if got := tcpAddr(p.container.RemoteAddr()); got != want {
@@ -185,7 +174,7 @@ func TestInboundSameClient(t *testing.T) {
 		l := r.c.Listen(t, netip.AddrPortFrom(r.family(f).Container, 0))
 		var clients []netip.AddrPort
 		for range 2 {
-			host := r.publish(t, f.HostAddr, tcpAddr(l.Addr()), nil)
+			host := r.publish(t, toPort(f.HostAddr, l))
 			p := enterFrom(t, r.Peer, netip.AddrPortFrom(f.PeerAddr, 5000), host, l)
 			pass(t, p.container, p.peer)
 			pass(t, p.peer, p.container)
@@ -224,8 +213,9 @@ func TestInboundLoopback(t *testing.T) {
 		r := start(t, func(cfg *attach.Config) { cfg.NoSplice = !accel })
 		families(t, func(t *testing.T, f attachtest.Family) {
 			l := r.c.Listen(t, netip.AddrPortFrom(f.Loopback, 0))
-			to := netip.AddrPortFrom(r.family(f).Container, tcpAddr(l.Addr()).Port())
-			host := r.publish(t, f.HostAddr, to, func(in *netstack.Inbound) { in.Loopback = true })
+			rule := toPort(f.HostAddr, l)
+			rule.Loopback = true
+			host := r.publish(t, rule)
 			p := enter(t, r.Peer, host, l)
 			if got := tcpAddr(p.container.RemoteAddr()).Addr(); got != f.Loopback {
 				t.Errorf("the container sees %s, want %s", got, f.Loopback)
@@ -244,10 +234,10 @@ func TestInboundWithdraw(t *testing.T) {
 			r := startOn(t, path, nil)
 			f := attachtest.Families()[0]
 			l := r.c.Listen(t, netip.AddrPortFrom(r.family(f).Container, 0))
-			host := r.publish(t, f.HostAddr, tcpAddr(l.Addr()), nil)
+			host := r.publish(t, toPort(f.HostAddr, l))
 			p := enter(t, r.Peer, host, l)
 			pass(t, p.container, p.peer)
-			r.s.Withdraw(context.Background(), []int{1, 2}, cut)
+			check(t, r.s.Ports().Remove(context.Background(), []int{r.s.Ports().Ports()[0].ID}, cut))
 			if _, err := r.Peer.Dial(t, "tcp", host); !errors.Is(err, unix.ECONNREFUSED) {
 				t.Errorf("connect to a port that was taken back: %v, want %v", err, unix.ECONNREFUSED)
 			}
@@ -271,7 +261,7 @@ func TestInboundReset(t *testing.T) {
 		r := startOn(t, path, nil)
 		families(t, func(t *testing.T, f attachtest.Family) {
 			l := r.c.Listen(t, netip.AddrPortFrom(r.family(f).Container, 0))
-			host := r.publish(t, f.HostAddr, tcpAddr(l.Addr()), nil)
+			host := r.publish(t, toPort(f.HostAddr, l))
 			for _, fromClient := range []bool{true, false} {
 				p := enter(t, r.Peer, host, l)
 				pass(t, p.container, p.peer)
