@@ -183,7 +183,7 @@ func (f *Follower) removeGone(ctx context.Context, wanted map[portKey]Rule) erro
 		if r, ok := wanted[k]; ok && r == st.rule {
 			continue
 		}
-		if st.id != 0 {
+		if st.id != 0 && f.cfg.Table.has(st.id) {
 			ids = append(ids, st.id)
 			f.log.Info("followed no more", "port", st.rule.String())
 		}
