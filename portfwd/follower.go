@@ -152,7 +152,10 @@ func (f *Follower) apply(ctx context.Context) error {
 			wanted[k] = r
 		}
 	}
-	f.cfg.Table.concede(wanted, func(k portKey) bool { return f.cfg.Auto.follows(k, f.cfg.Ephemeral) })
+	follows := func(k portKey) bool { return f.cfg.Auto.follows(k, f.cfg.Ephemeral) }
+	if err := f.cfg.Table.concede(wanted, follows); err != nil {
+		return err
+	}
 	if err := f.removeGone(ctx, wanted); err != nil {
 		return err
 	}

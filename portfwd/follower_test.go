@@ -135,7 +135,7 @@ func (f *following) want(rules ...string) {
 // the tests' own sockets.
 func freePorts(t *testing.T, n int) []uint16 {
 	t.Helper()
-	table, _ := newTable(t, 0)
+	table := portfwd.New(portfwd.Config{Stack: &fakeStack{t: t, open: map[int]portfwd.Listener{}}})
 	defer table.Close()
 	var free []uint16
 	for p := uint16(20000); len(free) < n; p++ {

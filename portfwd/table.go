@@ -154,8 +154,12 @@ func (t *Table) expand(rules []Rule, auto bool) ([]Port, error) {
 
 // edit waits for the right to change the table, and returns what gives it back.
 func (t *Table) edit(ctx context.Context) (unlock func(), err error) {
+	free := t.editing
+	if ctx.Err() != nil {
+		free = nil // select would toss a coin
+	}
 	select {
-	case t.editing <- struct{}{}:
+	case free <- struct{}{}:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait to change the published ports: %w", ctx.Err())
 	}

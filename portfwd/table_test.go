@@ -34,10 +34,12 @@ type fakeStack struct {
 	published []int // how many, by call
 	withdrawn [][]int
 	cut       []bool
-	stuck     bool // Withdraw waits for its ctx
+	stuck     bool          // Withdraw waits for its ctx
+	changed   chan struct{} // has something after each call, if not nil
 }
 
 func (s *fakeStack) Publish(ls []portfwd.Listener) {
+	defer s.tell()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.published = append(s.published, len(ls))
@@ -58,6 +60,7 @@ func (s *fakeStack) Withdraw(ctx context.Context, ids []int, cut bool) {
 		<-ctx.Done()
 		return
 	}
+	defer s.tell()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.withdrawn, s.cut = append(s.withdrawn, ids), append(s.cut, cut)
@@ -71,6 +74,12 @@ func (s *fakeStack) Withdraw(ctx context.Context, ids []int, cut bool) {
 			s.t.Error(err)
 		}
 		delete(s.open, id)
+	}
+}
+
+func (s *fakeStack) tell() {
+	if s.changed != nil {
+		s.changed <- struct{}{}
 	}
 }
 
