@@ -27,10 +27,13 @@ func (t *Table) busy(p Port) bool {
 
 // concede takes out of wanted the container's ports that a user has published, or
 // removed. That they were removed is forgotten when their services end, which are
-// those that the Follower follows but does not want.
-func (t *Table) concede(wanted map[portKey]Rule, follows func(portKey) bool) {
+// those that the Follower follows but does not want. The error is ErrClosed.
+func (t *Table) concede(wanted map[portKey]Rule, follows func(portKey) bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.closed {
+		return ErrClosed
+	}
 	for k := range t.dismissed {
 		if _, ok := wanted[k]; ok {
 			delete(wanted, k)
@@ -43,6 +46,7 @@ func (t *Table) concede(wanted map[portKey]Rule, follows func(portKey) bool) {
 			delete(wanted, k)
 		}
 	}
+	return nil
 }
 
 // removeAuto removes ports, of which some may be gone.

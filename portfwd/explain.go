@@ -30,13 +30,15 @@ func explain(r Rule, err error, search bool) error {
 		step = &stepError{}
 	}
 	switch {
+	case errors.Is(err, unix.EADDRINUSE) && r.HostPort == 0:
+		kind, why = ErrInUse, "the host has no port left to choose: name one, or widen the sysctl net.ipv4.ip_local_port_range"
 	case errors.Is(err, unix.EADDRINUSE):
 		kind, why = ErrInUse, portText(r)+" is in use"
 		if search {
 			why += holder(r)
 		}
 	case errors.Is(err, unix.EACCES) && step.step == stepBind:
-		kind, why = privileged(r)
+		kind, why = ErrPrivileged, privileged(r)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		kind, why = ErrNotOurs, r.Host.String()+" is no address of this host: `ip address` lists those it has"
 	case errors.Is(err, unix.ENODEV):
@@ -59,7 +61,7 @@ func explain(r Rule, err error, search bool) error {
 
 // privileged tells a port that only root may have from one that is forbidden by
 // something else.
-func privileged(r Rule) (error, string) {
+func privileged(r Rule) string {
 	start := defaultUnprivilegedStart
 	if b, err := os.ReadFile(unprivilegedStart); err == nil {
 		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
@@ -67,13 +69,13 @@ func privileged(r Rule) (error, string) {
 		}
 	}
 	if int(r.HostPort) >= start {
-		return ErrPrivileged, "the host's security policy (SELinux, AppArmor or a cgroup) forbids the port: ask its administrator"
+		return "the host's security policy (SELinux, AppArmor or a cgroup) forbids the port: ask its administrator"
 	}
 	program := "slipway"
 	if path, err := os.Executable(); err == nil {
 		program = path
 	}
-	return ErrPrivileged, fmt.Sprintf("only root may have ports of this host below %d: run `sudo sysctl net.ipv4.ip_unprivileged_port_start=%d`, "+
+	return fmt.Sprintf("only root may have ports of this host below %d: run `sudo sysctl net.ipv4.ip_unprivileged_port_start=%d`, "+
 		"or `sudo setcap cap_net_bind_service=ep %s` and start it again, or publish at a port from %[1]d on", start, r.HostPort, program)
 }
 

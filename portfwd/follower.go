@@ -152,7 +152,10 @@ func (f *Follower) apply(ctx context.Context) error {
 			wanted[k] = r
 		}
 	}
-	f.cfg.Table.concede(wanted, func(k portKey) bool { return f.cfg.Auto.follows(k, f.cfg.Ephemeral) })
+	follows := func(k portKey) bool { return f.cfg.Auto.follows(k, f.cfg.Ephemeral) }
+	if err := f.cfg.Table.concede(wanted, follows); err != nil {
+		return err
+	}
 	if err := f.removeGone(ctx, wanted); err != nil {
 		return err
 	}
@@ -183,7 +186,7 @@ func (f *Follower) removeGone(ctx context.Context, wanted map[portKey]Rule) erro
 		if r, ok := wanted[k]; ok && r == st.rule {
 			continue
 		}
-		if st.id != 0 {
+		if st.id != 0 && f.cfg.Table.has(st.id) {
 			ids = append(ids, st.id)
 			f.log.Info("followed no more", "port", st.rule.String())
 		}

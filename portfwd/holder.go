@@ -24,8 +24,13 @@ func holder(r Rule) string {
 	if !ok {
 		return ""
 	}
+	return s.holder(r.Host)
+}
+
+// holder returns who has the socket, for a rule at the address host.
+func (s diagSocket) holder(host netip.Addr) string {
 	at := " at " + s.local.Addr().String()
-	if s.local.Addr() == r.Host {
+	if s.local.Addr() == host {
 		at = ""
 	}
 	if pid, ok := owner(s.inode); ok {

@@ -118,9 +118,7 @@ func (t *Table) add(ctx context.Context, rules []Rule, auto, search bool) ([]Por
 	if err != nil {
 		return nil, err
 	}
-	if len(giveWay) > 0 {
-		t.withdraw(ctx, giveWay, false)
-	}
+	t.withdraw(ctx, giveWay, false)
 	b := batch{ports: ports}
 	if err := b.open(ctx, search); err != nil {
 		b.close()
@@ -156,8 +154,12 @@ func (t *Table) expand(rules []Rule, auto bool) ([]Port, error) {
 
 // edit waits for the right to change the table, and returns what gives it back.
 func (t *Table) edit(ctx context.Context) (unlock func(), err error) {
+	free := t.editing
+	if ctx.Err() != nil {
+		free = nil // select would toss a coin
+	}
 	select {
-	case t.editing <- struct{}{}:
+	case free <- struct{}{}:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait to change the published ports: %w", ctx.Err())
 	}
@@ -291,18 +293,21 @@ func (t *Table) dismiss(ids []int) {
 	}
 }
 
-// withdraw takes ports out of the table and has the Stack close them.
+// withdraw takes ports out of the table, those that are in it, and has the Stack
+// close them.
 func (t *Table) withdraw(ctx context.Context, ids []int, cut bool) {
+	there := make([]int, 0, len(ids))
 	t.mu.Lock()
 	for _, id := range ids {
 		if p, ok := t.ports[id]; ok {
 			t.drop(p)
+			there = append(there, id)
 		}
 	}
 	t.mu.Unlock()
-	if len(ids) > 0 {
-		t.cfg.Stack.Withdraw(ctx, ids, cut)
-		t.log.Debug("published no more", "ids", ids)
+	if len(there) > 0 {
+		t.cfg.Stack.Withdraw(ctx, there, cut)
+		t.log.Debug("published no more", "ids", there)
 	}
 }
 
