@@ -36,6 +36,7 @@ type netFlags struct {
 	accel        string
 	rules        []policy.Rule
 	publish      []portfwd.Rule
+	auto         *portfwd.Auto
 	logLevel     string
 	logJSON      bool
 	pcap         string
@@ -61,7 +62,7 @@ func (f *netFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.accel, "accel", accelAuto, "`WHEN` to splice TCP in the kernel: auto, where it can be done, or off")
 	fs.Var(&ruleValue{&f.rules, policy.Allow}, "allow", "allow traffic to `CIDR[:PORTS][/PROTO]`; of allow and deny rules the first that matches wins")
 	fs.Var(&ruleValue{&f.rules, policy.Deny}, "deny", "deny traffic to `CIDR[:PORTS][/PROTO]`")
-	fs.VarP(&publishValue{&f.publish}, "publish", "p", "publish ports of the host by `RULE`, [IP:]HOST:CONTAINER[/tcp|/udp] (repeatable)")
+	fs.VarP(&publishValue{f}, "publish", "p", "publish ports of the host by `RULE`, [IP:]HOST:CONTAINER[/tcp|/udp] (repeatable), or auto for what listens in the container")
 	fs.StringVar(&f.logLevel, "log-level", "info", "least `LEVEL` to log: debug, info, warn or error")
 	fs.BoolVar(&f.logJSON, "log-json", false, "log as JSON")
 	fs.StringVar(&f.pcap, "pcap", "", "write the frames of the container's interface to `FILE`")
@@ -85,7 +86,7 @@ func (f *netFlags) config(log *slog.Logger) (attach.Config, error) {
 	cfg := attach.Config{
 		Tap:     tap.Config{MTU: f.mtu, Configure: true, Pin: true},
 		Rules:   f.rules,
-		Publish: f.publish,
+		Publish: f.publish, Auto: f.auto,
 		Version: versionText(),
 		Log:     log,
 	}
@@ -184,15 +185,23 @@ func (*ruleValue) Type() string { return "rule" }
 func (*ruleValue) String() string { return "" }
 
 // publishValue is the value of --publish.
-type publishValue struct{ rules *[]portfwd.Rule }
+type publishValue struct{ flags *netFlags }
 
-// Set adds a rule.
+// Set adds a rule, or what is to be followed.
 func (v *publishValue) Set(s string) error {
+	if portfwd.IsAuto(s) {
+		if v.flags.auto != nil {
+			return errors.New("auto is given twice: give it once, with all ports to follow or not, such as auto,!22")
+		}
+		a, err := portfwd.ParseAuto(s)
+		v.flags.auto = &a
+		return err
+	}
 	r, err := portfwd.ParseRule(s)
 	if err != nil {
 		return err
 	}
-	*v.rules = append(*v.rules, r)
+	v.flags.publish = append(v.flags.publish, r)
 	return nil
 }
 

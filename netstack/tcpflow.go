@@ -4,7 +4,6 @@ package netstack
 
 import (
 	"log/slog"
-	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -172,34 +171,6 @@ func (f *tcpFlow) hostFailed() bool {
 	f.errored = false
 	errno, err := unix.GetsockoptInt(f.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	return err != nil || errno != 0
-}
-
-// connected ends the states before open in the table's books.
-func (f *tcpFlow) connected() {
-	t := f.table
-	if f.service {
-		return // its host is us
-	}
-	t.connecting--
-	if a := f.dialed(); t.perHost[a] > 1 {
-		t.perHost[a]--
-	} else {
-		delete(t.perHost, a)
-	}
-}
-
-// connects begins the states connecting and dialing in the table's books.
-func (f *tcpFlow) connects() {
-	f.table.connecting++
-	f.table.perHost[f.dialed()]++
-}
-
-// dialed returns the address that the flow connects to.
-func (f *tcpFlow) dialed() netip.Addr {
-	if f.by != nil {
-		return f.key.container.Addr()
-	}
-	return f.host.Addr()
 }
 
 // failed tells the container why its connect did not work. A time-out it will

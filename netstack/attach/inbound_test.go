@@ -278,3 +278,55 @@ func TestInboundReset(t *testing.T) {
 		})
 	})
 }
+
+// TestInboundTranslated has the container pass a published port on to one behind a
+// bridge of its own, as Docker does: that sees the client, too.
+func TestInboundTranslated(t *testing.T) {
+	r := spliced(t)
+	inner := r.bridged(t, masqueradeInner)
+	f := attachtest.Families()[0]
+	l := inner.Listen(t, netip.MustParseAddrPort("172.30.0.2:0"))
+	r.c.Exec(t, "nft", "table ip publish { chain pre { type nat hook prerouting priority -100; iifname tap0 tcp dport 8080 dnat to "+l.Addr().String()+"; }; }")
+	host := r.publish(t, portfwd.Rule{Host: f.HostAddr, ContainerPort: 8080})
+	p := enter(t, r.Peer, host, l)
+	if got, want := tcpAddr(p.container.RemoteAddr()), tcpAddr(p.peer.LocalAddr()); got != want {
+		t.Errorf("the inner container sees %s, the client is %s", got, want)
+	}
+	pass(t, p.container, p.peer)
+	halfClose(t, p.peer, p.container)
+	r.noFlows(t)
+}
+
+// TestInboundRulesLost has the container's answers go astray, since routing has been
+// changed: the connection comes about all the same.
+func TestInboundRulesLost(t *testing.T) {
+	r := spliced(t)
+	families(t, func(t *testing.T, f attachtest.Family) {
+		l := r.c.Listen(t, netip.AddrPortFrom(r.family(f).Container, 0))
+		host := r.publish(t, toPort(f.HostAddr, l))
+		r.c.Exec(t, "ip", map[bool]string{false: "-4", true: "-6"}[f.Is6()], "rule", "del", "priority", "1")
+		p := enter(t, r.Peer, host, l)
+		if got, want := tcpAddr(p.container.RemoteAddr()), tcpAddr(p.peer.LocalAddr()); got != want {
+			t.Errorf("the container sees %s, the client is %s", got, want)
+		}
+		pass(t, p.container, p.peer)
+		halfClose(t, p.peer, p.container)
+		r.noFlows(t)
+	})
+}
+
+// TestAuto publishes what listens in the container, and takes it back.
+func TestAuto(t *testing.T) {
+	auto, err := portfwd.ParseAuto("auto/tcp,!1000-1999")
+	check(t, err)
+	r := start(t, func(cfg *attach.Config) { cfg.Auto = &auto })
+	f := attachtest.Families()[0]
+	l := r.c.Listen(t, netip.AddrPortFrom(netip.IPv4Unspecified(), 2345))
+	r.c.Listen(t, netip.AddrPortFrom(netip.IPv4Unspecified(), 1234))
+	eventually(t, "the port is published", func() bool { return len(r.s.Ports().Ports()) == 1 })
+	p := enter(t, r.Peer, netip.AddrPortFrom(f.HostAddr, 2345), l)
+	pass(t, p.container, p.peer)
+	check(t, l.Close())
+	eventually(t, "the port is taken back", func() bool { return len(r.s.Ports().Ports()) == 0 })
+	pass(t, p.peer, p.container)
+}

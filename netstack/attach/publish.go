@@ -4,8 +4,10 @@ package attach
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/slipway-net/slipway/netstack"
+	"github.com/slipway-net/slipway/netstack/splice"
 	"github.com/slipway-net/slipway/portfwd"
 )
 
@@ -24,7 +26,38 @@ func (s *Session) publish() error {
 	for _, p := range ports {
 		s.log.Info("port is published", "id", p.ID, "rule", p.String())
 	}
-	return nil
+	if s.cfg.Auto == nil {
+		return nil
+	}
+	return s.followPorts()
+}
+
+// followPorts prepares to publish what listens in the container.
+func (s *Session) followPorts() error {
+	in, diag := s.opened()
+	if diag.Err != nil {
+		return fmt.Errorf("follow the container's ports: %w", diag.Err)
+	}
+	source, err := portfwd.NewDiag(diag.FD)
+	if err != nil {
+		return fmt.Errorf("follow the container's ports: %w", err)
+	}
+	cfg := portfwd.FollowerConfig{Auto: *s.cfg.Auto, Table: s.ports, Source: source, Log: s.log}
+	if first, last, err := splice.LocalPorts(in); err == nil {
+		cfg.Ephemeral = portfwd.PortRange{First: first, Last: last}
+	}
+	s.follower, err = portfwd.NewFollower(cfg)
+	return err
+}
+
+// follow publishes what listens in the container until ctx is done.
+func (s *Session) follow(ctx context.Context) {
+	if s.follower == nil {
+		return
+	}
+	if err := s.follower.Run(ctx); err != nil {
+		s.log.Warn("the container's ports are not followed any more", "err", err)
+	}
 }
 
 // stackOf is the Network as package portfwd knows it.

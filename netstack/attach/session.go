@@ -3,7 +3,6 @@
 package attach
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +44,9 @@ type Config struct {
 	// DNS lists resolvers to use in place of those in the host's
 	// /etc/resolv.conf.
 	DNS []netip.AddrPort
+	// Auto asks for what listens in the container to be published as it comes and goes;
+	// nil means that nothing is.
+	Auto *portfwd.Auto
 	// Outbound says which address or interface of the host traffic leaves from.
 	Outbound netstack.Outbound
 	// NoSplice keeps TCP off the spliced path, which is otherwise used where the
@@ -70,7 +72,8 @@ type Session struct {
 	factory   *splice.Factory // nil where the container's loopback is out of reach
 	capturing atomic.Bool
 	ports     *portfwd.Table
-	carries   context.Context // until the loop runs no more
+	follower  *portfwd.Follower // nil where nothing is followed
+	carries   context.Context   // until the loop runs no more
 	ended     context.CancelFunc
 	closing   sync.Once
 	closed    error
@@ -99,12 +102,7 @@ func New(cfg Config) (*Session, error) {
 			return nil, err
 		}
 	}
-	if cfg.Tap.Pin {
-		cfg.Tap.Inside = splice.Inside(cmp.Or(cfg.Tap.Name, tap.DefaultName))
-		if cfg.NoSplice {
-			cfg.Tap.Inside.Settings = nil
-		}
-	}
+	cfg.Tap.Inside = cfg.inside()
 	if s.device, err = tap.Open(cfg.Tap); err != nil {
 		return nil, err
 	}
@@ -134,23 +132,6 @@ func New(cfg Config) (*Session, error) {
 	return s, nil
 }
 
-// openHairpin sets the spliced path up, or says why there is none, both ways.
-func (s *Session) openHairpin() {
-	if !s.cfg.Tap.Pin {
-		return
-	}
-	var err error
-	if s.factory, err = splice.NewFactory(s.device.Inside()); err != nil {
-		s.log.Info("inbound TCP is stacked", "why", err)
-	}
-	if s.cfg.NoSplice {
-		return
-	}
-	if s.hairpin, err = splice.New(s.device.Name(), s.device.Inside()); err != nil {
-		s.log.Info("TCP is stacked", "why", err)
-	}
-}
-
 // Run carries the traffic until ctx is done, and then returns nil, or until the
 // namespace is gone, and then returns ErrGone. Flows are closed when it returns.
 func (s *Session) Run(ctx context.Context) error {
@@ -164,6 +145,7 @@ func (s *Session) Run(ctx context.Context) error {
 			cancel()
 		}
 	})
+	watch.Go(func() { s.follow(ctx) })
 	err := s.network.Run(ctx)
 	s.ended()
 	cancel()

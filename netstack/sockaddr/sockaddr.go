@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sockaddr converts between netip's addresses and the kernel's socket
-// addresses, of either family, without allocating.
 package sockaddr
 
 import (

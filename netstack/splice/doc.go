@@ -36,7 +36,7 @@
 //
 // A connection costs no netlink message and leaves nothing behind in the rules, nor
 // has conntrack any part in it. It is the stacked ones, which are few while this
-// works, that have to be named (Exclude). A SYN never matches the rule for output: it
+// works, that have to be named (Exclude), inbound ones too. A SYN never matches the rule for output: it
 // always comes to us, and the policy, first.
 //
 // # Flows that the container forwards
@@ -69,7 +69,14 @@
 //
 // A tuple stays in the set until the flow has ended: Include takes out many at once.
 //
-// Not done here: any TCP that the network terminates itself (DNS over TCP), UDP,
-// and inbound connections. Urgent data arrives in line. What the container captures
-// on its tap are only the SYNs of these flows; the rest is on lo.
+// # Inbound connections
+//
+// What comes in at a published port is connected to the container's service by a socket
+// in the container, bound to the client's own address (IP_TRANSPARENT): a Factory makes
+// such. What the service answers would leave by the tap, and is kept in the container by
+// the rule for output, like the rest.
+//
+// Not done here: any TCP that the network terminates itself (DNS over TCP), and UDP.
+// Urgent data arrives in line. What the container captures on its tap are only the SYNs
+// of these flows; the rest is on lo.
 package splice

@@ -48,7 +48,9 @@ func NewFactory(in tap.Opened) (*Factory, error) {
 	if len(in.Sockets) != sockCount {
 		return nil, errors.New("nothing was opened in the container to make sockets there")
 	}
-	c := &Factory{ports: in.Files[filePorts].FD}
+	c := &Factory{}
+	// Not to know them means to make each socket anew.
+	c.first, c.last, _ = LocalPorts(in)
 	var errs []error
 	for i, f := range families {
 		c.listeners[i], c.seeds[i] = in.Sockets[sockFactory4+i].FD, in.Sockets[sockSeed4+i].FD
@@ -74,7 +76,6 @@ func (c *Factory) Open() error {
 		return nil
 	}
 	c.open = true
-	c.readPorts()
 	var errs []error
 	for i, f := range families {
 		if c.listeners[i] < 0 {
@@ -107,17 +108,21 @@ func (c *Factory) listen(i int, addr netip.Addr) error {
 // there is none: when one can be read, what Dial had no socket for may be tried again.
 func (c *Factory) Listeners() [2]int { return c.listeners }
 
-// readPorts reads the container's own range of ports (ip_local_port_range of ip(7)).
-func (c *Factory) readPorts() {
+// LocalPorts returns the range that the container's kernel chooses ports from
+// (ip_local_port_range of ip(7)), of what Inside has opened.
+func LocalPorts(in tap.Opened) (first, last uint16, err error) {
+	if len(in.Files) <= filePorts {
+		return 0, 0, errors.New("the container's range of ports was not opened")
+	}
 	var b [32]byte
-	n, err := unix.Pread(c.ports, b[:], 0)
+	n, err := unix.Pread(in.Files[filePorts].FD, b[:], 0)
 	if err != nil {
-		return
+		return 0, 0, fmt.Errorf("read the container's range of ports: %w", err)
 	}
-	var first, last uint16
-	if _, err := fmt.Sscan(string(b[:n]), &first, &last); err == nil {
-		c.first, c.last = first, last
+	if _, err := fmt.Sscan(string(b[:n]), &first, &last); err != nil {
+		return 0, 0, fmt.Errorf("read the container's range of ports: %w", err)
 	}
+	return first, last, nil
 }
 
 // Dial starts a connection of the container's to the address, as if it came from the

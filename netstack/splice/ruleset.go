@@ -144,10 +144,10 @@ func (t *table) rule(cc *nftables.Conn, c *nftables.Chain, exprs []expr.Any) {
 	cc.AddRule(&nftables.Rule{Table: t.Table, Chain: c, Exprs: exprs})
 }
 
-// turned is the rule for a SYN that we write into the tap: our listener gets it.
+// turned is the rule for a SYN of the container's that we write back into the tap: our
+// listener gets it.
 func (t *table) turned() []expr.Any {
-	return concat(
-		tcpBy(expr.MetaKeyIIF, expr.CmpOpEq, t.ifindex), flags(expr.CmpOpEq, tcpSYN),
+	return concat(t.ours(),
 		[]expr.Any{
 			&expr.Immediate{Register: regWork, Data: t.listen.AsSlice()},
 			&expr.Immediate{Register: regPort, Data: binary.BigEndian.AppendUint16(nil, t.port)},
@@ -173,8 +173,18 @@ func (t *table) own() []expr.Any {
 // spliced matches the TCP packets for the tap that are no SYN, and not of a flow in
 // the set.
 func (t *table) spliced() []expr.Any {
-	return concat(tcpBy(expr.MetaKeyOIF, expr.CmpOpEq, t.ifindex), flags(expr.CmpOpNeq, tcpSYN), t.tuple(),
-		[]expr.Any{&expr.Lookup{SourceRegister: regTuple, SetName: t.set.Name, SetID: t.set.ID, Invert: true}})
+	return concat(tcpBy(expr.MetaKeyOIF, expr.CmpOpEq, t.ifindex), flags(expr.CmpOpNeq, tcpSYN), t.tuple(), t.unknown())
+}
+
+// ours matches the SYNs that come in by the tap, but for those of inbound connections
+// that are stacked, which are in the set.
+func (t *table) ours() []expr.Any {
+	return concat(tcpBy(expr.MetaKeyIIF, expr.CmpOpEq, t.ifindex), flags(expr.CmpOpEq, tcpSYN), t.reversed(), t.unknown())
+}
+
+// unknown matches the tuples that are not in the set.
+func (t *table) unknown() []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: regTuple, SetName: t.set.Name, SetID: t.set.ID, Invert: true}}
 }
 
 // answered is the rule for the SYN-ACK of our listener: conntrack knows it for an
@@ -208,7 +218,7 @@ func tracked(key expr.MetaKey, op expr.CmpOp, ifindex uint32) []expr.Any {
 // it went out, with other addresses where the container translates them, and would
 // drop it for the clash.
 func (t *table) untracked() []expr.Any {
-	return concat(tcpBy(expr.MetaKeyIIF, expr.CmpOpEq, t.ifindex), flags(expr.CmpOpEq, tcpSYN), []expr.Any{&expr.Notrack{}})
+	return concat(t.ours(), []expr.Any{&expr.Notrack{}})
 }
 
 // tcpBy matches TCP packets that come or go by the interface, or, with CmpOpNeq,
@@ -231,12 +241,21 @@ func tcp() []expr.Any {
 // tuple loads source, source port, destination and destination port, each at the
 // start of a register.
 func (f family) tuple() []expr.Any {
+	return f.load(f.sourceAt, tcpSourceAt, f.destAt, tcpDestAt)
+}
+
+// reversed loads the same of a packet that goes the other way.
+func (f family) reversed() []expr.Any {
+	return f.load(f.destAt, tcpDestAt, f.sourceAt, tcpSourceAt)
+}
+
+func (f family) load(addr1, port1, addr2, port2 uint32) []expr.Any {
 	words := f.addrLen / regLen
 	return []expr.Any{
-		&expr.Payload{DestRegister: regTuple, Base: expr.PayloadBaseNetworkHeader, Offset: f.sourceAt, Len: f.addrLen},
-		&expr.Payload{DestRegister: regTuple + words, Base: expr.PayloadBaseTransportHeader, Offset: tcpSourceAt, Len: portLen},
-		&expr.Payload{DestRegister: regTuple + words + 1, Base: expr.PayloadBaseNetworkHeader, Offset: f.destAt, Len: f.addrLen},
-		&expr.Payload{DestRegister: regTuple + 2*words + 1, Base: expr.PayloadBaseTransportHeader, Offset: tcpDestAt, Len: portLen},
+		&expr.Payload{DestRegister: regTuple, Base: expr.PayloadBaseNetworkHeader, Offset: addr1, Len: f.addrLen},
+		&expr.Payload{DestRegister: regTuple + words, Base: expr.PayloadBaseTransportHeader, Offset: port1, Len: portLen},
+		&expr.Payload{DestRegister: regTuple + words + 1, Base: expr.PayloadBaseNetworkHeader, Offset: addr2, Len: f.addrLen},
+		&expr.Payload{DestRegister: regTuple + 2*words + 1, Base: expr.PayloadBaseTransportHeader, Offset: port2, Len: portLen},
 	}
 }
 
