@@ -260,6 +260,7 @@ func (n *Network) expire() {
 	n.udp.expire()
 	n.ping.expire()
 	n.tcp.expire()
+	n.inbound.udp.expire()
 	n.frags.Expire(n.start.Add(n.now))
 }
 
