@@ -51,9 +51,12 @@ func (r *rig) publish(host netip.AddrPort, in Inbound) netip.AddrPort {
 
 // port returns the published port 1.
 func (r *rig) port() (p *udpPort) {
-	r.on(func() { p = r.net.inbound.listeners[1].udp })
+	r.on(func() { p = r.port1() })
 	return p
 }
+
+// port1 is port for the loop itself.
+func (r *rig) port1() *udpPort { return r.net.inbound.listeners[1].udp }
 
 // serve opens the container's socket that is published.
 func (r *rig) serve(v6 bool) *gonet.UDPConn {
