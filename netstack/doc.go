@@ -13,6 +13,7 @@
 //	DNS at .3        forwarded to the host's resolvers    package dns
 //	ping             unprivileged ICMP socket             ping.go
 //	UDP              one socket per container address     udp.go
+//	    published    one flow per client of the port      inboundudp.go
 //	TCP              one socket per connection            tcp.go
 //	    spliced      by the container's kernel            kernelpath.go, packages splice, relay
 //	    stacked      by gVisor                            pump.go
@@ -78,6 +79,27 @@
 // the ICMP messages they were, so that traceroute shows the hops. If the
 // container says that a port is unreachable, the socket is closed, and the host's
 // kernel says the same to the sender.
+//
+// # Published UDP ports
+//
+// A datagram that comes in at a published socket is written to the tap as from its
+// client's own address and port. What the container sends from the published port to
+// one of those leaves by the same socket, from the address that the client sent to; the
+// policy has no part in it, and nobody who has not sent first is reached. A client whose
+// address means something else in the container (loopback, the container's own network,
+// the other family) appears as the gateway, at its own port if that is free. Link-local
+// sources, and those that cannot be answered, are dropped.
+//
+// A client costs no descriptor. Those that the container has not answered have a share
+// of MaxFlows that is theirs alone, so that forged ones drive out only each other.
+// Withdrawing the port ends its flows: there is no connection that could outlive it.
+//
+// Errors go both ways. What the host's kernel says of an answer is passed on to the
+// container. When the container says that nobody listens at its port, the socket does
+// not hear for a second or two (type deafness), and the host's kernel says the same of
+// what comes in. So the first datagram is lost without a word, and so is one every other
+// second while nobody listens; a port that answered somebody in the last seconds, or is
+// bound to one interface, is silent always.
 //
 // # Goroutines and ownership
 //

@@ -81,6 +81,7 @@ func (t *tcpTable) inbound(l *listener, fd int, client netip.AddrPort) {
 	f := &tcpFlow{flow: n.newFlow(key.container, key.remote, client), table: t, key: key, by: l, state: dialing, fd: fd}
 	t.flows[key] = f
 	n.count.inc(flowsTCP)
+	f.inbound = true
 	f.connects()
 	f.dial()
 }
@@ -105,48 +106,16 @@ func (l *listener) target(client netip.Addr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// maxNames is how many ports are tried for a client that cannot be shown as it is.
-const maxNames = 64
-
-// nameInbound says how the container is to see the flow: by the client's own address
-// and port if that can be, else by the gateway's address, and the client's port if that
-// is free.
+// nameInbound names a flow by its two ends as the container sees them.
 func (t *tcpTable) nameInbound(to, client netip.AddrPort) (tuple, bool) {
-	key := tuple{container: to, remote: client}
 	if to.Addr().IsLoopback() {
 		// The container's kernel chooses what can be on its loopback. Until then the
 		// client's name is as unique.
+		key := tuple{container: to, remote: client}
 		return key, t.free(key)
 	}
-	if t.n.showable(client.Addr(), to.Addr()) && t.free(key) {
-		return key, true
-	}
-	gateway := t.n.cfg.Plan.Of(to.Addr()).Gateway
-	if !gateway.IsValid() {
-		return key, false
-	}
-	port := client.Port()
-	for range maxNames {
-		key.remote = netip.AddrPortFrom(gateway, port)
-		if port != 0 && t.free(key) {
-			return key, true
-		}
-		t.nextName++
-		port = firstName + t.nextName%(1<<16-firstName)
-	}
-	return key, false
-}
-
-// firstName is the first port that is made up: of the range that IANA calls dynamic
-// (RFC 6335 §6).
-const firstName = 49152
-
-// showable reports whether the container can take a client for what it is: an address
-// that is one of its own, ours or of its link, would not come back to us.
-func (n *Network) showable(client, container netip.Addr) bool {
-	f := n.cfg.Plan.Of(container)
-	return client.Is4() == container.Is4() && client != container && !f.Ours(client) && client != f.Container &&
-		!client.IsLoopback() && !client.IsUnspecified() && !client.IsMulticast() && !client.IsLinkLocalUnicast()
+	as := t.n.inbound.name(client, to, func(as netip.AddrPort) bool { return t.free(tuple{container: to, remote: as}) })
+	return tuple{container: to, remote: as}, as.IsValid()
 }
 
 // free reports whether the name can be a new flow's; one that is over makes room.

@@ -52,7 +52,6 @@ type tcpTable struct {
 	budget     budget
 	pump       pump
 	kernel     kernelPath
-	nextName   uint16 // of the ports that clients are shown by
 
 	mu      sync.Mutex
 	shaking map[tuple]*tcpFlow // SYN given to gVisor, flow not yet accepted
