@@ -122,6 +122,9 @@ func fullAddress(a netip.AddrPort) tcpip.FullAddress {
 
 // answered is called when gVisor has news of a flow that it connects.
 func (f *tcpFlow) answered() {
+	if f.ep == nil {
+		return // of an endpoint that was given up
+	}
 	switch s := tcp.EndpointState(f.ep.State()); s {
 	case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv, tcp.StateBound, tcp.StateInitial:
 		return
@@ -159,7 +162,7 @@ func (f *tcpFlow) opened() {
 // unreached breaks off the client's connection: nobody takes it in the container.
 func (f *tcpFlow) unreached(err error) {
 	t := f.table
-	if err == unix.ECONNREFUSED && f.otherLoopback() {
+	if err == unix.ECONNREFUSED && f.dialOther() {
 		return
 	}
 	t.n.count.inc(connectsFailed)
@@ -168,18 +171,25 @@ func (f *tcpFlow) unreached(err error) {
 	t.forget(f)
 }
 
-// otherLoopback tries the container's IPv6 loopback where nobody listens at the other,
-// as programs do that are told to connect to "localhost".
-func (f *tcpFlow) otherLoopback() bool {
+// dialOther tries the container's address of the other family, where nobody listens at
+// the first: a client that was told "localhost" has a family which the service need not
+// have. It is not tried again if the host's connection is taken.
+func (f *tcpFlow) dialOther() bool {
 	t := f.table
-	next := tuple{container: netip.AddrPortFrom(netip.IPv6Loopback(), f.key.container.Port()), remote: f.key.remote}
-	if !f.by.Loopback || f.key.container.Addr().Is6() || !t.free(next) {
+	to := f.by.other(f.key.container)
+	if f.second || !to.IsValid() {
+		return false
+	}
+	next, ok := t.nameInbound(to, f.host)
+	if !ok {
 		return false
 	}
 	f.closeDialed()
+	f.ep, f.second = nil, true
+	t.kernel.end(f)
 	f.connected()
 	delete(t.flows, f.key)
-	f.key, f.container = next, next.container
+	f.key, f.container, f.remote = next, next.container, next.remote
 	t.flows[f.key] = f
 	f.connects()
 	f.dial()

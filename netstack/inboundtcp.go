@@ -90,10 +90,10 @@ func (t *tcpTable) inbound(l *listener, fd int, client netip.AddrPort) {
 // there is none.
 func (l *listener) target(client netip.Addr) netip.AddrPort {
 	to := l.Container
-	if l.Loopback {
+	switch {
+	case l.Loopback:
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), to.Port())
-	}
-	if to.Addr().IsValid() {
+	case to.Addr().IsValid():
 		return to
 	}
 	plan := l.n.cfg.Plan
@@ -102,6 +102,23 @@ func (l *listener) target(client netip.Addr) netip.AddrPort {
 	}
 	for _, f := range plan.Families() {
 		return netip.AddrPortFrom(f.Container, to.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// other returns the container's end in the other family, which is invalid where there is
+// none, or the user has said which it is to be.
+func (l *listener) other(first netip.AddrPort) netip.AddrPort {
+	switch {
+	case l.Loopback && first.Addr().Is4():
+		return netip.AddrPortFrom(netip.IPv6Loopback(), first.Port())
+	case l.Loopback || l.Container.Addr().IsValid():
+		return netip.AddrPort{}
+	}
+	for _, f := range l.n.cfg.Plan.Families() {
+		if f.Container.Is4() != first.Addr().Is4() {
+			return netip.AddrPortFrom(f.Container, first.Port())
+		}
 	}
 	return netip.AddrPort{}
 }

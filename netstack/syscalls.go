@@ -23,6 +23,17 @@ func connectSocket(fd int, to netip.AddrPort) unix.Errno {
 	return errno
 }
 
+// localAddr returns what a socket is bound to, or the zero AddrPort.
+func localAddr(fd int) netip.AddrPort {
+	var sa unix.RawSockaddrInet6
+	size := uint32(unsafe.Sizeof(sa))
+	_, _, errno := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)))
+	if errno != 0 {
+		return netip.AddrPort{}
+	}
+	return addrPort(&sa)
+}
+
 // setOption sets a socket option that is an int.
 func setOption(fd, level, name, value int) unix.Errno {
 	v := int32(value)

@@ -47,6 +47,7 @@ type tcpFlow struct {
 	state   tcpState
 	service bool      // answered by us: no host socket
 	by      *listener // of an inbound flow: the published port that it came by
+	second  bool      // … it is its second try
 
 	isn     uint32
 	syn     []byte // the SYN, from its IP header on; nil once gVisor has it
@@ -371,6 +372,9 @@ func (f *tcpFlow) info() FlowInfo {
 		path = PathSpliced
 	}
 	i := f.flow.info(f.table.n.now, "tcp", path, f.state.String())
+	if f.by != nil && f.fd >= 0 {
+		i.Host = localAddr(f.fd)
+	}
 	if f.state == open && f.fd >= 0 {
 		if ti, err := unix.GetsockoptTCPInfo(f.fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
 			i.RTT = time.Duration(ti.Rtt) * time.Microsecond

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/netstack/attach/attachtest"
 	"github.com/slipway-net/slipway/portfwd"
@@ -329,4 +330,32 @@ func TestAuto(t *testing.T) {
 	check(t, l.Close())
 	eventually(t, "the port is taken back", func() bool { return len(r.s.Ports().Ports()) == 0 })
 	pass(t, p.peer, p.container)
+}
+
+// TestInboundOneFamily has a service that listens at one family only, and clients of
+// both: those of the other appear as the gateway.
+func TestInboundOneFamily(t *testing.T) {
+	paths(t, func(t *testing.T, path string) {
+		r := startOn(t, path, nil)
+		families(t, func(t *testing.T, f attachtest.Family) {
+			l := r.c.Listen(t, netip.AddrPortFrom(r.family(f).Container, 0))
+			host := r.publish(t, toPort(netip.Addr{}, l))
+			for _, from := range attachtest.Families() {
+				p := enter(t, r.Peer, netip.AddrPortFrom(from.HostAddr, host.Port()), l)
+				want := tcpAddr(p.peer.LocalAddr())
+				if from.Is6() != f.Is6() {
+					want = netip.AddrPortFrom(r.family(f).Gateway, want.Port())
+				}
+				if got := tcpAddr(p.container.RemoteAddr()); got != want {
+					t.Errorf("the container sees %s, want %s", got, want)
+				}
+				pass(t, p.container, p.peer)
+				if fs := r.flows(t); len(fs) != 1 || fs[0].Path != path || fs[0].Host != tcpAddr(p.peer.RemoteAddr()) || fs[0].Direction != netstack.DirectionIn {
+					t.Errorf("flows %+v, want one, %s, to %s", fs, path, p.peer.RemoteAddr())
+				}
+				halfClose(t, p.peer, p.container)
+				r.noFlows(t)
+			}
+		})
+	})
 }
