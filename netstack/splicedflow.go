@@ -21,7 +21,8 @@ type splicedEnd struct {
 	// draining: both directions have ended, the host's end is closed, and the
 	// container has not read all of it.
 	draining bool
-	left     int // bytes of it, when that was last looked at
+	left     int  // bytes of it, when that was last looked at
+	lossy    bool // the host's end did not take all: to be reset, when all is read
 }
 
 // turn turns the flow's SYN round: the container's kernel is to shake hands with
@@ -69,6 +70,9 @@ func (f *tcpFlow) turned(fd int) {
 		return
 	}
 	f.spliced.relay.Start(&f.table.kernel.pool, fd, f.fd)
+	if f.socket != "" {
+		f.spliced.relay.MarkUnix(relay.Host)
+	}
 	f.spliced.relay.Note(relay.Host, f.early)
 	n.logFlow("flow open", f.info)
 }
@@ -93,6 +97,9 @@ func (f *tcpFlow) splice() {
 	more, err := r.Move()
 	f.up, f.down = r.Moved(relay.Container), r.Moved(relay.Host)
 	switch {
+	case err == unix.EPIPE && f.socket != "":
+		f.spliced.lossy = true
+		f.finishSpliced()
 	case err != nil:
 		f.endSpliced(true)
 	case r.Done():
@@ -116,16 +123,22 @@ func (f *tcpFlow) finishSpliced() {
 			return // the loop tells when it is
 		}
 	}
-	f.endSpliced(false)
+	f.endSpliced(s.lossy)
 }
 
-// drain ends a flow whose container has long not read any more of what is left.
+// drain ends a flow whose container has read what was left, or has long not read any
+// more of it.
 func (f *tcpFlow) drain() {
 	s := f.spliced
 	if !s.draining {
 		return
 	}
-	if left, errno := outQueue(s.fd); errno == 0 && left != s.left {
+	left, errno := outQueue(s.fd)
+	if errno == 0 && left == 0 {
+		f.endSpliced(s.lossy)
+		return
+	}
+	if errno == 0 && left != s.left {
 		s.left, f.last = left, f.table.n.now
 	}
 	if f.table.n.now-f.last >= orphanTimeout {

@@ -138,7 +138,7 @@ func (f *udpFlow) receive() {
 		for i := range count {
 			b, from, segment, ttl := r.message(i)
 			f.down += uint64(len(b))
-			f.deliver(b, n.seenAs(from), segment, ttl)
+			f.deliver(b, f.seenAs(from), segment, ttl)
 		}
 		n.udp.used(f)
 	}
@@ -183,13 +183,17 @@ func (f *udpFlow) drainErrors() bool {
 			continue // not an ICMP error: the sender was told already
 		}
 		quoted := make([]byte, udpLen, udpLen+len(e.body))
-		remote := n.seenAs(e.dst)
+		remote := f.seenAs(e.dst)
+		from := remote.Addr()
+		if e.offender != e.dst.Addr() {
+			from = f.seenAs(netip.AddrPortFrom(e.offender, 0)).Addr()
+		}
 		binary.BigEndian.PutUint16(quoted[0:], f.container.Port())
 		binary.BigEndian.PutUint16(quoted[2:], remote.Port())
 		binary.BigEndian.PutUint16(quoted[4:], uint16(udpLen+len(e.body)))
 		n.sendICMPError(icmpError{
 			kind: e.kind, code: e.code, info: e.info,
-			from:  n.seenAs(netip.AddrPortFrom(e.offender, 0)).Addr(),
+			from:  from,
 			quote: ipHeader{src: f.container.Addr(), dst: remote.Addr(), proto: protoUDP, ttl: f.ttl},
 			body:  append(quoted, e.body...),
 			size:  udpLen + len(e.body),
@@ -198,18 +202,11 @@ func (f *udpFlow) drainErrors() bool {
 	return any
 }
 
-// seenAs says how an address of the host's side looks from the container: the
-// host's loopback is behind the address that is mapped to it.
-func (n *Network) seenAs(a netip.AddrPort) netip.AddrPort {
-	if !a.Addr().IsLoopback() {
-		return a
+// seenAs says how an address of the host's side looks from the container. Of several
+// ports that lead to one of the host's, it is the one that was sent to last.
+func (f *udpFlow) seenAs(a netip.AddrPort) netip.AddrPort {
+	if a == f.host {
+		return f.remote
 	}
-	f := n.cfg.Plan.Of(a.Addr())
-	seen := f.Gateway
-	for _, m := range n.cfg.HostLoopback {
-		if m.Is4() == a.Addr().Is4() {
-			seen = m
-		}
-	}
-	return netip.AddrPortFrom(seen, a.Port())
+	return f.table.n.cfg.Policy.SeenAs(protoUDP, a)
 }

@@ -208,7 +208,7 @@ func (s *udpSender) report(f *udpFlow, r *run, err error) {
 	}
 	s.n.count.inc(dropSend)
 	quoted := make([]byte, udpLen, udpLen+icmpHeaderLen)
-	remote := s.n.seenAs(r.dst)
+	remote := f.seenAs(r.dst)
 	binary.BigEndian.PutUint16(quoted[0:], f.container.Port())
 	binary.BigEndian.PutUint16(quoted[2:], remote.Port())
 	binary.BigEndian.PutUint16(quoted[4:], uint16(udpLen+r.size))
