@@ -54,9 +54,9 @@ func (f *netFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.ipv6, "ipv6", true, "give the container IPv6")
 	fs.StringSliceVar(&f.dns, "dns", nil, "`ADDR,...` of the name servers to ask instead of the host's, or none")
 	fs.StringArrayVar(&f.hostLoopback, "host-loopback", []string{none},
-		"`ADDR[:PORTS][/PROTO]` at which the container reaches the host's loopback, or none (may be repeated)")
+		"`ADDR[:PORTS]`, perhaps with /PROTO, at which the container reaches the host's loopback, or none (may be repeated)")
 	fs.Var(&socketValue{&f.hostSockets}, "host-socket",
-		"`[ADDR:]PORT=PATH` to let the container reach the host's Unix socket PATH at a port of the gateway's, or ADDR's (may be repeated)")
+		"`PORT=PATH`, or ADDR:PORT=PATH: port of the gateway, or of ADDR, at which the container reaches the host's Unix socket PATH (may be repeated)")
 	fs.StringSliceVar(&f.outbound, "outbound-addr", nil,
 		"`ADDR|IFNAME` of the host that flows leave from (once for each family)")
 	fs.StringVar(&f.accel, "accel", accelAuto, "`WHEN` to splice TCP in the kernel: auto, where it can be done, or off")

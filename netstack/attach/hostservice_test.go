@@ -275,40 +275,45 @@ func hostSocketEnds(t *testing.T, path string) {
 			}
 		})
 		t.Run("answered and closed while the container sends", func(t *testing.T) {
-			p := r.connectSocket(t, l, r.family(f).Gateway)
-			answer := bytes.Repeat([]byte("answer "), 20<<10)
-			wrote := make(chan error, 1)
-			go func() {
-				_, err := io.Copy(p.container, rand.NewChaCha8([32]byte{}))
-				wrote <- err
-			}()
-			// The service reads nothing more, until it has answered.
-			if _, err := io.ReadFull(p.service, make([]byte, 1)); err != nil {
-				t.Fatal(err)
-			}
-			raw, err := p.service.SyscallConn()
-			if err != nil {
-				t.Fatal(err)
-			}
-			// Without data that it has not read, its end is no reset.
-			stop := func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_RD) }
-			if err := errors.Join(raw.Control(stop), err); err != nil {
-				t.Fatal(err)
-			}
-			_, err = p.service.Write(answer)
-			if err := errors.Join(err, p.service.CloseWrite()); err != nil {
-				t.Fatal(err)
-			}
-			got := make([]byte, len(answer))
-			if n, err := io.ReadFull(p.container, got); err != nil || !bytes.Equal(got, answer) {
-				t.Errorf("the container reads %d bytes of %d, %v", n, len(answer), err)
-			}
-			if err := <-wrote; !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
-				t.Errorf("the container's write: %v, want %v", err, unix.ECONNRESET)
-			}
+			answered(t, r.connectSocket(t, l, r.family(f).Gateway))
 		})
 	})
 	r.noFlows(t)
+}
+
+// answered has the service answer and close while the container sends without end.
+func answered(t *testing.T, p socketPair) {
+	t.Helper()
+	answer := bytes.Repeat([]byte("answer "), 20<<10)
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(p.container, rand.NewChaCha8([32]byte{}))
+		wrote <- err
+	}()
+	// The service reads nothing more, until it has answered.
+	if _, err := io.ReadFull(p.service, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := p.service.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Without data that it has not read, its end is no reset.
+	stop := func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_RD) }
+	if err := errors.Join(raw.Control(stop), err); err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.service.Write(answer)
+	if err := errors.Join(err, p.service.CloseWrite()); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(answer))
+	if n, err := io.ReadFull(p.container, got); err != nil || !bytes.Equal(got, answer) {
+		t.Errorf("the container reads %d bytes of %d, %v", n, len(answer), err)
+	}
+	if err := <-wrote; !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
+		t.Errorf("the container's write: %v, want %v", err, unix.ECONNRESET)
+	}
 }
 
 // TestHostSocketSlowReader has a service that does not read: the container's writes
@@ -342,8 +347,8 @@ func hostSocketSlowReader(t *testing.T, path string) {
 	})
 }
 
-// TestHostSocketComesAndGoes dials a socket that is missing, there, left behind,
-// and replaced.
+// TestHostSocketComesAndGoes dials a socket that is missing, there, closed to the
+// user, left behind, and replaced.
 func TestHostSocketComesAndGoes(t *testing.T) { paths(t, hostSocketComesAndGoes) }
 
 func hostSocketComesAndGoes(t *testing.T, path string) {
@@ -363,6 +368,16 @@ func hostSocketComesAndGoes(t *testing.T, path string) {
 		first := serveAt(t, socket)
 		first.SetUnlinkOnClose(false)
 		p := r.connectSocket(t, first, gateway)
+		if err := os.Chmod(socket, 0); err != nil {
+			t.Fatal(err)
+		}
+		forbidden := map[bool]error{false: unix.EHOSTUNREACH, true: unix.EACCES}[f.Is6()]
+		if _, err := r.c.Dial(t, "tcp", netip.AddrPortFrom(gateway, socketPort)); !errors.Is(err, forbidden) {
+			t.Errorf("connect to a socket that is closed to the user: %v, want %v", err, forbidden)
+		}
+		if err := os.Chmod(socket, 0o600); err != nil {
+			t.Fatal(err)
+		}
 		first.Close()
 		refused("left behind")
 		if err := os.Remove(socket); err != nil {
