@@ -14,6 +14,7 @@ import (
 	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/netstack/policy"
+	"github.com/slipway-net/slipway/portfwd"
 	"github.com/slipway-net/slipway/tap"
 	"github.com/spf13/pflag"
 )
@@ -35,6 +36,8 @@ type netFlags struct {
 	outbound     []string
 	accel        string
 	rules        []policy.Rule
+	publish      []portfwd.Rule
+	auto         *portfwd.Auto
 	logLevel     string
 	logJSON      bool
 	pcap         string
@@ -62,6 +65,7 @@ func (f *netFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.accel, "accel", accelAuto, "`WHEN` to splice TCP in the kernel: auto, where it can be done, or off")
 	fs.Var(&ruleValue{&f.rules, policy.Allow}, "allow", "allow traffic to `CIDR[:PORTS][/PROTO]`; of allow and deny rules the first that matches wins")
 	fs.Var(&ruleValue{&f.rules, policy.Deny}, "deny", "deny traffic to `CIDR[:PORTS][/PROTO]`")
+	fs.VarP(&publishValue{f}, "publish", "p", "publish ports of the host by `RULE`, [IP:]HOST:CONTAINER[/tcp|/udp] (repeatable), or auto for what listens in the container")
 	fs.StringVar(&f.logLevel, "log-level", "info", "least `LEVEL` to log: debug, info, warn or error")
 	fs.BoolVar(&f.logJSON, "log-json", false, "log as JSON")
 	fs.StringVar(&f.pcap, "pcap", "", "write the frames of the container's interface to `FILE`")
@@ -83,9 +87,11 @@ func (f *netFlags) logger(w io.Writer) (*slog.Logger, error) {
 // config returns the session that the flags ask for, but for its target.
 func (f *netFlags) config(log *slog.Logger) (attach.Config, error) {
 	cfg := attach.Config{
-		Tap:   tap.Config{MTU: f.mtu, Configure: true, Pin: true},
-		Rules: f.rules,
-		Log:   log,
+		Tap:     tap.Config{MTU: f.mtu, Configure: true, Pin: true},
+		Rules:   f.rules,
+		Publish: f.publish, Auto: f.auto,
+		Version: versionText(),
+		Log:     log,
 	}
 	if f.accel != accelAuto && f.accel != accelOff {
 		return cfg, fmt.Errorf("%w: --accel %q: want %s or %s", errUsage, f.accel, accelAuto, accelOff)
@@ -204,6 +210,33 @@ func (*socketValue) Type() string { return "socket" }
 
 // String is empty: the flag has no default to show.
 func (*socketValue) String() string { return "" }
+
+// publishValue is the value of --publish.
+type publishValue struct{ flags *netFlags }
+
+// Set adds a rule, or what is to be followed.
+func (v *publishValue) Set(s string) error {
+	if portfwd.IsAuto(s) {
+		if v.flags.auto != nil {
+			return errors.New("auto is given twice: give it once, with all ports to follow or not, such as auto,!22")
+		}
+		a, err := portfwd.ParseAuto(s)
+		v.flags.auto = &a
+		return err
+	}
+	r, err := portfwd.ParseRule(s)
+	if err != nil {
+		return err
+	}
+	v.flags.publish = append(v.flags.publish, r)
+	return nil
+}
+
+// Type names the value's kind to pflag.
+func (*publishValue) Type() string { return "rule" }
+
+// String is empty: the flag has no default to show.
+func (*publishValue) String() string { return "" }
 
 // parseMAC reads a unicast hardware address.
 func parseMAC(s string) (net.HardwareAddr, error) {

@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
@@ -34,8 +33,8 @@ func (f *tcpFlow) newSocket() (int, error) {
 	return fd, os.NewSyscallError("socket", err)
 }
 
-// dial begins to connect the host's end. EINPROGRESS means that the loop will tell.
-func (f *tcpFlow) dial() unix.Errno {
+// dialHost begins to connect the host's end. EINPROGRESS means that the loop will tell.
+func (f *tcpFlow) dialHost() unix.Errno {
 	if f.socket == "" {
 		return connectSocket(f.fd, f.host)
 	}
@@ -66,10 +65,27 @@ func socketRefusal(err error) unix.Errno {
 	return unix.ECONNREFUSED
 }
 
-// delivered reports whether the container's kernel has all that gVisor was to send
-// it, with the FIN behind it.
-func delivered(ep tcpip.Endpoint) bool {
-	switch tcp.EndpointState(ep.State()) {
+// endCut ends a flow whose service took not all that the container sent, and has sent
+// all of its own: the reset that says so has to wait until the container's kernel has
+// that, since it would take back the rest. Nothing tells when; each tick asks.
+func (f *tcpFlow) endCut() {
+	switch {
+	case !f.delivered() && f.table.n.now-f.last < orphanTimeout:
+	case f.spliced != nil:
+		f.endSpliced(true)
+	default:
+		f.reset()
+	}
+}
+
+// delivered reports whether the container's kernel has all that it is to get, with
+// the FIN behind it, or will never have.
+func (f *tcpFlow) delivered() bool {
+	if f.spliced != nil {
+		ti, err := unix.GetsockoptTCPInfo(f.spliced.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		return err != nil || ti.State == unix.BPF_TCP_FIN_WAIT2 || ti.State == unix.BPF_TCP_CLOSE
+	}
+	switch tcp.EndpointState(f.ep.State()) {
 	case tcp.StateEstablished, tcp.StateCloseWait, tcp.StateFinWait1, tcp.StateClosing, tcp.StateLastAck:
 		return false
 	}

@@ -24,7 +24,8 @@ type Inbound struct {
 	// Container is where to in the container. The zero Addr means the plan's address
 	// of the client's family, or, where the container has none of that, of the other.
 	Container netip.AddrPort
-	// Loopback means the container's loopback address, of the family of Container.
+	// Loopback means the container's loopback, whatever the address of Container: IPv4,
+	// and where nobody listens there IPv6.
 	Loopback bool
 }
 
@@ -44,6 +45,7 @@ type listener struct {
 	Inbound
 	n     *Network
 	token loop.Token
+	stuck bool // a connection waits for which there was no descriptor
 }
 
 func (t *inboundTable) init(n *Network) {
@@ -74,6 +76,9 @@ func (t *inboundTable) adopt() {
 	t.waiting = nil
 	t.mu.Unlock()
 	for _, i := range in {
+		if !i.UDP {
+			t.n.tcp.kernel.openFactory()
+		}
 		l := &listener{Inbound: i, n: t.n}
 		var err error
 		if l.token, err = t.n.loop.Add(i.FD, loop.Readable|loop.Edge, l); err != nil {
@@ -85,9 +90,19 @@ func (t *inboundTable) adopt() {
 	}
 }
 
-// Withdraw closes the sockets of those IDs and returns when that is done, or ctx
-// is, or Run has ended. The flows that came by them go on, unless cut is set. It may be
-// called from any goroutine while Run runs.
+// retry lets those go on that something was lacking for.
+func (t *inboundTable) retry() {
+	for _, l := range t.listeners {
+		if l.stuck {
+			l.stuck = false
+			l.acceptTCP()
+		}
+	}
+}
+
+// Withdraw closes the sockets of those IDs and returns when that is done, or ctx is:
+// while Run does not run, nobody does it. The flows that came by them go on, unless cut
+// is set. It may be called from any goroutine.
 func (n *Network) Withdraw(ctx context.Context, ids []int, cut bool) {
 	done := make(chan struct{})
 	n.loop.Post(func() {

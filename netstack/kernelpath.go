@@ -17,21 +17,34 @@ import (
 // it at the moment, what waits to be accepted, and what has ended. It belongs to
 // the loop.
 type kernelPath struct {
-	n         *Network
-	hairpin   *splice.Hairpin // nil: there is none
-	pool      relay.Pool
-	tokens    [2]loop.Token
-	ways      [2]pathOf     // IPv4, IPv6
-	noForward bool          // there can be no rules for forwarded flows
-	forwards  bool          // there are
-	since     time.Duration // … and since when
+	n           *Network
+	hairpin     *splice.Hairpin // nil: there is none
+	factory     *splice.Factory // the same
+	made        [2]loop.Token   // of its listeners
+	pool        relay.Pool
+	tokens      [2]loop.Token
+	ways        [2]pathOf // IPv4, IPv6
+	noForward   bool      // there can be no rules for forwarded flows
+	factoryOpen bool
+	forwards    bool          // there are
+	since       time.Duration // … and since when
 
 	turning map[tuple]*tcpFlow // their SYN was turned round
 	live    map[tuple]*tcpFlow // spliced
-	ended   map[tuple]struct{} // their tuples are still in the kernel's set
+	dialing map[tuple]*tcpFlow // are to be: the container is connected to
+	hoping  []*tcpFlow         // the factory had no socket for them
+	leaving []*tcpFlow         // are to be excluded before gVisor answers them
+	ended   map[tuple]struct{} // are still excluded, and need not be any more
+	router  [2]routerState     // by IP version
 	mended  time.Duration      // when the rules were last made again
 	lines   teller             // bounds what the log gets from us
 	limit   int                // of descriptors, above which flows are stacked
+}
+
+// routerState is whether the container forwards packets, as of a moment ago.
+type routerState struct {
+	forwards bool
+	asked    time.Duration
 }
 
 // pathOf is the state of the spliced path for one IP version.
@@ -48,6 +61,7 @@ type pathOf struct {
 	retry  time.Duration // when to probe again
 	wait   time.Duration // how long to wait after the next failure
 	misses int           // SYNs in a row that were not accepted
+	why    string        // it was closed last
 }
 
 type pathState uint8
@@ -70,7 +84,7 @@ const (
 	// mendEvery is the least time between two repairs on account of packets that
 	// come astray: each is a millisecond's work, which the container may cause.
 	mendEvery = 200 * time.Millisecond
-	// maxEnded is how many tuples of ended flows are left in the kernel's set
+	// maxEnded is how many stacked flows that have ended are left in the kernel's set
 	// before they are taken out, if that is not done by the next tick.
 	maxEnded = 4096
 	// lateAccept is how long a handshake of the container's kernel with itself may
@@ -82,6 +96,9 @@ const (
 	forwardLag = 100 * time.Millisecond
 	// spareDescriptors are left for everything that is not a spliced flow.
 	spareDescriptors = 512
+	// routerFresh is how long it is taken for granted that the container has not begun
+	// to forward: to ask costs as much as another system call of each connection.
+	routerFresh = 5 * time.Millisecond
 	// maxAccepts is how many connections are accepted before it is another's turn.
 	maxAccepts = 64
 	// maxProbeTurns is how often the SYN of one probe is turned round: the container
@@ -99,6 +116,8 @@ func (k *kernelPath) init(n *Network) {
 	k.hairpin = n.cfg.Hairpin
 	k.turning = make(map[tuple]*tcpFlow)
 	k.live = make(map[tuple]*tcpFlow)
+	k.dialing = make(map[tuple]*tcpFlow)
+	k.factory = n.cfg.Factory
 	k.ended = make(map[tuple]struct{})
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err == nil {
@@ -130,22 +149,23 @@ func (k *kernelPath) start() error {
 
 // stop ends the watch; flows have been closed.
 func (k *kernelPath) stop() {
+	k.closeFactory()
 	if k.hairpin == nil {
 		return
 	}
 	for i, fd := range k.hairpin.Listeners() {
 		k.n.loop.Remove(fd, k.tokens[i])
 	}
-	k.forgetEnded()
 	k.pool.Close()
 }
 
 // tick looks after probes, SYNs that got lost and what has ended.
 func (k *kernelPath) tick() {
+	k.hopeAgain()
 	if k.hairpin == nil {
 		return
 	}
-	k.forgetEnded()
+	k.includeEnded()
 	for _, f := range k.turning {
 		if k.n.now-f.last >= turnTimeout && !f.turnedBy(maxAccepts) {
 			f.unturned()
@@ -188,7 +208,7 @@ func (k *kernelPath) probe(i int) {
 // close stops the use of the path for new flows, until a probe comes through.
 func (k *kernelPath) close(i int, why string) {
 	w := &k.ways[i]
-	w.state, w.broken = pathClosed, true
+	w.state, w.broken, w.why = pathClosed, true, why
 	w.retry = k.n.now + w.wait
 	if k.lines.allowed(k.n.now) {
 		w.told = true
@@ -214,14 +234,23 @@ func (k *kernelPath) takes(f *tcpFlow) bool {
 		return false
 	}
 	a := f.key.container.Addr()
-	return k.ways[splice.FamilyOf(a)].state == pathOpened && (!k.hairpin.Forwards(a) || k.forward(f))
+	return k.ways[splice.FamilyOf(a)].state == pathOpened && (!k.isRouter(a) || k.forward(f))
+}
+
+// isRouter reports whether the container forwards packets of the address's family.
+func (k *kernelPath) isRouter(a netip.Addr) bool {
+	r := &k.router[splice.FamilyOf(a)]
+	if r.asked == 0 || k.n.now-r.asked >= routerFresh {
+		r.forwards, r.asked = k.hairpin.Forwards(a), k.n.now
+	}
+	return r.forwards
 }
 
 // descriptors is how many the flows of all kinds have, or are about to have: a
 // spliced one has two.
 func (k *kernelPath) descriptors() int {
 	t := &k.n.tcp
-	return len(t.flows) + len(k.live) + len(k.turning) + len(k.n.udp.flows) + len(k.n.ping.flows)
+	return len(t.flows) + len(k.live) + len(k.turning) + len(k.dialing) + len(k.n.udp.flows) + len(k.n.ping.flows)
 }
 
 // forward reports whether a flow that may be a forwarded one may take the path. One
@@ -256,19 +285,23 @@ func (k *kernelPath) isProbe(key tuple, p *packet, l3 []byte) bool {
 }
 
 // busy reports whether there are flows that stray could be asked of.
-func (k *kernelPath) busy() bool { return len(k.live)+len(k.turning) > 0 }
+func (k *kernelPath) busy() bool { return len(k.live)+len(k.turning)+len(k.dialing) > 0 }
 
 // stray reports whether a packet from the tap, other than a SYN, is of a flow that
 // is spliced: then it was not meant to come here, and the rules have gone. It will
 // be sent again.
 func (k *kernelPath) stray(key tuple) bool {
-	if k.live[key] == nil && k.turning[key] == nil {
+	if k.live[key] == nil && k.turning[key] == nil && k.dialing[key] == nil {
 		return false
 	}
 	k.n.count.inc(spliceMissed)
 	i := splice.FamilyOf(key.container.Addr())
 	if k.ways[i].state == pathOpened {
 		k.close(i, "the container has changed its rules or routes")
+	}
+	if f := k.dialing[key]; f != nil {
+		f.closeDialed()
+		f.dialStacked()
 	}
 	if k.n.now-k.mended >= mendEvery {
 		k.mend()
@@ -277,12 +310,12 @@ func (k *kernelPath) stray(key tuple) bool {
 	return true
 }
 
-// mend makes the rules again, with all flows that need them.
+// mend makes the rules again, and excludes all flows from them that are stacked.
 func (k *kernelPath) mend() {
 	k.mended = k.n.now
 	var names []splice.Tuple
-	for _, flows := range []map[tuple]*tcpFlow{k.live, k.turning} {
-		for key := range flows {
+	for key, f := range k.n.tcp.flows {
+		if f.excluded {
 			names = append(names, key.names())
 		}
 	}
@@ -330,7 +363,6 @@ func (k *kernelPath) accept(i int) bool {
 		f.turned(fd)
 	case key == k.ways[i].probe:
 		resetClose(fd)
-		k.end(key)
 		k.open(i)
 	default:
 		resetClose(fd) // nobody announced it
@@ -347,37 +379,6 @@ func (k *kernelPath) missed(a netip.Addr) {
 	if w.misses++; w.misses >= maxMisses && w.state == pathOpened {
 		w.misses = 0
 		k.probe(i)
-	}
-}
-
-// leave takes a tuple out of the kernel's set at once, if it is there: a flow of
-// that name is about to be stacked.
-func (k *kernelPath) leave(key tuple) {
-	if _, ok := k.ended[key]; ok {
-		k.forgetEnded()
-	}
-}
-
-// end notes that the flow of the tuple has ended.
-func (k *kernelPath) end(key tuple) {
-	k.ended[key] = struct{}{}
-	if len(k.ended) >= maxEnded {
-		k.forgetEnded()
-	}
-}
-
-// forgetEnded takes the tuples of ended flows out of the kernel's sets.
-func (k *kernelPath) forgetEnded() {
-	if len(k.ended) == 0 {
-		return
-	}
-	flows := make([]splice.Tuple, 0, len(k.ended))
-	for key := range k.ended {
-		flows = append(flows, key.names())
-	}
-	clear(k.ended)
-	if err := k.hairpin.Forget(flows); err != nil && k.lines.allowed(k.n.now) {
-		k.n.log.Warn("ended flows are left in nftables", "flows", len(flows), "err", err)
 	}
 }
 

@@ -53,6 +53,10 @@ type Config struct {
 	// Hairpin makes the spliced path; nil means that all TCP is stacked. It stays
 	// the caller's to close.
 	Hairpin *splice.Hairpin
+	// Factory makes the container's end of spliced inbound connections; nil means that
+	// they are stacked, and that the container's loopback is out of reach. It stays the
+	// caller's.
+	Factory *splice.Factory
 	// MaxFlows bounds the flows of each kind; 0 means DefaultMaxFlows.
 	MaxFlows int
 	Log      *slog.Logger
@@ -256,6 +260,7 @@ func (n *Network) expire() {
 	n.udp.expire()
 	n.ping.expire()
 	n.tcp.expire()
+	n.inbound.retry()
 	n.frags.Expire(n.start.Add(n.now))
 }
 

@@ -55,6 +55,10 @@ func (f *tcpFlow) move() {
 	if f.state != open || f.service {
 		return
 	}
+	if f.cut && f.downDone {
+		f.endCut()
+		return
+	}
 	f.last = f.table.n.now
 	more := f.moveUp()
 	if f.state == open {
@@ -62,8 +66,8 @@ func (f *tcpFlow) move() {
 	}
 	switch {
 	case f.state != open:
-	case f.cut && f.downDone && delivered(f.ep):
-		f.reset()
+	case f.cut && f.downDone:
+		f.endCut()
 	case f.upDone && f.downDone:
 		f.finish()
 	case (f.upDone || f.cut) && !lives(f.ep), f.downDone && f.hostFailed():

@@ -18,11 +18,6 @@ type splicedEnd struct {
 	fd    int
 	token loop.Token
 	relay relay.Relay
-	// draining: both directions have ended, the host's end is closed, and the
-	// container has not read all of it.
-	draining bool
-	left     int  // bytes of it, when that was last looked at
-	lossy    bool // the host's end did not take all: to be reset, when all is read
 }
 
 // turn turns the flow's SYN round: the container's kernel is to shake hands with
@@ -30,7 +25,7 @@ type splicedEnd struct {
 func (f *tcpFlow) turn() {
 	k := &f.table.kernel
 	f.state, f.last = turning, f.table.n.now
-	delete(k.ended, f.key)
+	k.include(f.key)
 	k.turning[f.key] = f
 	f.table.n.turnRound(f.syn, f.partial)
 	// By now it has, as a rule.
@@ -49,7 +44,6 @@ func (f *tcpFlow) turnedBy(accepts int) bool {
 func (f *tcpFlow) unturned() {
 	k := &f.table.kernel
 	delete(k.turning, f.key)
-	k.end(f.key)
 	k.missed(f.key.container.Addr())
 	f.shake()
 }
@@ -79,6 +73,10 @@ func (f *tcpFlow) turned(fd int) {
 
 // Ready is called by the loop with the container's end's events.
 func (s *splicedEnd) Ready(ev loop.Events) {
+	if s.flow.state == dialing {
+		s.flow.reached(ev)
+		return
+	}
 	s.relay.Note(relay.Container, ev)
 	s.flow.splice()
 }
@@ -88,8 +86,8 @@ func (f *tcpFlow) splice() {
 	if f.state != open {
 		return
 	}
-	if f.spliced.draining {
-		f.finishSpliced() // the relay has one end only
+	if f.cut {
+		f.endCut()
 		return
 	}
 	r := &f.spliced.relay
@@ -98,62 +96,19 @@ func (f *tcpFlow) splice() {
 	f.up, f.down = r.Moved(relay.Container), r.Moved(relay.Host)
 	switch {
 	case err == unix.EPIPE && f.socket != "":
-		f.spliced.lossy = true
-		f.finishSpliced()
+		f.cut, f.downDone = true, true
+		f.endCut()
 	case err != nil:
 		f.endSpliced(true)
 	case r.Done():
-		f.finishSpliced()
+		f.endSpliced(false)
 	case more:
 		f.table.n.loop.Defer(f.splice)
 	}
 }
 
-// finishSpliced closes a flow whose two directions have both ended: the host's end
-// now, the container's when its peer has read all there is. Until then what that
-// sends must go on coming to this socket, so that the tuple stays in the kernel's
-// set.
-func (f *tcpFlow) finishSpliced() {
-	f.closeHost(false)
-	s := f.spliced
-	if left, errno := outQueue(s.fd); errno == 0 && left > 0 {
-		shutdownWrite(s.fd)
-		if !over(s.fd) {
-			s.draining = true
-			return // the loop tells when it is
-		}
-	}
-	f.endSpliced(s.lossy)
-}
-
-// drain ends a flow whose container has read what was left, or has long not read any
-// more of it.
-func (f *tcpFlow) drain() {
-	s := f.spliced
-	if !s.draining {
-		return
-	}
-	left, errno := outQueue(s.fd)
-	if errno == 0 && left == 0 {
-		f.endSpliced(s.lossy)
-		return
-	}
-	if errno == 0 && left != s.left {
-		s.left, f.last = left, f.table.n.now
-	}
-	if f.table.n.now-f.last >= orphanTimeout {
-		f.endSpliced(true)
-	}
-}
-
-// over reports whether a socket's connection is over: acknowledged to its end, or
-// broken.
-func over(fd int) bool {
-	ti, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	return err != nil || ti.State == unix.BPF_TCP_CLOSE
-}
-
-// endSpliced closes both ends, with a RST to both peers if so wished.
+// endSpliced closes both ends, with a RST to both peers if so wished. What a peer has
+// not read yet is the kernel's to deliver.
 func (f *tcpFlow) endSpliced(reset bool) {
 	msg := "flow closed"
 	if reset {
@@ -180,14 +135,21 @@ func (f *tcpFlow) closeSpliced(reset bool) {
 	s, k := f.spliced, &f.table.kernel
 	s.relay.Stop()
 	f.table.n.loop.Forget(s.token)
-	if reset {
+	switch {
+	case reset:
 		resetClose(s.fd)
-	} else {
+	case f.by == nil || !f.reuse():
 		closeFD(s.fd)
 	}
 	s.fd = -1
 	delete(k.live, f.key)
-	k.end(f.key)
+	delete(k.dialing, f.key)
+}
+
+// reuse keeps the container's end of an inbound flow that is over for another.
+func (f *tcpFlow) reuse() bool {
+	shutdownWrite(f.spliced.fd) // as closing it would
+	return f.table.kernel.factory.GiveBack(f.spliced.fd, f.source())
 }
 
 // resetClose closes a socket with a RST to its peer.

@@ -48,14 +48,6 @@ func inQueue(fd int) (int, unix.Errno) {
 	return int(n), errno
 }
 
-// outQueue returns how many bytes, and FINs, of a socket's wait to be acknowledged
-// (SIOCOUTQ of tcp(7)).
-func outQueue(fd int) (int, unix.Errno) {
-	var n int32
-	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCOUTQ, uintptr(unsafe.Pointer(&n)))
-	return int(n), errno
-}
-
 // read is read(2) of a non-blocking descriptor.
 func read(fd int, b []byte) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))

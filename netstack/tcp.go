@@ -52,6 +52,7 @@ type tcpTable struct {
 	budget     budget
 	pump       pump
 	kernel     kernelPath
+	nextName   uint16 // of the ports that clients are shown by
 
 	mu      sync.Mutex
 	shaking map[tuple]*tcpFlow // SYN given to gVisor, flow not yet accepted
@@ -125,6 +126,8 @@ func (t *tcpTable) syn(p *packet, l3 []byte, key tuple, isn uint32) {
 			return
 		case f.isn == isn && f.spliced != nil:
 			return // late: the connection is there
+		case f.state == shaking && f.syn != nil:
+			return // it is about to be answered
 		case f.isn == isn || f.state == shaking:
 			n.inject(append(append([]byte(nil), l3...), p.rest...))
 			return
@@ -228,9 +231,12 @@ func (t *tcpTable) drain() {
 	t.mu.Unlock()
 	for _, f := range ready {
 		f.queued.Store(false)
-		if f.state == closed {
+		switch f.state {
+		case closed:
 			t.settle(f)
-		} else {
+		case dialing:
+			f.answered()
+		default:
 			f.move()
 		}
 	}
@@ -262,6 +268,7 @@ func (t *tcpTable) forget(f *tcpFlow) {
 		t.closing = t.closing[:last]
 	}
 	t.dismiss(f)
+	t.kernel.end(f)
 	if t.flows[f.key] == f {
 		delete(t.flows, f.key)
 	}
@@ -282,11 +289,8 @@ func (t *tcpTable) expire() {
 		if f.state == open && !f.service && !f.watched {
 			f.watch()
 		}
-		if f.state == open && f.spliced != nil {
-			f.drain()
-		}
-		if f.state == open && f.cut {
-			f.move() // nothing else tells that it is delivered
+		if f.state == open && f.cut && f.downDone {
+			f.endCut() // nothing else tells that all is delivered
 		}
 	}
 	for i := len(t.closing) - 1; i >= 0; i-- { // forget fills the gap from behind

@@ -20,18 +20,22 @@ import (
 //	     │   └──────────────────> turning ──accepted────────────┘
 //	     │                           └── not accepted: shaking
 //	     └── host refused: RST or ICMP error to the container, closed
+//
+//	dialing ──container connected──> open            what came in at a published port
+//	     └── container refused: RST to the host's peer, closed
 type tcpState uint8
 
 const (
 	connecting tcpState = iota // the host connects; the SYN waits
 	shaking                    // gVisor answers the container
 	turning                    // the container's kernel is to answer itself
+	dialing                    // the container is connected to
 	open                       // bytes pass
 	closed                     // ours is closed; gVisor may still say goodbye
 )
 
 func (s tcpState) String() string {
-	return [...]string{"connecting", "handshake", "handshake", "open", "closed"}[s]
+	return [...]string{"connecting", "handshake", "handshake", "connecting", "open", "closed"}[s]
 }
 
 // A tcpFlow is one TCP connection of the container's and its host socket. It is
@@ -42,14 +46,16 @@ type tcpFlow struct {
 	table   *tcpTable
 	key     tuple
 	state   tcpState
-	service bool // answered by us: no host socket
+	service bool      // answered by us: no host socket
+	by      *listener // of an inbound flow: the published port that it came by
 
 	isn     uint32
 	syn     []byte // the SYN, from its IP header on; nil once gVisor has it
 	partial bool   // its checksum is left to the reader
 
-	spliced *splicedEnd // of a spliced flow
-	early   loop.Events // of the host's socket, before the container's was there
+	spliced  *splicedEnd // of a spliced flow
+	excluded bool        // of a stacked one: from the rules of the spliced path
+	early    loop.Events // of the host's socket, before the container's was there
 
 	fd       int
 	token    loop.Token
@@ -91,9 +97,8 @@ func (f *tcpFlow) connect() {
 	}
 	f.fd = fd
 	setHostOptions(fd)
-	t.connecting++
-	t.perHost[f.host.Addr()]++
-	if errno := f.dial(); errno != 0 && errno != unix.EINPROGRESS {
+	f.connects()
+	if errno := f.dialHost(); errno != 0 && errno != unix.EINPROGRESS {
 		f.failed(errno)
 		return
 	}
@@ -170,20 +175,6 @@ func (f *tcpFlow) hostFailed() bool {
 	return err != nil || errno != 0
 }
 
-// connected ends the states connecting and shaking in the table's books.
-func (f *tcpFlow) connected() {
-	t := f.table
-	if f.service {
-		return // its host is us
-	}
-	t.connecting--
-	if a := f.host.Addr(); t.perHost[a] > 1 {
-		t.perHost[a]--
-	} else {
-		delete(t.perHost, a)
-	}
-}
-
 // failed tells the container why its connect did not work. A time-out it will
 // notice by itself, at the same time as the host.
 func (f *tcpFlow) failed(err error) {
@@ -210,13 +201,27 @@ func (f *tcpFlow) failed(err error) {
 func (f *tcpFlow) shake() {
 	t := f.table
 	f.state, f.last = shaking, t.n.now
-	t.kernel.leave(f.key)
-	syn := f.syn
-	f.syn = nil
 	t.mu.Lock()
 	t.shaking[f.key] = f
 	t.mu.Unlock()
-	t.n.inject(syn)
+	if !t.kernel.exclude(f) {
+		f.answer()
+	}
+}
+
+// answer has gVisor answer the SYN, or send one.
+func (f *tcpFlow) answer() {
+	switch f.state {
+	case shaking:
+	case dialing:
+		f.dialStack()
+		return
+	default:
+		return // ended since
+	}
+	syn := f.syn
+	f.syn = nil
+	f.table.n.inject(syn)
 }
 
 // accepted is called when gVisor's handshake with the container has ended.
@@ -319,11 +324,14 @@ func (f *tcpFlow) abort() {
 		f.closeHost(true)
 	case turning:
 		delete(t.kernel.turning, f.key)
-		t.kernel.end(f.key)
 		f.connected()
 		f.closeHost(true)
 	case shaking:
 		f.connected()
+		f.closeHost(true)
+	case dialing:
+		f.connected()
+		f.closeDialed()
 		f.closeHost(true)
 	case open:
 		if f.spliced != nil {

@@ -107,8 +107,8 @@ func checkSockets(t *testing.T, c *taptest.Container, fs []tap.File) {
 // TestInsideTooMany is refused before anything is made.
 func TestInsideTooMany(t *testing.T) {
 	c := taptest.NewContainer(t)
-	in := tap.Inside{Files: make([]string, 6), Sockets: make([]tap.Socket, 7)}
-	mustFail(t, c, tap.Config{Target: tap.Target{PID: c.PID()}, Inside: in}, nil, "at most 12")
+	in := tap.Inside{Files: make([]string, 8), Sockets: make([]tap.Socket, 9)}
+	mustFail(t, c, tap.Config{Target: tap.Target{PID: c.PID()}, Inside: in}, nil, "at most 16")
 	in = tap.Inside{Settings: make([]tap.Setting, 9)}
 	mustFail(t, c, tap.Config{Target: tap.Target{PID: c.PID()}, Inside: in}, nil, "at most 8")
 }

@@ -3,7 +3,6 @@
 package attach
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,17 +11,22 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/dns"
 	"github.com/slipway-net/slipway/netstack/policy"
 	"github.com/slipway-net/slipway/netstack/splice"
+	"github.com/slipway-net/slipway/portfwd"
 	"github.com/slipway-net/slipway/tap"
 )
 
 // ErrGone is returned by Run when the container's network namespace, or the tap
 // in it, has gone.
 var ErrGone = errors.New("the container's network is gone")
+
+// ErrCapturing is returned by StartCapture while there is another capture.
+var ErrCapturing = errors.New("a capture is under way already")
 
 // A Config says which network namespace to attach, and what its traffic may do.
 // Tap.Target and Tap.Plan are needed.
@@ -42,11 +46,18 @@ type Config struct {
 	// DNS lists resolvers to use in place of those in the host's
 	// /etc/resolv.conf.
 	DNS []netip.AddrPort
+	// Auto asks for what listens in the container to be published as it comes and goes;
+	// nil means that nothing is.
+	Auto *portfwd.Auto
 	// Outbound says which address or interface of the host traffic leaves from.
 	Outbound netstack.Outbound
 	// NoSplice keeps TCP off the spliced path, which is otherwise used where the
 	// container's kernel allows it.
 	NoSplice bool
+	// Publish lists the ports of the host that lead to the container from the start.
+	Publish []portfwd.Rule
+	// Version is the program's, as the API tells it.
+	Version string
 	// Log receives what happens. Nil discards it.
 	Log *slog.Logger
 }
@@ -54,19 +65,25 @@ type Config struct {
 // A Session is one attached network namespace: its tap, and the Network behind
 // it. Make it with New, Run it, Close it.
 type Session struct {
-	cfg     Config
-	log     *slog.Logger
-	device  *tap.Device
-	network *netstack.Network
-	dns     *dns.Forwarder
-	hairpin *splice.Hairpin // nil where all TCP is stacked
-	closing sync.Once
-	closed  error
+	cfg       Config
+	log       *slog.Logger
+	device    *tap.Device
+	network   *netstack.Network
+	dns       *dns.Forwarder
+	hairpin   *splice.Hairpin // nil where all TCP is stacked
+	factory   *splice.Factory // nil where the container's loopback is out of reach
+	capturing atomic.Bool
+	ports     *portfwd.Table
+	follower  *portfwd.Follower // nil where nothing is followed
+	carries   context.Context   // until the loop runs no more
+	ended     context.CancelFunc
+	closing   sync.Once
+	closed    error
 }
 
 // New enters the namespace, makes and configures the tap, and assembles the
 // network behind it. Frames wait in the tap until Run. The errors are those of
-// tap.Open, or say what in the Config cannot be.
+// tap.Open, or of portfwd.Table.Add, or say what in the Config cannot be.
 func New(cfg Config) (*Session, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -90,9 +107,7 @@ func New(cfg Config) (*Session, error) {
 			return nil, err
 		}
 	}
-	if !cfg.NoSplice && cfg.Tap.Pin {
-		cfg.Tap.Inside = splice.Inside(cmp.Or(cfg.Tap.Name, tap.DefaultName))
-	}
+	cfg.Tap.Inside = cfg.inside()
 	if s.device, err = tap.Open(cfg.Tap); err != nil {
 		return nil, err
 	}
@@ -107,24 +122,18 @@ func New(cfg Config) (*Session, error) {
 		DNS:          s.dns,
 		Outbound:     cfg.Outbound,
 		Hairpin:      s.hairpin,
+		Factory:      s.factory,
 		Log:          cfg.Log,
 	})
 	if err != nil {
 		s.device.Close()
 		return nil, fmt.Errorf("set up network: %w", err)
 	}
+	if err := s.publish(); err != nil {
+		s.Close()
+		return nil, err
+	}
 	return s, nil
-}
-
-// openHairpin sets the spliced path up, or says why there is none.
-func (s *Session) openHairpin() {
-	if s.cfg.NoSplice || !s.cfg.Tap.Pin {
-		return
-	}
-	var err error
-	if s.hairpin, err = splice.New(s.device.Name(), s.device.Inside()); err != nil {
-		s.log.Info("TCP is stacked", "why", err)
-	}
 }
 
 // Run carries the traffic until ctx is done, and then returns nil, or until the
@@ -140,7 +149,9 @@ func (s *Session) Run(ctx context.Context) error {
 			cancel()
 		}
 	})
+	watch.Go(func() { s.follow(ctx) })
 	err := s.network.Run(ctx)
+	s.ended()
 	cancel()
 	watch.Wait()
 	if errors.Is(err, netstack.ErrTapGone) || errors.Is(watchErr, tap.ErrGone) {
@@ -153,6 +164,8 @@ func (s *Session) Run(ctx context.Context) error {
 // interface. It must not be called while Run runs; it may be called again.
 func (s *Session) Close() error {
 	s.closing.Do(func() {
+		s.ended()
+		s.ports.Close()
 		if s.hairpin != nil {
 			s.closed = s.hairpin.Close()
 		}
@@ -189,14 +202,32 @@ func (s *Session) Flows(ctx context.Context) []netstack.FlowInfo { return s.netw
 // Counters returns what was carried, dropped and refused so far, and last a gauge:
 // how many goroutines the process has now.
 func (s *Session) Counters() []netstack.Counter {
-	return append(s.network.Counters(), netstack.Counter{Name: "goroutines", Value: uint64(runtime.NumGoroutine())})
+	return append(s.network.Counters(), netstack.Counter{Name: "goroutines", Value: s.goroutines()})
 }
 
-// StartCapture writes the tap's frames to w; see netstack.Network.StartCapture.
-func (s *Session) StartCapture(w io.Writer) error { return s.network.StartCapture(w) }
+// goroutines is how many the process has now.
+func (s *Session) goroutines() uint64 { return uint64(runtime.NumGoroutine()) }
 
-// StopCapture ends the capture; see netstack.Network.StopCapture.
-func (s *Session) StopCapture() error { return s.network.StopCapture() }
+// StartCapture writes the tap's frames to w; see netstack.Network.StartCapture. There
+// is one capture at a time: while another is under way the error is ErrCapturing.
+func (s *Session) StartCapture(w io.Writer) error {
+	if !s.capturing.CompareAndSwap(false, true) {
+		return ErrCapturing
+	}
+	if err := s.network.StartCapture(w); err != nil {
+		s.capturing.Store(false)
+		return err
+	}
+	return nil
+}
+
+// StopCapture ends the capture; see netstack.Network.StopCapture. Only who started it
+// may call it.
+func (s *Session) StopCapture() error {
+	err := s.network.StopCapture()
+	s.capturing.Store(false)
+	return err
+}
 
 // Search returns the search domains of the host's resolver, for the resolv.conf of
 // a container with this configuration.

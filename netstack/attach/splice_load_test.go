@@ -57,7 +57,7 @@ func (r *rig) elements(t testing.TB) int {
 				} `json:"set"`
 			} `json:"nftables"`
 		}
-		text := r.c.Exec(t, "nft", "-j", "list", "set", family, "slipway-tap0", "flows")
+		text := r.c.Exec(t, "nft", "-j", "list", "set", family, "slipway-tap0", "stacked")
 		if err := json.Unmarshal([]byte(text), &out); err != nil {
 			t.Fatalf("%v in %s", err, text)
 		}

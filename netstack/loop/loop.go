@@ -176,6 +176,16 @@ func (l *Loop) Close() error {
 // Add registers fd, which stays its owner's, for the events and returns the
 // registration's token.
 func (l *Loop) Add(fd int, ev Events, h Handler) (Token, error) {
+	return l.register(unix.EPOLL_CTL_ADD, fd, ev, h)
+}
+
+// AddAgain is Add for a descriptor whose registration Forget has ended, and which was
+// not closed: the kernel still has it.
+func (l *Loop) AddAgain(fd int, ev Events, h Handler) (Token, error) {
+	return l.register(unix.EPOLL_CTL_MOD, fd, ev, h)
+}
+
+func (l *Loop) register(op, fd int, ev Events, h Handler) (Token, error) {
 	var i uint32
 	if n := len(l.free); n > 0 {
 		i = l.free[n-1]
@@ -186,7 +196,7 @@ func (l *Loop) Add(fd int, ev Events, h Handler) (Token, error) {
 	}
 	l.slots[i].generation++
 	t := Token(l.slots[i].generation)<<32 | Token(i)
-	if err := l.ctl(unix.EPOLL_CTL_ADD, fd, ev, t); err != nil {
+	if err := l.ctl(op, fd, ev, t); err != nil {
 		l.free = append(l.free, i)
 		return 0, fmt.Errorf("watch descriptor %d: %w", fd, err)
 	}
@@ -205,8 +215,8 @@ func (l *Loop) Remove(fd int, t Token) {
 }
 
 // Forget ends the registration t of a descriptor that is closed right after and has
-// no duplicate, which makes the kernel forget it too (epoll(7), question 6). It
-// reports whether t stood for one.
+// no duplicate, which makes the kernel forget it too (epoll(7), question 6), or is put
+// aside until AddAgain. It reports whether t stood for one.
 func (l *Loop) Forget(t Token) bool {
 	i := uint32(t)
 	if t == 0 || int(i) >= len(l.slots) || l.slots[i].generation != uint32(t>>32) {

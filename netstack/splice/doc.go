@@ -15,10 +15,9 @@
 //
 //	application ── SYN ──> tap ──> us: policy, connect(2) on the host
 //	                       tap <── the same SYN
-//	  prerouting: a SYN from the tap: note its tuple in the set,
-//	              give it to the listener (TPROXY), mark it
+//	  prerouting: a SYN from the tap: give it to the listener (TPROXY), mark it
 //	  listener ── SYN-ACK ──> lo ──> application
-//	application ── ACK, data ──> output: the tuple is in the set: mark it
+//	application ── ACK, data ──> output: not a SYN, so mark it
 //	  routing rule: what has the mark is local, so goes by lo ──> accepted socket
 //
 // So the kernel shakes hands with itself, and accept(2) returns a socket whose own
@@ -27,17 +26,18 @@
 //
 // What is where, in the container's network namespace:
 //
-//	nftables   tables "ip slipway-TAP" and "ip6 slipway-TAP": the set "flows" of
-//	           tuples; chain "prerouting" for SYNs that we write; chain "output"
-//	           for what the container sends on the flows in the set
+//	nftables   tables "ip slipway-TAP" and "ip6 slipway-TAP": chain "prerouting"
+//	           for SYNs that we write; chain "output" for what the container would
+//	           send by the tap; the set "stacked" of flows that are left alone there
 //	routing    rule 1: fwmark 0x05100000 lookup 1296; table 1296: local default dev lo
 //	sysctl     net.ipv4.conf.TAP.accept_local=1 and rp_filter=2
 //	sockets    two listeners, on 192.0.0.8 and 100::8, which nobody has: so the
 //	           container cannot connect to them, and no port of its own is taken
 //
-// The kernel itself adds a tuple to the set, by the rule that sees the SYN, so that
-// a connection costs no netlink message. Conntrack has no part in it. A SYN never
-// matches the rule for output: it always comes to us, and the policy, first.
+// A connection costs no netlink message and leaves nothing behind in the rules, nor
+// has conntrack any part in it. It is the stacked ones, which are few while this
+// works, that have to be named (Exclude), inbound ones too. A SYN never matches the rule for output: it
+// always comes to us, and the policy, first.
 //
 // # Flows that the container forwards
 //
@@ -67,9 +67,16 @@
 // go when it is closed, even if we are killed. Rule and route stay then, which
 // match nothing without the mark; the next session takes them over.
 //
-// A tuple stays in the set until the flow has ended: Forget takes out many at once.
+// A tuple stays in the set until the flow has ended: Include takes out many at once.
 //
-// Not done here: any TCP that the network terminates itself (DNS over TCP), UDP,
-// and inbound connections. Urgent data arrives in line. What the container captures
-// on its tap are only the SYNs of these flows; the rest is on lo.
+// # Inbound connections
+//
+// What comes in at a published port is connected to the container's service by a socket
+// in the container, bound to the client's own address (IP_TRANSPARENT): a Factory makes
+// such. What the service answers would leave by the tap, and is kept in the container by
+// the rule for output, like the rest.
+//
+// Not done here: any TCP that the network terminates itself (DNS over TCP), and UDP.
+// Urgent data arrives in line. What the container captures on its tap are only the SYNs
+// of these flows; the rest is on lo.
 package splice

@@ -32,16 +32,21 @@ const (
 	sockListen6
 	sockProbe4
 	sockProbe6
+	sockFactory4
+	sockFactory6
+	sockSeed4
+	sockSeed6
 	sockCount
 )
 
 const (
 	fileForward4 = iota
 	fileForward6
+	filePorts
 )
 
 // Inside returns what must be made in the container for a Hairpin on the tap of
-// that name. Its result, tap.Opened, goes into New.
+// that name, and for a Factory. Its result, tap.Opened, goes into New and NewFactory.
 func Inside(ifname string) tap.Inside {
 	conf := "net/ipv4/conf/" + ifname + "/"
 	stream := unix.SOCK_STREAM
@@ -53,15 +58,15 @@ func Inside(ifname string) tap.Inside {
 			// net/ipv4/fib_frontend.c). The larger of this and "all" holds.
 			{Path: conf + "rp_filter", Value: "2"},
 		},
-		Files:   []string{fileForward4: "net/ipv4/ip_forward", fileForward6: "net/ipv6/conf/all/forwarding"},
+		Files:   []string{fileForward4: "net/ipv4/ip_forward", fileForward6: "net/ipv6/conf/all/forwarding", filePorts: "net/ipv4/ip_local_port_range"},
 		Sockets: make([]tap.Socket, sockCount),
 	}
 	in.Sockets[sockNetfilter] = tap.Socket{Domain: unix.AF_NETLINK, Type: unix.SOCK_RAW, Protocol: unix.NETLINK_NETFILTER}
 	in.Sockets[sockRoute] = tap.Socket{Domain: unix.AF_NETLINK, Type: unix.SOCK_RAW, Protocol: unix.NETLINK_ROUTE}
-	in.Sockets[sockListen4] = tap.Socket{Domain: unix.AF_INET, Type: stream}
-	in.Sockets[sockListen6] = tap.Socket{Domain: unix.AF_INET6, Type: stream}
-	in.Sockets[sockProbe4] = tap.Socket{Domain: unix.AF_INET, Type: stream}
-	in.Sockets[sockProbe6] = tap.Socket{Domain: unix.AF_INET6, Type: stream}
+	for _, i := range []int{sockListen4, sockProbe4, sockFactory4, sockSeed4} {
+		in.Sockets[i] = tap.Socket{Domain: unix.AF_INET, Type: stream}
+		in.Sockets[i+1] = tap.Socket{Domain: unix.AF_INET6, Type: stream}
+	}
 	return in
 }
 
@@ -145,7 +150,7 @@ func newHairpin(ifname string, in tap.Opened) (*Hairpin, error) {
 
 // prepare makes the socket a listener and describes the table to go with it.
 func (f family) prepare(listener int, ifname string, ifindex uint32) (*table, error) {
-	if err := f.listenOn(listener); err != nil {
+	if err := f.listenOn(listener, f.listen); err != nil {
 		return nil, err
 	}
 	sa, err := unix.Getsockname(listener)
@@ -155,8 +160,8 @@ func (f family) prepare(listener int, ifname string, ifindex uint32) (*table, er
 	return f.newTable(ifname, ifindex, addrPortOf(sa).Port()), nil
 }
 
-// Install makes the rules and routes, in place of any that are there, and
-// announces the flows again that go on. One family may fail without the other.
+// Install makes the rules and routes, in place of any that are there; the flows are
+// those that are excluded. One family may fail without the other.
 func (h *Hairpin) Install(flows []Tuple) error {
 	var errs []error
 	for i, t := range h.tables {
@@ -181,7 +186,7 @@ func (h *Hairpin) install(t *table, flows []nftables.SetElement) error {
 	}
 	for some := range slices.Chunk(flows, maxElements) {
 		if err := h.change(func(cc *nftables.Conn) error { return cc.SetAddElements(t.set, some) }); err != nil {
-			return fmt.Errorf("announce %d flows again: %w", len(some), err)
+			return fmt.Errorf("exclude %d flows again: %w", len(some), err)
 		}
 	}
 	return nil
@@ -246,21 +251,33 @@ func (h *Hairpin) Close() error {
 // 64 KiB.
 const maxElements = 512
 
-// Forget takes flows that have ended out of the sets. Some may never have got in:
-// to delete those would fail, and the whole transaction with them, for which the
-// kernel waits for all its processors (nf_tables_abort). So they are added first.
-func (h *Hairpin) Forget(flows []Tuple) error {
+// Exclude has flows leave by the tap, as if there were no rules. It is for those
+// that are stacked, and must come before the container is answered.
+func (h *Hairpin) Exclude(flows []Tuple) error {
+	return h.each(flows, func(cc *nftables.Conn, set *nftables.Set, some []nftables.SetElement) error {
+		return cc.SetAddElements(set, some)
+	})
+}
+
+// Include ends that for flows that have ended. Some may never have got in: to delete
+// those would fail, and the whole transaction with them, for which the kernel waits
+// for all its processors (nf_tables_abort). So they are added first.
+func (h *Hairpin) Include(flows []Tuple) error {
+	return h.each(flows, func(cc *nftables.Conn, set *nftables.Set, some []nftables.SetElement) error {
+		return errors.Join(cc.SetAddElements(set, some), cc.SetDeleteElements(set, some))
+	})
+}
+
+// each makes transactions of what change describes of the flows' elements.
+func (h *Hairpin) each(flows []Tuple, change func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error) error {
 	for i, elems := range elements(flows) {
 		t := h.tables[i]
 		if t == nil {
 			continue
 		}
 		for some := range slices.Chunk(elems, maxElements) {
-			err := h.change(func(cc *nftables.Conn) error {
-				return errors.Join(cc.SetAddElements(t.set, some), cc.SetDeleteElements(t.set, some))
-			})
-			if err != nil {
-				return fmt.Errorf("take %d flows out of nftables: %w", len(some), err)
+			if err := h.change(func(cc *nftables.Conn) error { return change(cc, t.set, some) }); err != nil {
+				return fmt.Errorf("change the set of %d flows in nftables: %w", len(some), err)
 			}
 		}
 	}

@@ -62,7 +62,7 @@ func listed(t testing.TB, c *attachtest.Place) int {
 				} `json:"set"`
 			} `json:"nftables"`
 		}
-		must(t, json.Unmarshal([]byte(c.Exec(t, "nft", "-j", "list", "set", family, tablePrefix+testTap, "flows")), &out))
+		must(t, json.Unmarshal([]byte(c.Exec(t, "nft", "-j", "list", "set", family, tablePrefix+testTap, setName)), &out))
 		for _, o := range out.Nftables {
 			n += len(o.Set.Elem)
 		}
@@ -83,8 +83,8 @@ func tuples(from, n int) []Tuple {
 	return out
 }
 
-// TestForget takes out tuples, some of which are not there.
-func TestForget(t *testing.T) {
+// TestInclude takes out tuples, some of which are not there.
+func TestInclude(t *testing.T) {
 	for _, tt := range []struct {
 		name         string
 		there, taken []Tuple
@@ -105,7 +105,7 @@ func TestForget(t *testing.T) {
 			if got := listed(t, c); got != len(tt.there) {
 				t.Fatalf("%d tuples were installed, want %d", got, len(tt.there))
 			}
-			must(t, h.Forget(tt.taken))
+			must(t, h.Include(tt.taken))
 			if got := listed(t, c); got != tt.left {
 				t.Errorf("%d tuples are left, want %d", got, tt.left)
 			}

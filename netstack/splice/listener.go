@@ -4,7 +4,9 @@ package splice
 
 import (
 	"fmt"
+	"net/netip"
 
+	"github.com/slipway-net/slipway/netstack/sockaddr"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,9 +19,17 @@ type option struct {
 	level, key, value int
 }
 
-// listenOn makes the socket a listener for connections to whatever address. What
-// it accepts inherits all of its options.
-func (f family) listenOn(fd int) error {
+// listenOn makes the socket a listener at the address, for connections to whatever
+// address where TPROXY gives it some. What it accepts inherits all of its options.
+func (f family) listenOn(fd int, addr netip.Addr) error {
+	if err := f.setOptions(fd); err != nil {
+		return err
+	}
+	return listen(fd, addr)
+}
+
+// setOptions sets the options of a listener, for which a capability is needed.
+func (f family) setOptions(fd int) error {
 	transparent := option{"IP_TRANSPARENT", unix.SOL_IP, unix.IP_TRANSPARENT, 1}
 	if f.domain == unix.AF_INET6 {
 		transparent = option{"IPV6_TRANSPARENT", unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1}
@@ -27,6 +37,8 @@ func (f family) listenOn(fd int) error {
 	options := []option{
 		transparent,
 		{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		// What is accepted may be bound anew, beside others (Factory).
+		{"SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
 		// Urgent data arrives in line: the kernel would hold a byte of it back.
 		{"SO_OOBINLINE", unix.SOL_SOCKET, unix.SO_OOBINLINE, 1},
 	}
@@ -38,15 +50,15 @@ func (f family) listenOn(fd int) error {
 			return fmt.Errorf("set %s: %w", o.name, err)
 		}
 	}
-	var sa unix.Sockaddr = &unix.SockaddrInet6{Addr: f.listen.As16()}
-	if f.listen.Is4() {
-		sa = &unix.SockaddrInet4{Addr: f.listen.As4()}
-	}
-	if err := unix.Bind(fd, sa); err != nil {
-		return fmt.Errorf("bind listener to %s: %w", f.listen, err)
+	return nil
+}
+
+func listen(fd int, addr netip.Addr) error {
+	if err := unix.Bind(fd, sockaddr.Of(netip.AddrPortFrom(addr, 0))); err != nil {
+		return fmt.Errorf("bind listener to %s: %w", addr, err)
 	}
 	if err := unix.Listen(fd, backlog); err != nil {
-		return fmt.Errorf("listen on %s: %w", f.listen, err)
+		return fmt.Errorf("listen on %s: %w", addr, err)
 	}
 	return nil
 }

@@ -3,12 +3,12 @@
 package splice
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"os"
 	"unsafe"
 
+	"github.com/slipway-net/slipway/netstack/sockaddr"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,18 +18,16 @@ import (
 // its system calls, which do not wait.
 func (h *Hairpin) Accept(which int) (int, Tuple, error) {
 	var peer, own unix.RawSockaddrInet6
-	size := uint32(unsafe.Sizeof(peer))
-	fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(h.listeners[which]), uintptr(unsafe.Pointer(&peer)),
-		uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	fd, errno := accept(h.listeners[which], &peer)
 	if errno != 0 {
 		return -1, Tuple{}, errno
 	}
-	size = uint32(unsafe.Sizeof(own))
-	if _, _, errno = unix.RawSyscall(unix.SYS_GETSOCKNAME, fd, uintptr(unsafe.Pointer(&own)), uintptr(unsafe.Pointer(&size))); errno != 0 {
-		unix.Close(int(fd))
+	size := uint32(unsafe.Sizeof(own))
+	if _, _, errno = unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&own)), uintptr(unsafe.Pointer(&size))); errno != 0 {
+		unix.Close(fd)
 		return -1, Tuple{}, unix.ECONNABORTED
 	}
-	return int(fd), Tuple{Container: addrPortIn(&peer), Remote: addrPortIn(&own)}, nil
+	return fd, Tuple{Container: sockaddr.Get(&peer), Remote: sockaddr.Get(&own)}, nil
 }
 
 // Probe starts a connection to the address from inside the container and returns
@@ -38,7 +36,7 @@ func (h *Hairpin) Probe(to netip.AddrPort) (netip.AddrPort, error) {
 	which := FamilyOf(to.Addr())
 	fd := h.probes[which]
 	h.ProbeDone(which)
-	if err := unix.Connect(fd, sockaddr(to)); err != nil && err != unix.EINPROGRESS {
+	if err := unix.Connect(fd, sockaddr.Of(to)); err != nil && err != unix.EINPROGRESS {
 		return netip.AddrPort{}, fmt.Errorf("connect to %s from the container: %w", to, err)
 	}
 	sa, err := unix.Getsockname(fd)
@@ -50,27 +48,25 @@ func (h *Hairpin) Probe(to netip.AddrPort) (netip.AddrPort, error) {
 
 // ProbeDone breaks off a probe of the family, 0 for IPv4 and 1 for IPv6.
 func (h *Hairpin) ProbeDone(which int) {
-	// Fails only where there is nothing to break off.
+	disconnect(h.probes[which])
+}
+
+// accept accepts a connection, with a non-blocking socket, whose peer it notes.
+func accept(listener int, peer *unix.RawSockaddrInet6) (int, unix.Errno) {
+	size := uint32(unsafe.Sizeof(*peer))
+	fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), uintptr(unsafe.Pointer(peer)),
+		uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(fd), 0
+}
+
+// disconnect breaks off a TCP socket's connection, after which it may have another
+// (connect(2), AF_UNSPEC). It fails only where there is nothing to break off.
+func disconnect(fd int) {
 	none := unix.RawSockaddrInet4{Family: unix.AF_UNSPEC}
-	_, _, _ = unix.Syscall(unix.SYS_CONNECT, uintptr(h.probes[which]), uintptr(unsafe.Pointer(&none)), unix.SizeofSockaddrInet4)
-}
-
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
-	if a.Addr().Is4() {
-		return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
-	}
-	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
-}
-
-// addrPortIn reads a socket address of either family, as the kernel has written it.
-func addrPortIn(sa *unix.RawSockaddrInet6) netip.AddrPort {
-	var port [2]byte
-	binary.NativeEndian.PutUint16(port[:], sa.Port)
-	at := binary.BigEndian.Uint16(port[:])
-	if sa.Family == unix.AF_INET {
-		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(sa)).Addr), at)
-	}
-	return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), at)
+	_, _, _ = unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&none)), unix.SizeofSockaddrInet4)
 }
 
 func addrPortOf(sa unix.Sockaddr) netip.AddrPort {

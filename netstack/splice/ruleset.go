@@ -26,8 +26,10 @@ const (
 	// rulePriority is of the routing rule that says so: before all but the one
 	// for the local table, which is 0.
 	rulePriority = 1
-	// setSize bounds how many tuples a set holds: those of all flows that there
-	// may be, and of as many that have ended and are not yet taken out.
+	// setName is of the sets of the flows that are not to stay in the container.
+	setName = "stacked"
+	// setSize bounds how many tuples a set holds: those of all flows that may be
+	// stacked, and of as many that have ended and are not yet taken out.
 	setSize = 1 << 16
 )
 
@@ -63,18 +65,22 @@ type family struct {
 	// goes out through the tap, so that the container cannot connect to it, and
 	// the ports of the container's own addresses stay the container's.
 	listen netip.Addr
+	// loopback is where a Factory listens: it needs none of our rules.
+	loopback netip.Addr
 }
 
 var families = [...]family{
 	{
 		domain: unix.AF_INET, proto: unix.NFPROTO_IPV4,
 		addrType: nftables.TypeIPAddr, addrLen: 4, sourceAt: 12, destAt: 16,
-		listen: netip.AddrFrom4([4]byte{192, 0, 0, 8}), // RFC 7600 §4.8, the dummy address
+		listen:   netip.AddrFrom4([4]byte{192, 0, 0, 8}), // RFC 7600 §4.8, the dummy address
+		loopback: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
 	},
 	{
 		domain: unix.AF_INET6, proto: unix.NFPROTO_IPV6,
 		addrType: nftables.TypeIP6Addr, addrLen: 16, sourceAt: 8, destAt: 24,
-		listen: netip.AddrFrom16([16]byte{0: 1, 15: 8}), // 100::8, RFC 6666, discard only
+		listen:   netip.AddrFrom16([16]byte{0: 1, 15: 8}), // 100::8, RFC 6666, discard only
+		loopback: netip.IPv6Loopback(),
 	},
 }
 
@@ -91,7 +97,7 @@ func (f family) newTable(ifname string, ifindex uint32, port uint16) *table {
 	t := &table{family: f, ifindex: ifindex, port: port}
 	t.Table = &nftables.Table{Name: tablePrefix + ifname, Family: nftables.TableFamily(f.proto)}
 	t.set = &nftables.Set{
-		Table: t.Table, Name: "flows", Dynamic: true, Concatenation: true, Size: setSize,
+		Table: t.Table, Name: setName, Concatenation: true, Size: setSize,
 		KeyType: nftables.MustConcatSetType(f.addrType, nftables.TypeInetService, f.addrType, nftables.TypeInetService),
 	}
 	return t
@@ -116,7 +122,7 @@ func (t *table) build(cc *nftables.Conn, untracked bool) error {
 	}
 	pre := cc.AddChain(t.chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityMangle))
 	out := cc.AddChain(t.chain("output", nftables.ChainTypeRoute, nftables.ChainHookOutput, nftables.ChainPriorityRef(keptPriority)))
-	t.rule(cc, pre, t.announced())
+	t.rule(cc, pre, t.turned())
 	t.rule(cc, out, t.kept())
 	return nil
 }
@@ -124,7 +130,7 @@ func (t *table) build(cc *nftables.Conn, untracked bool) error {
 // forward adds to cc the rules for what the container forwards.
 func (t *table) forward(cc *nftables.Conn) {
 	answers := cc.AddChain(t.chain("answers", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityMangle))
-	t.rule(cc, answers, t.answered())
+	t.rule(cc, answers, answered())
 	own := cc.AddChain(t.chain("own", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityRaw))
 	t.rule(cc, own, t.own())
 	t.rule(cc, &nftables.Chain{Name: "prerouting", Table: t.Table}, tracked(expr.MetaKeyIIF, expr.CmpOpNeq, loopbackIndex))
@@ -138,13 +144,11 @@ func (t *table) rule(cc *nftables.Conn, c *nftables.Chain, exprs []expr.Any) {
 	cc.AddRule(&nftables.Rule{Table: t.Table, Chain: c, Exprs: exprs})
 }
 
-// announced is the rule for a SYN that we write into the tap: its flow is noted,
-// and our listener gets it.
-func (t *table) announced() []expr.Any {
-	return concat(
-		tcpBy(expr.MetaKeyIIF, expr.CmpOpEq, t.ifindex), flags(expr.CmpOpEq, tcpSYN), t.tuple(),
+// turned is the rule for a SYN of the container's that we write back into the tap: our
+// listener gets it.
+func (t *table) turned() []expr.Any {
+	return concat(t.ours(),
 		[]expr.Any{
-			&expr.Dynset{SrcRegKey: regTuple, SetName: t.set.Name, SetID: t.set.ID, Operation: unix.NFT_DYNSET_OP_ADD},
 			&expr.Immediate{Register: regWork, Data: t.listen.AsSlice()},
 			&expr.Immediate{Register: regPort, Data: binary.BigEndian.AppendUint16(nil, t.port)},
 			&expr.TProxy{Family: t.proto, RegAddr: regWork, RegPort: regPort},
@@ -152,10 +156,10 @@ func (t *table) announced() []expr.Any {
 		setMark(), []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}})
 }
 
-// kept is the rule for what the container sends on such a flow: it stays here. A
-// SYN is another flow's, which has not been announced yet.
+// kept is the rule for what the container would send out by the tap: it stays here.
+// SYNs alone do not, each of which is a flow that has not been decided on yet.
 func (t *table) kept() []expr.Any {
-	return concat(tcpBy(expr.MetaKeyOIF, expr.CmpOpEq, t.ifindex), t.tuple(), t.known(), flags(expr.CmpOpNeq, tcpSYN), setMark())
+	return concat(t.spliced(), setMark())
 }
 
 // own is the rule that hides from conntrack what the container itself sends on such
@@ -163,14 +167,32 @@ func (t *table) kept() []expr.Any {
 // would drop what it then sees leave by lo (nf_nat_oif_changed of
 // net/netfilter/nf_nat_core.c).
 func (t *table) own() []expr.Any {
-	return concat(tcpBy(expr.MetaKeyOIF, expr.CmpOpEq, t.ifindex), t.tuple(), t.known(), flags(expr.CmpOpNeq, tcpSYN), []expr.Any{&expr.Notrack{}})
+	return concat(t.spliced(), []expr.Any{&expr.Notrack{}})
+}
+
+// spliced matches the TCP packets for the tap that are no SYN, and not of a flow in
+// the set.
+func (t *table) spliced() []expr.Any {
+	return concat(tcpBy(expr.MetaKeyOIF, expr.CmpOpEq, t.ifindex), flags(expr.CmpOpNeq, tcpSYN), t.tuple(), t.unknown())
+}
+
+// ours matches the SYNs that come in by the tap, but for those of inbound connections
+// that are stacked, which are in the set.
+func (t *table) ours() []expr.Any {
+	return concat(tcpBy(expr.MetaKeyIIF, expr.CmpOpEq, t.ifindex), flags(expr.CmpOpEq, tcpSYN), t.reversed(), t.unknown())
+}
+
+// unknown matches the tuples that are not in the set.
+func (t *table) unknown() []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: regTuple, SetName: t.set.Name, SetID: t.set.ID, Invert: true}}
 }
 
 // answered is the rule for the SYN-ACK of our listener: conntrack knows it for an
-// answer to the SYN, however that was masqueraded, and so knows the flow. It is
-// seen as the listener sends it, before conntrack has changed its destination.
-func (t *table) answered() []expr.Any {
-	return concat(tcp(), flags(expr.CmpOpEq, tcpSYN|tcpACK), t.reversed(), t.known(),
+// answer to the SYN, however that was masqueraded, and so knows the flow. It holds
+// for that of any socket of the container, since what comes in on a flow which that
+// has answered is for it.
+func answered() []expr.Any {
+	return concat(tcp(), flags(expr.CmpOpEq, tcpSYN|tcpACK),
 		[]expr.Any{
 			&expr.Ct{Register: regWork, Key: expr.CtKeyMARK},
 			&expr.Bitwise{SourceRegister: regWork, DestRegister: regWork, Len: regLen, Mask: native(^mark), Xor: native(mark)},
@@ -196,12 +218,7 @@ func tracked(key expr.MetaKey, op expr.CmpOp, ifindex uint32) []expr.Any {
 // it went out, with other addresses where the container translates them, and would
 // drop it for the clash.
 func (t *table) untracked() []expr.Any {
-	return concat(tcpBy(expr.MetaKeyIIF, expr.CmpOpEq, t.ifindex), flags(expr.CmpOpEq, tcpSYN), []expr.Any{&expr.Notrack{}})
-}
-
-// known matches the tuples in the set.
-func (t *table) known() []expr.Any {
-	return []expr.Any{&expr.Lookup{SourceRegister: regTuple, SetName: t.set.Name, SetID: t.set.ID}}
+	return concat(t.ours(), []expr.Any{&expr.Notrack{}})
 }
 
 // tcpBy matches TCP packets that come or go by the interface, or, with CmpOpNeq,

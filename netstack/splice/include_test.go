@@ -9,10 +9,10 @@ import (
 	"github.com/slipway-net/slipway/netstack/attach/attachtest"
 )
 
-// TestForgetIsBounded takes out as many tuples as wait to be taken out, of which
+// TestIncludeIsBounded takes out as many tuples as wait to be taken out, of which
 // none is there, or all but one are. Its caller is the loop, which must not stand
 // still: a transaction for each tuple takes minutes.
-func TestForgetIsBounded(t *testing.T) {
+func TestIncludeIsBounded(t *testing.T) {
 	const ended = 4096
 	for _, tt := range []struct {
 		name         string
@@ -27,12 +27,12 @@ func TestForgetIsBounded(t *testing.T) {
 			must(t, err)
 			must(t, h.Install(tt.there))
 			done := make(chan error, 1)
-			go func() { done <- h.Forget(tt.taken) }()
+			go func() { done <- h.Include(tt.taken) }()
 			select {
 			case err := <-done:
 				must(t, err)
 			case <-time.After(attachtest.Patience):
-				t.Errorf("Forget has not ended in %v", attachtest.Patience)
+				t.Errorf("Include has not ended in %v", attachtest.Patience)
 				must(t, <-done)
 			}
 			if got := listed(t, c); got != 0 {
