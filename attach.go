@@ -181,7 +181,7 @@ func dumpOnSignal(ctx context.Context, s *attach.Session, log *slog.Logger) func
 		for range sigs {
 			for _, f := range s.Flows(ctx) {
 				log.Info("flow", "flow", f.ID, "proto", f.Proto, "path", f.Path, "state", f.State,
-					"container", f.Container, "remote", f.Remote, "up", f.BytesUp, "down", f.BytesDown,
+					"container", f.Container, "remote", remote(f), "up", f.BytesUp, "down", f.BytesDown,
 					"age", f.Age, "idle", f.Idle, "rtt", f.RTT)
 			}
 			for _, c := range s.Counters() {

@@ -67,10 +67,18 @@ func showFlows(w io.Writer, body io.Reader) error {
 	fmt.Fprintln(t, "ID\tPROTO\tPATH\tSTATE\tCONTAINER\tREMOTE\tUP\tDOWN\tAGE\tIDLE\tRTT")
 	for _, f := range flows {
 		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", f.ID, f.Proto, f.Path, f.State,
-			f.Container, f.Remote, f.BytesUp, f.BytesDown,
+			f.Container, remote(f), f.BytesUp, f.BytesDown,
 			f.Age.Round(time.Millisecond), f.Idle.Round(time.Millisecond), f.RTT)
 	}
 	return t.Flush()
+}
+
+// remote says where a flow goes, as --host-socket says it of a socket of the host.
+func remote(f netstack.FlowInfo) string {
+	if f.HostSocket != "" {
+		return f.Remote.String() + "=" + f.HostSocket
+	}
+	return f.Remote.String()
 }
 
 func showCounters(w io.Writer, body io.Reader) error {

@@ -31,6 +31,7 @@ type netFlags struct {
 	cidr, cidr6  string
 	ipv6         bool
 	hostLoopback []string
+	hostSockets  []policy.SocketAt
 	dns          []string
 	outbound     []string
 	accel        string
@@ -55,8 +56,10 @@ func (f *netFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.cidr6, "cidr6", tap.DefaultCIDR6, "IPv6 `NETWORK` of the container")
 	fs.BoolVar(&f.ipv6, "ipv6", true, "give the container IPv6")
 	fs.StringSliceVar(&f.dns, "dns", nil, "`ADDR,...` of the name servers to ask instead of the host's, or none")
-	fs.StringSliceVar(&f.hostLoopback, "host-loopback", []string{none},
-		"`ADDR` at which the container reaches the host's loopback, or none (once for each family)")
+	fs.StringArrayVar(&f.hostLoopback, "host-loopback", []string{none},
+		"`ADDR[:PORTS]`, perhaps with /PROTO, at which the container reaches the host's loopback, or none (may be repeated)")
+	fs.Var(&socketValue{&f.hostSockets}, "host-socket",
+		"`PORT=PATH`, or ADDR:PORT=PATH: port of the gateway, or of ADDR, at which the container reaches the host's Unix socket PATH (may be repeated)")
 	fs.StringSliceVar(&f.outbound, "outbound-addr", nil,
 		"`ADDR|IFNAME` of the host that flows leave from (once for each family)")
 	fs.StringVar(&f.accel, "accel", accelAuto, "`WHEN` to splice TCP in the kernel: auto, where it can be done, or off")
@@ -98,8 +101,13 @@ func (f *netFlags) config(log *slog.Logger) (attach.Config, error) {
 	if cfg.Tap.Plan, err = f.plan(); err != nil {
 		return cfg, err
 	}
-	if cfg.HostLoopback, err = parseAddrs("--host-loopback", without(f.hostLoopback, none)); err != nil {
-		return cfg, err
+	cfg.HostSockets = f.hostSockets
+	for _, s := range without(f.hostLoopback, none) {
+		ls, err := policy.ParseLoopback(s)
+		if err != nil {
+			return cfg, fmt.Errorf("%w: --host-loopback: %w", errUsage, err)
+		}
+		cfg.HostLoopback = append(cfg.HostLoopback, ls...)
 	}
 	dns := without(f.dns, none)
 	cfg.NoDNS = len(dns) < len(f.dns)
@@ -183,6 +191,25 @@ func (*ruleValue) Type() string { return "rule" }
 
 // String is empty: the flags have no default to show.
 func (*ruleValue) String() string { return "" }
+
+// socketValue is the value of --host-socket.
+type socketValue struct{ sockets *[]policy.SocketAt }
+
+// Set adds a socket.
+func (v *socketValue) Set(s string) error {
+	k, err := policy.ParseSocket(s)
+	if err != nil {
+		return err
+	}
+	*v.sockets = append(*v.sockets, k)
+	return nil
+}
+
+// Type names the value's kind to pflag.
+func (*socketValue) Type() string { return "socket" }
+
+// String is empty: the flag has no default to show.
+func (*socketValue) String() string { return "" }
 
 // publishValue is the value of --publish.
 type publishValue struct{ flags *netFlags }

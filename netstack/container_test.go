@@ -51,14 +51,16 @@ type rig struct {
 
 // options change a rig before it starts.
 type options struct {
-	offload tap.Offload
-	mtu     int
-	cfg     func(*Config)
-	rules   []policy.Rule
-	dns     []netip.AddrPort
-	raw     bool // no container stack: frames are recorded
-	own     bool // no container stack: the test reads the frames from the link
-	quiet   bool // the log has no line for each flow
+	offload  tap.Offload
+	mtu      int
+	cfg      func(*Config)
+	rules    []policy.Rule
+	loopback []policy.LoopbackAt // in place of the gateways
+	sockets  []policy.SocketAt
+	dns      []netip.AddrPort
+	raw      bool // no container stack: frames are recorded
+	own      bool // no container stack: the test reads the frames from the link
+	quiet    bool // the log has no line for each flow
 }
 
 const offloadAll = tap.OffloadVNet | tap.OffloadCSum | tap.OffloadTSO4 | tap.OffloadTSO6 | tap.OffloadUSO
@@ -80,8 +82,11 @@ func newRig(t testing.TB, o options) *rig {
 	}
 	plan, err := tap.NewPlan(netip.MustParsePrefix(tap.DefaultCIDR4), netip.MustParsePrefix(tap.DefaultCIDR6))
 	must(t, err)
-	gateways := []netip.Addr{plan.V4.Gateway, plan.V6.Gateway}
-	rules, err := policy.New(policy.Config{Plan: plan, Rules: o.rules, HostLoopback: gateways})
+	loopback := o.loopback
+	if loopback == nil {
+		loopback = []policy.LoopbackAt{{Addr: plan.V4.Gateway}, {Addr: plan.V6.Gateway}}
+	}
+	rules, err := policy.New(policy.Config{Plan: plan, Rules: o.rules, HostLoopback: loopback, HostSockets: o.sockets})
 	must(t, err)
 	r := &rig{t: t, plan: plan, log: &syncBuffer{}, record: o.raw}
 	level := slog.LevelDebug
@@ -90,7 +95,7 @@ func newRig(t testing.TB, o options) *rig {
 	}
 	r.arrived = sync.NewCond(&r.mu)
 	cfg := Config{
-		TapFD: fds[0], Offload: o.offload, MTU: o.mtu, Plan: plan, Policy: rules, HostLoopback: gateways,
+		TapFD: fds[0], Offload: o.offload, MTU: o.mtu, Plan: plan, Policy: rules,
 		ContainerMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1},
 		Log:          slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: level})),
 	}

@@ -39,6 +39,9 @@
 //	                     kernel answers it (spliced), or
 //	                     to gVisor, which answers it (stacked)
 //
+// Where the policy says so, the host's end is a Unix socket instead; hostsocket.go
+// tells what is different then.
+//
 // The spliced path (type kernelPath) is used while it works: a connection of our
 // own tries it at the start, and again after packets that should not come here,
 // or SYNs that nothing came of, say that the container has changed its rules. Then

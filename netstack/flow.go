@@ -47,6 +47,9 @@ type FlowInfo struct {
 	// loopback is mapped. Of an inbound flow it is the published address that the
 	// client used.
 	Host netip.AddrPort `json:"host"`
+	// HostSocket is the path of the Unix socket that was dialed instead of Host,
+	// which then is the zero AddrPort; empty for none.
+	HostSocket string `json:"host_socket,omitempty"`
 	// BytesUp went from the container to the host, BytesDown the other way:
 	// payload only.
 	BytesUp   uint64        `json:"bytes_up"`
@@ -131,5 +134,8 @@ func (n *Network) logFlow(msg string, info func() FlowInfo, attrs ...slog.Attr) 
 		slog.Uint64("down", i.BytesDown),
 		slog.Duration("age", i.Age.Round(time.Microsecond)),
 	}, attrs...)
+	if i.HostSocket != "" {
+		attrs = append(attrs, slog.String("socket", i.HostSocket))
+	}
 	n.log.LogAttrs(context.Background(), slog.LevelDebug, msg, attrs...)
 }

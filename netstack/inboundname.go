@@ -41,5 +41,5 @@ func (n *Network) showable(client, container netip.Addr) bool {
 	f := n.cfg.Plan.Of(container)
 	return client.Is4() == container.Is4() && client != container && !client.IsLoopback() &&
 		!client.IsUnspecified() && !client.IsMulticast() && !client.IsLinkLocalUnicast() &&
-		!f.Prefix.Contains(client) && !n.mapped(client)
+		!f.Prefix.Contains(client) && !n.cfg.Policy.Serves(client)
 }

@@ -176,7 +176,7 @@ func (f *inboundFlow) undelivered(e *socketError) {
 		}, troubleOfICMP(e.kind, e.code, f.client.Addr().Is6()))
 		return
 	}
-	from := n.seenAs(netip.AddrPortFrom(e.offender, 0)).Addr()
+	from := n.cfg.Policy.SeenAs(protoUDP, netip.AddrPortFrom(e.offender, 0)).Addr()
 	if e.offender == f.client.Addr() {
 		from = f.remote.Addr()
 	}

@@ -117,7 +117,7 @@ func (n *Network) spoofed(p *packet) bool {
 		return p.proto != protoUDP && p.proto != protoICMPv6 // DHCP, neighbor discovery
 	}
 	return !f.Enabled() || f.Ours(p.src) || p.src.IsLoopback() || p.src.IsMulticast() ||
-		p.src.Is4In6() || p.src == n.cfg.Plan.RouterLinkLocal() || n.mapped(p.src) ||
+		p.src.Is4In6() || p.src == n.cfg.Plan.RouterLinkLocal() || n.cfg.Policy.Serves(p.src) ||
 		p.src == netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 

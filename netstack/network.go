@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -43,12 +42,9 @@ type Config struct {
 	MTU int
 	// Plan says which addresses are ours and which is the container's.
 	Plan tap.Plan
-	// Policy is asked before any dial.
+	// Policy is asked before any dial. What of the host it serves the container
+	// answers pings and neighbour discovery, too.
 	Policy *policy.Policy
-	// HostLoopback lists the addresses of the container's side that the policy
-	// maps to the host's loopback. Traffic from the host's loopback appears to
-	// come from them.
-	HostLoopback []netip.Addr
 	// DNS answers what is sent to the plan's resolver address; nil means that
 	// nobody answers there.
 	DNS *dns.Forwarder
@@ -168,7 +164,7 @@ func (n *Network) initServices() error {
 		MTU:    n.cfg.MTU,
 		RDNSS:  n.cfg.DNS != nil,
 		Search: search,
-		Extra:  n.cfg.HostLoopback,
+		Extra:  n.cfg.Policy.Served(),
 	})
 	if err != nil {
 		return fmt.Errorf("set up neighbor discovery: %w", err)

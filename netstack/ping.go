@@ -47,7 +47,7 @@ type pingFlow struct {
 // echo handles an echo request; msg is the whole ICMP message.
 func (t *pingTable) echo(p *packet, msg []byte) {
 	n := t.n
-	if f := n.cfg.Plan.Of(p.dst); f.Ours(p.dst) || n.mapped(p.dst) {
+	if f := n.cfg.Plan.Of(p.dst); f.Ours(p.dst) || n.cfg.Policy.Serves(p.dst) {
 		n.replyEcho(p, msg)
 		return
 	}
@@ -146,7 +146,7 @@ func (f *pingFlow) Ready(ev loop.Events) {
 			}
 			f.down += uint64(len(b))
 			f.last = n.now
-			h := ipHeader{src: n.seenAs(a.from).Addr(), dst: f.container.Addr(), proto: protoICMPv4, ttl: hop(a.ttl)}
+			h := ipHeader{src: n.cfg.Policy.SeenAs(protoICMPv4, a.from).Addr(), dst: f.container.Addr(), proto: protoICMPv4, ttl: hop(a.ttl)}
 			if h.dst.Is6() {
 				h.proto = protoICMPv6
 			}
@@ -171,7 +171,7 @@ func (f *pingFlow) drainErrors() bool {
 		if e.kind == 0 && e.code == 0 || len(e.body) < icmpHeaderLen {
 			continue
 		}
-		q := ipHeader{src: f.container.Addr(), dst: n.seenAs(e.dst).Addr(), proto: protoICMPv4, ttl: f.ttl}
+		q := ipHeader{src: f.container.Addr(), dst: n.cfg.Policy.SeenAs(protoICMPv4, e.dst).Addr(), proto: protoICMPv4, ttl: f.ttl}
 		e.body[0] = echoRequest4
 		if q.src.Is6() {
 			q.proto, e.body[0] = protoICMPv6, echoRequest6
@@ -179,7 +179,7 @@ func (f *pingFlow) drainErrors() bool {
 		binary.BigEndian.PutUint16(e.body[4:], f.container.Port())
 		n.sendICMPError(icmpError{
 			kind: e.kind, code: e.code, info: e.info,
-			from:  n.seenAs(netip.AddrPortFrom(e.offender, 0)).Addr(),
+			from:  n.cfg.Policy.SeenAs(protoICMPv4, netip.AddrPortFrom(e.offender, 0)).Addr(),
 			quote: q, body: e.body, size: len(e.body),
 		})
 	}
@@ -210,19 +210,9 @@ func (n *Network) replyEcho(p *packet, msg []byte) {
 // tells the container so. It does not where the destination is behind our own
 // address.
 func (n *Network) expired(p *packet) bool {
-	if p.ttl > 1 || n.mapped(p.dst) {
+	if p.ttl > 1 || n.cfg.Policy.Serves(p.dst) {
 		return false
 	}
 	n.report(p, ttlExceeded)
 	return true
-}
-
-// mapped reports whether a stands for the host's loopback.
-func (n *Network) mapped(a netip.Addr) bool {
-	for _, m := range n.cfg.HostLoopback {
-		if m == a {
-			return true
-		}
-	}
-	return false
 }

@@ -55,6 +55,10 @@ func (f *tcpFlow) move() {
 	if f.state != open || f.service {
 		return
 	}
+	if f.cut && f.downDone {
+		f.endCut()
+		return
+	}
 	f.last = f.table.n.now
 	more := f.moveUp()
 	if f.state == open {
@@ -62,9 +66,11 @@ func (f *tcpFlow) move() {
 	}
 	switch {
 	case f.state != open:
+	case f.cut && f.downDone:
+		f.endCut()
 	case f.upDone && f.downDone:
 		f.finish()
-	case f.upDone && !lives(f.ep), f.downDone && f.hostFailed():
+	case (f.upDone || f.cut) && !lives(f.ep), f.downDone && f.hostFailed():
 		// An end that had sent all it had to send has broken off since.
 		f.reset()
 	case more:
@@ -77,7 +83,7 @@ func (f *tcpFlow) move() {
 func (f *tcpFlow) moveUp() (more bool) {
 	p := &f.table.pump
 	for range pumpBudget {
-		if f.upDone || !f.canWrite {
+		if f.upDone || f.cut || !f.canWrite {
 			return false
 		}
 		p.gather.reset()
@@ -97,6 +103,11 @@ func (f *tcpFlow) moveUp() (more bool) {
 		n, errno := p.gather.writeTo(f.fd)
 		if errno == unix.EAGAIN {
 			f.canWrite = false
+			return false
+		}
+		if errno == unix.EPIPE && f.socket != "" {
+			// What the service has sent, and may still send, is there to be read.
+			f.cut = true
 			return false
 		}
 		if errno != 0 {

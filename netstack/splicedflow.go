@@ -64,6 +64,9 @@ func (f *tcpFlow) turned(fd int) {
 		return
 	}
 	f.spliced.relay.Start(&f.table.kernel.pool, fd, f.fd)
+	if f.socket != "" {
+		f.spliced.relay.MarkUnix(relay.Host)
+	}
 	f.spliced.relay.Note(relay.Host, f.early)
 	n.logFlow("flow open", f.info)
 }
@@ -83,11 +86,18 @@ func (f *tcpFlow) splice() {
 	if f.state != open {
 		return
 	}
+	if f.cut {
+		f.endCut()
+		return
+	}
 	r := &f.spliced.relay
 	f.last = f.table.n.now
 	more, err := r.Move()
 	f.up, f.down = r.Moved(relay.Container), r.Moved(relay.Host)
 	switch {
+	case err == unix.EPIPE && f.socket != "":
+		f.cut, f.downDone = true, true
+		f.endCut()
 	case err != nil:
 		f.endSpliced(true)
 	case r.Done():

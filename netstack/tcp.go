@@ -57,6 +57,7 @@ type tcpTable struct {
 	shaking map[tuple]*tcpFlow // SYN given to gVisor, flow not yet accepted
 	ready   []*tcpFlow         // gVisor has news of them
 	drainer func()             // drain, as one value
+	lines   teller             // bounds what the log gets of sockets of the host
 
 	handshakes chan *tcp.ForwarderRequest // to a goroutine that waits for one
 	waiting    atomic.Int32               // how many do
@@ -134,7 +135,7 @@ func (t *tcpTable) syn(p *packet, l3 []byte, key tuple, isn uint32) {
 		f.abort()
 		t.forget(f)
 	}
-	host, service := key.remote, n.cfg.DNS != nil && n.isDNS(key.remote)
+	host, socket, service := key.remote, "", n.cfg.DNS != nil && n.isDNS(key.remote)
 	if !service {
 		d := n.cfg.Policy.Decide(protoTCP, key.remote)
 		if d.Verdict == policy.Denied {
@@ -144,13 +145,13 @@ func (t *tcpTable) syn(p *packet, l3 []byte, key tuple, isn uint32) {
 		if n.expired(p) {
 			return
 		}
-		host = d.Dial
+		host, socket = d.Dial, d.Socket
 	}
 	if len(t.flows) >= n.cfg.MaxFlows || t.connecting >= maxConnecting || t.perHost[host.Addr()] >= maxConnectingPerHost {
 		n.count.inc(dropFlowLimit)
 		return
 	}
-	f := &tcpFlow{flow: n.newFlow(key.container, key.remote, host), table: t, key: key, fd: -1}
+	f := &tcpFlow{flow: n.newFlow(key.container, key.remote, host), socket: socket, table: t, key: key, fd: -1}
 	f.keepSYN(isn, l3, p.rest)
 	t.flows[key] = f
 	n.count.inc(flowsTCP)
@@ -286,6 +287,9 @@ func (t *tcpTable) expire() {
 	for _, f := range t.flows {
 		if f.state == open && !f.service && !f.watched {
 			f.watch()
+		}
+		if f.state == open && f.cut && f.downDone {
+			f.endCut() // nothing else tells that all is delivered
 		}
 	}
 	for i := len(t.closing) - 1; i >= 0; i-- { // forget fills the gap from behind

@@ -42,6 +42,7 @@ func (s tcpState) String() string {
 // owned by the loop, except wq, which gVisor's goroutines use, and queued.
 type tcpFlow struct {
 	flow
+	socket  string // path of the Unix socket that is the host's end; empty for TCP
 	table   *tcpTable
 	key     tuple
 	state   tcpState
@@ -63,6 +64,7 @@ type tcpFlow struct {
 	canWrite bool
 	toEnd    bool // a short read does not mean that nothing is left
 	bulk     bool // the last read was large
+	cut      bool // the host's end takes no more; to be reset when it has sent all
 	errored  bool // the socket has an error that nobody has looked at
 	stash    []byte
 	shorts   int // short writes to the container in a row
@@ -88,7 +90,7 @@ func (f *tcpFlow) keepSYN(isn uint32, l3, rest []byte) {
 // connect starts the host's side.
 func (f *tcpFlow) connect() {
 	t := f.table
-	fd, err := t.n.cfg.Outbound.socket(f.host.Addr(), unix.SOCK_STREAM, 0)
+	fd, err := f.newSocket()
 	if err != nil {
 		t.n.noSocket(err)
 		t.forget(f)
@@ -97,7 +99,7 @@ func (f *tcpFlow) connect() {
 	f.fd = fd
 	setHostOptions(fd)
 	f.connects()
-	if errno := connectSocket(fd, f.host); errno != 0 && errno != unix.EINPROGRESS {
+	if errno := f.dialHost(); errno != 0 && errno != unix.EINPROGRESS {
 		f.failed(errno)
 		return
 	}
@@ -108,7 +110,7 @@ func (f *tcpFlow) connect() {
 }
 
 // setHostOptions prepares a host socket. Errors are those of options that the
-// kernel lacks, without which the flow works as well.
+// kernel, or a Unix socket, lacks, without which the flow works as well.
 func setHostOptions(fd int) {
 	_ = setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	// Urgent data arrives in line: the kernel would hold a byte of it back.
@@ -375,6 +377,7 @@ func (f *tcpFlow) info() FlowInfo {
 	if f.by != nil && f.fd >= 0 {
 		i.Host = localAddr(f.fd)
 	}
+	i.HostSocket = f.socket
 	if f.state == open && f.fd >= 0 {
 		if ti, err := unix.GetsockoptTCPInfo(f.fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
 			i.RTT = time.Duration(ti.Rtt) * time.Microsecond

@@ -158,7 +158,7 @@ func setDatagramOptions(fd int, v6 bool) {
 
 // ends is outletOwner's.
 func (f *udpFlow) ends(dst netip.AddrPort) (container, remote netip.AddrPort) {
-	return f.container, f.table.n.seenAs(dst)
+	return f.container, f.seenAs(dst)
 }
 
 // datagramBuffer is the socket buffer asked for, each way (bytes).

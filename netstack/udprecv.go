@@ -207,7 +207,7 @@ func (f *udpFlow) deliver(parts [][]byte, a arrival) {
 	n := f.table.n
 	f.down += uint64(total(parts))
 	n.udp.used(f)
-	n.deliverUDP(parts, n.seenAs(a.from), f.container, a)
+	n.deliverUDP(parts, f.seenAs(a.from), f.container, a)
 }
 
 // deliverUDP writes datagrams to the container.
@@ -237,7 +237,12 @@ func hop(ttl uint8) uint8 {
 func (f *udpFlow) drainErrors() bool {
 	n := f.table.n
 	return n.drainErrors(f.fd, f.container.Addr(), func(e *socketError) {
-		n.passError(e, f.container, n.seenAs(e.dst), n.seenAs(netip.AddrPortFrom(e.offender, 0)).Addr(), f.out.ttl)
+		remote := f.seenAs(e.dst)
+		from := remote.Addr()
+		if e.offender != e.dst.Addr() {
+			from = f.seenAs(netip.AddrPortFrom(e.offender, 0)).Addr()
+		}
+		n.passError(e, f.container, remote, from, f.out.ttl)
 	})
 }
 
@@ -277,18 +282,11 @@ func quotedUDP(src, dst uint16, size int, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// seenAs says how an address of the host's side looks from the container: the
-// host's loopback is behind the address that is mapped to it.
-func (n *Network) seenAs(a netip.AddrPort) netip.AddrPort {
-	if !a.Addr().IsLoopback() {
-		return a
+// seenAs says how an address of the host's side looks from the container. Of several
+// ports that lead to one of the host's, it is the one that was sent to last.
+func (f *udpFlow) seenAs(a netip.AddrPort) netip.AddrPort {
+	if a == f.host {
+		return f.remote
 	}
-	f := n.cfg.Plan.Of(a.Addr())
-	seen := f.Gateway
-	for _, m := range n.cfg.HostLoopback {
-		if m.Is4() == a.Addr().Is4() {
-			seen = m
-		}
-	}
-	return netip.AddrPortFrom(seen, a.Port())
+	return f.table.n.cfg.Policy.SeenAs(protoUDP, a)
 }

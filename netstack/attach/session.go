@@ -36,9 +36,11 @@ type Config struct {
 	Tap tap.Config
 	// Rules are the policy's, the first that matches wins.
 	Rules []policy.Rule
-	// HostLoopback lists the addresses at which the container reaches services
-	// on the host's loopback. Empty means that it reaches none.
-	HostLoopback []netip.Addr
+	// HostLoopback lists the addresses, and perhaps ports, at which the container
+	// reaches services on the host's loopback. Empty means that it reaches none.
+	HostLoopback []policy.LoopbackAt
+	// HostSockets lists the ports at which it reaches Unix sockets of the host.
+	HostSockets []policy.SocketAt
 	// NoDNS leaves the plan's resolver address unanswered.
 	NoDNS bool
 	// DNS lists resolvers to use in place of those in the host's
@@ -89,9 +91,12 @@ func New(cfg Config) (*Session, error) {
 	cfg.Tap.Log = cfg.Log
 	s := &Session{cfg: cfg, log: cfg.Log}
 	rules, err := policy.New(policy.Config{
-		Plan: cfg.Tap.Plan, Rules: cfg.Rules, HostLoopback: cfg.HostLoopback,
+		Plan: cfg.Tap.Plan, Rules: cfg.Rules, HostLoopback: cfg.HostLoopback, HostSockets: cfg.HostSockets,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := checkSockets(cfg); err != nil {
 		return nil, err
 	}
 	if !cfg.NoDNS {
@@ -114,7 +119,6 @@ func New(cfg Config) (*Session, error) {
 		MTU:          s.device.MTU(),
 		Plan:         cfg.Tap.Plan,
 		Policy:       rules,
-		HostLoopback: cfg.HostLoopback,
 		DNS:          s.dns,
 		Outbound:     cfg.Outbound,
 		Hairpin:      s.hairpin,

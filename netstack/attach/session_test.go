@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/netstack/attach/attachtest"
+	"github.com/slipway-net/slipway/netstack/policy"
 	"github.com/slipway-net/slipway/tap"
 )
 
@@ -40,7 +41,7 @@ func TestNewFails(t *testing.T) {
 		{"another owner", func(cfg *attach.Config) { cfg.Tap.Target = tap.Target{PID: w.Peer.PID()} }, tap.ErrTarget},
 		{"name taken", func(cfg *attach.Config) { cfg.Tap.Name = "taken0" }, tap.ErrNameTaken},
 		{"MTU", func(cfg *attach.Config) { cfg.Tap.MTU = 67 }, nil},
-		{"resolver as loopback", func(cfg *attach.Config) { cfg.HostLoopback = []netip.Addr{plan.V4.DNS} }, nil},
+		{"resolver as loopback", func(cfg *attach.Config) { cfg.HostLoopback = []policy.LoopbackAt{{Addr: plan.V4.DNS}} }, nil},
 	}
 	before := resources(t)
 	for _, tt := range tests {

@@ -177,7 +177,9 @@ func TestTCPHostLoopback(t *testing.T) { paths(t, tcpHostLoopback) }
 
 func tcpHostLoopback(t *testing.T, path string) {
 	plan := newPlan(t)
-	r := startOn(t, path, func(cfg *attach.Config) { cfg.HostLoopback = []netip.Addr{plan.V4.Gateway, plan.V6.Gateway} })
+	r := startOn(t, path, func(cfg *attach.Config) {
+		cfg.HostLoopback = []policy.LoopbackAt{{Addr: plan.V4.Gateway}, {Addr: plan.V6.Gateway}}
+	})
 	families(t, func(t *testing.T, f attachtest.Family) {
 		l := r.Host.Listen(t, netip.AddrPortFrom(f.Loopback, 0))
 		p := r.connectTo(t, l, netip.AddrPortFrom(r.family(f).Gateway, l.Addr().(*net.TCPAddr).AddrPort().Port()))

@@ -28,8 +28,8 @@ type Config struct {
 	// Search is the domain search list that they announce. What is not a domain
 	// name or does not fit into maxSearchLen bytes is left out.
 	Search []string
-	// Extra lists addresses that are ours besides those of the plan: those mapped
-	// to the host's loopback.
+	// Extra lists addresses that are ours besides those of the plan: those at which
+	// something of the host is reached.
 	Extra []netip.Addr
 }
 

@@ -16,18 +16,22 @@
 //     loopback), 0.0.0.0/8 and :: (Linux connects them to loopback), multicast,
 //     240.0.0.0/4 with the limited broadcast, the plan's directed broadcast, a
 //     family that the plan has switched off, and port 0. No rule opens these.
-//  2. The user's rules, in order, where a rule denies.
-//  3. Addresses mapped to the host's loopback: dialed as 127.0.0.1 or ::1.
-//  4. The plan's own networks. They exist only on the container's side, so that
+//  2. A TCP port that leads to a Unix socket of the host (type SocketAt): whoever
+//     named exactly this port has permitted it.
+//  3. The user's rules, in order, where a rule denies.
+//  4. Addresses mapped to the host's loopback (type LoopbackAt), whole or by port:
+//     dialed as 127.0.0.1 or ::1. All other ports of an address that something of
+//     the host is at are closed.
+//  5. The plan's own networks. They exist only on the container's side, so that
 //     no rule can open them: the gateway (nothing is mapped to it), the
 //     resolver (whose port 53 the caller has taken before asking), and all other
 //     addresses, where nobody lives.
-//  5. The user's rules, where a rule allows.
-//  6. Link-local networks and the metadata services of clouds, which hand out
+//  6. The user's rules, where a rule allows.
+//  7. Link-local networks and the metadata services of clouds, which hand out
 //     the machine's credentials: denied unless a rule allowed them.
-//  7. All else is allowed.
+//  8. All else is allowed.
 //
-// Rules are in one list and the first that matches wins; steps 2, 3 and 5 mean
+// Rules are in one list and the first that matches wins; steps 3, 4 and 6 mean
 // only that an allow cannot turn a plan address into one of the host's network,
 // while a deny also closes a mapped address.
 //

@@ -17,10 +17,12 @@ type Config struct {
 	Plan tap.Plan
 	// Rules are tried in order; the first that matches wins.
 	Rules []Rule
-	// HostLoopback lists the addresses which, dialed by the container, reach the
-	// host's loopback: an IPv4 address 127.0.0.1, an IPv6 address ::1. It may
-	// hold the plan's gateways. Empty means that host loopback is out of reach.
-	HostLoopback []netip.Addr
+	// HostLoopback lists what leads to the host's loopback. Its addresses may be
+	// the plan's gateways. At most one of a family's addresses may have all ports
+	// of a protocol. Empty means that host loopback is out of reach.
+	HostLoopback []LoopbackAt
+	// HostSockets lists what leads to Unix sockets of the host.
+	HostSockets []SocketAt
 }
 
 // A Verdict is whether traffic may pass. The zero Verdict denies.
@@ -37,8 +39,11 @@ type Decision struct {
 	Verdict Verdict
 	Reason  Reason
 	// Dial is the address to dial in place of the one that was asked for. It is
-	// the zero AddrPort where the verdict is Denied.
+	// the zero AddrPort where the verdict is Denied, and where Socket is to be
+	// dialed.
 	Dial netip.AddrPort
+	// Socket is the path of the Unix socket to dial; empty for none.
+	Socket string
 }
 
 // Answer returns what the container should see of a refusal.
@@ -49,7 +54,9 @@ func (d Decision) Answer() Answer { return d.Reason.Answer() }
 type Policy struct {
 	plan     tap.Plan
 	rules    []Rule
-	mapped   []netip.Addr
+	mapped   []LoopbackAt
+	sockets  []SocketAt   // each with its address
+	served   []netip.Addr // at which one of those is
 	never    []builtin
 	guarded  []builtin
 	bcast    netip.Addr
@@ -81,9 +88,15 @@ func New(c Config) (*Policy, error) {
 			return nil, fmt.Errorf("check rule %d: %w", i+1, err)
 		}
 	}
-	for _, a := range p.mapped {
-		if err := p.checkMapped(a); err != nil {
-			return nil, fmt.Errorf("map %s to host loopback: %w", a, err)
+	for i := range p.mapped {
+		if err := p.checkMapped(i); err != nil {
+			return nil, fmt.Errorf("map %s to host loopback: %w", p.mapped[i], err)
+		}
+		p.serve(p.mapped[i].Addr)
+	}
+	for _, k := range c.HostSockets {
+		if err := p.addSocket(k); err != nil {
+			return nil, fmt.Errorf("map %s to host socket: %w", k, err)
 		}
 	}
 	return p, nil
@@ -97,31 +110,32 @@ func (p *Policy) Decide(proto uint8, dst netip.AddrPort) Decision {
 	if r, no := p.impossible(a); no {
 		return Decision{Reason: r}
 	}
-	ported := proto == ipProtoTCP || proto == ipProtoUDP
-	if ported && dst.Port() == 0 {
+	if hasPorts(proto) && dst.Port() == 0 {
 		return Decision{Reason: NoSuchService}
+	}
+	if path := p.socketAt(proto, dst); path != "" {
+		return Decision{Verdict: Allowed, Reason: HostSocket, Socket: path}
 	}
 	rule := p.match(proto, dst)
 	if rule == Deny {
 		return Decision{Reason: RuleDeny}
 	}
-	if slices.Contains(p.mapped, a) {
-		to := p.loopback[0]
-		if a.Is6() {
-			to = p.loopback[1]
+	if p.Serves(a) {
+		if to, ok := p.hostLoopback(proto, dst); ok {
+			return Decision{Verdict: Allowed, Reason: HostLoopback, Dial: to}
 		}
-		return Decision{Allowed, HostLoopback, netip.AddrPortFrom(to, dst.Port())}
+		return Decision{Reason: HostLoopbackOff}
 	}
 	if f := p.plan.Of(a); f.Prefix.Contains(a) {
 		return Decision{Reason: inPlan(f, a)}
 	}
 	if rule == Allow {
-		return Decision{Allowed, RuleAllow, dst}
+		return Decision{Verdict: Allowed, Reason: RuleAllow, Dial: dst}
 	}
 	if r, no := lookup(p.guarded, a); no {
 		return Decision{Reason: r}
 	}
-	return Decision{Allowed, Default, dst}
+	return Decision{Verdict: Allowed, Reason: Default, Dial: dst}
 }
 
 // directedBroadcast returns the directed broadcast address of an IPv4 network: the one
@@ -166,19 +180,6 @@ func (p *Policy) match(proto uint8, dst netip.AddrPort) Action {
 		}
 	}
 	return 0
-}
-
-func (p *Policy) checkMapped(a netip.Addr) error {
-	if r, no := p.impossible(a); no {
-		return fmt.Errorf("no address to dial (%v)", r)
-	}
-	switch f := p.plan.Of(a); a {
-	case f.Container:
-		return fmt.Errorf("it is the container's own address")
-	case f.DNS:
-		return fmt.Errorf("it is the resolver's address")
-	}
-	return nil
 }
 
 // inPlan returns why a, which lies in f's network, cannot be dialed.

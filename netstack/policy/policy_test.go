@@ -51,6 +51,32 @@ func mustRules(t testing.TB, specs ...string) []policy.Rule {
 	return rs
 }
 
+func mustLoopback(t testing.TB, specs ...string) []policy.LoopbackAt {
+	t.Helper()
+	var all []policy.LoopbackAt
+	for _, s := range specs {
+		ls, err := policy.ParseLoopback(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, ls...)
+	}
+	return all
+}
+
+func mustSockets(t testing.TB, specs ...string) []policy.SocketAt {
+	t.Helper()
+	var all []policy.SocketAt
+	for _, s := range specs {
+		k, err := policy.ParseSocket(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, k)
+	}
+	return all
+}
+
 func mustPolicy(t testing.TB, c policy.Config) *policy.Policy {
 	t.Helper()
 	p, err := policy.New(c)
@@ -63,17 +89,19 @@ func mustPolicy(t testing.TB, c policy.Config) *policy.Policy {
 func TestDecide(t *testing.T) {
 	both := mustPlan(t, tap.DefaultCIDR4, tap.DefaultCIDR6)
 	open := []string{"+0.0.0.0/0", "+::/0"}
-	gateways := []netip.Addr{both.V4.Gateway, both.V6.Gateway}
+	gateways := []string{"10.0.2.2", "fd00::2"}
 	tests := []struct {
-		name   string
-		plan   tap.Plan
-		rules  []string
-		mapped []netip.Addr
-		proto  uint8
-		dst    string
-		reason policy.Reason
-		answer policy.Answer
-		dial   string // empty: denied
+		name    string
+		plan    tap.Plan
+		rules   []string
+		mapped  []string
+		sockets []string
+		proto   uint8
+		dst     string
+		reason  policy.Reason
+		answer  policy.Answer
+		dial    string // empty: denied, or a socket
+		socket  string
 	}{
 		{name: "internet v4", dst: "192.0.2.1:443", reason: policy.Default, dial: "192.0.2.1:443"},
 		{name: "internet v6", dst: "[2001:db8::1]:443", reason: policy.Default, dial: "[2001:db8::1]:443"},
@@ -106,7 +134,35 @@ func TestDecide(t *testing.T) {
 		{name: "gateway mapped but denied", mapped: gateways, rules: []string{"-10.0.2.2:22/tcp"}, dst: "10.0.2.2:22", reason: policy.RuleDeny, answer: policy.AnswerAdminProhibited},
 		{name: "gateway mapped, one port denied", mapped: gateways, rules: []string{"-10.0.2.2:22/tcp"}, dst: "10.0.2.2:23", reason: policy.HostLoopback, dial: "127.0.0.1:23"},
 		{name: "gateway mapped, one port allowed", mapped: gateways, rules: []string{"+10.0.2.2:22", "-10.0.2.2"}, dst: "10.0.2.2:22", reason: policy.HostLoopback, dial: "127.0.0.1:22"},
-		{name: "link-local address mapped", mapped: []netip.Addr{netip.MustParseAddr("169.254.1.2")}, dst: "169.254.1.2:22", reason: policy.HostLoopback, dial: "127.0.0.1:22"},
+		{name: "gateway mapped but not for udp", mapped: []string{"10.0.2.2/tcp"}, proto: udp, dst: "10.0.2.2:22", reason: policy.HostLoopbackOff, answer: policy.AnswerPortUnreachable},
+		{name: "one port mapped", mapped: []string{"10.0.2.2:22"}, dst: "10.0.2.2:22", reason: policy.HostLoopback, dial: "127.0.0.1:22"},
+		{name: "one port mapped, udp", mapped: []string{"10.0.2.2:22"}, proto: udp, dst: "10.0.2.2:22", reason: policy.HostLoopback, dial: "127.0.0.1:22"},
+		{name: "one port mapped, port below", mapped: []string{"10.0.2.2:22"}, dst: "10.0.2.2:21", reason: policy.HostLoopbackOff, answer: policy.AnswerPortUnreachable},
+		{name: "one port mapped, port above", mapped: []string{"10.0.2.2:22"}, dst: "10.0.2.2:23", reason: policy.HostLoopbackOff, answer: policy.AnswerPortUnreachable},
+		{name: "one port mapped, other protocol", mapped: []string{"10.0.2.2:22/tcp"}, proto: udp, dst: "10.0.2.2:22", reason: policy.HostLoopbackOff, answer: policy.AnswerPortUnreachable},
+		{name: "one port mapped, ping", mapped: []string{"10.0.2.2:22"}, proto: icmp, dst: "10.0.2.2:0", reason: policy.HostLoopbackOff, answer: policy.AnswerPortUnreachable},
+		{name: "one port mapped, another address", mapped: []string{"10.0.2.9:22"}, dst: "10.0.2.2:22", reason: policy.HostLoopbackOff, answer: policy.AnswerPortUnreachable},
+		{name: "one port mapped at an address of nobody", mapped: []string{"10.0.2.9:22"}, dst: "10.0.2.9:23", reason: policy.HostLoopbackOff, answer: policy.AnswerPortUnreachable},
+		{name: "one port mapped of the host's network", mapped: []string{"192.0.2.1:22"}, rules: open, dst: "192.0.2.1:23", reason: policy.HostLoopbackOff, answer: policy.AnswerPortUnreachable},
+		{name: "one port mapped but denied", mapped: []string{"10.0.2.2:22"}, rules: []string{"-10.0.2.2"}, dst: "10.0.2.2:22", reason: policy.RuleDeny, answer: policy.AnswerAdminProhibited},
+		{name: "range mapped", mapped: []string{"[fd00::2]:8000-8010=9000"}, dst: "[fd00::2]:8010", reason: policy.HostLoopback, dial: "[::1]:9010"},
+		{name: "range mapped, its target", mapped: []string{"[fd00::2]:8000-8010=9000"}, dst: "[fd00::2]:9000", reason: policy.HostLoopbackOff, answer: policy.AnswerPortUnreachable},
+		{name: "list mapped", mapped: []string{"10.0.2.2:80=8080,5432/tcp"}, dst: "10.0.2.2:80", reason: policy.HostLoopback, dial: "127.0.0.1:8080"},
+		{name: "list mapped, second", mapped: []string{"10.0.2.2:80=8080,5432/tcp"}, dst: "10.0.2.2:5432", reason: policy.HostLoopback, dial: "127.0.0.1:5432"},
+		{name: "list mapped, second's protocol", mapped: []string{"10.0.2.2:80=8080,5432/tcp"}, proto: udp, dst: "10.0.2.2:5432", reason: policy.HostLoopbackOff, answer: policy.AnswerPortUnreachable},
+
+		{name: "socket", sockets: []string{"80=/s"}, dst: "10.0.2.2:80", reason: policy.HostSocket, socket: "/s"},
+		{name: "socket v6", sockets: []string{"80=/s"}, dst: "[fd00::2]:80", reason: policy.HostSocket, socket: "/s"},
+		{name: "socket, other port", sockets: []string{"80=/s"}, dst: "10.0.2.2:81", reason: policy.HostLoopbackOff, answer: policy.AnswerPortUnreachable},
+		{name: "socket, udp", sockets: []string{"80=/s"}, proto: udp, dst: "10.0.2.2:80", reason: policy.HostLoopbackOff, answer: policy.AnswerPortUnreachable},
+		{name: "socket despite deny", sockets: []string{"80=/s"}, rules: []string{"-0.0.0.0/0", "-10.0.2.2:80"}, dst: "10.0.2.2:80", reason: policy.HostSocket, socket: "/s"},
+		{name: "socket before loopback", sockets: []string{"80=/s"}, mapped: gateways, dst: "10.0.2.2:80", reason: policy.HostSocket, socket: "/s"},
+		{name: "loopback beside socket", sockets: []string{"80=/s"}, mapped: gateways, dst: "10.0.2.2:81", reason: policy.HostLoopback, dial: "127.0.0.1:81"},
+		{name: "second socket", sockets: []string{"80=/s", "10.0.2.50:80=/t"}, dst: "10.0.2.50:80", reason: policy.HostSocket, socket: "/t"},
+		{name: "socket at an address of nobody, other port", sockets: []string{"10.0.2.50:80=/t"}, dst: "10.0.2.50:81", reason: policy.HostLoopbackOff, answer: policy.AnswerPortUnreachable},
+		{name: "socket at the resolver", sockets: []string{"10.0.2.3:80=/t"}, dst: "10.0.2.3:80", reason: policy.HostSocket, socket: "/t"},
+
+		{name: "link-local address mapped", mapped: []string{"169.254.1.2"}, dst: "169.254.1.2:22", reason: policy.HostLoopback, dial: "127.0.0.1:22"},
 		{name: "resolver, not dns", rules: open, dst: "10.0.2.3:80", reason: policy.NoSuchService, answer: policy.AnswerPortUnreachable},
 		{name: "resolver v6, not dns", dst: "[fd00::3]:80", reason: policy.NoSuchService, answer: policy.AnswerPortUnreachable},
 		{name: "neighbour", rules: open, dst: "10.0.2.50:80", reason: policy.NoSuchHost, answer: policy.AnswerHostUnreachable},
@@ -139,7 +195,7 @@ func TestDecide(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := policy.Config{Plan: tt.plan, Rules: mustRules(t, tt.rules...), HostLoopback: tt.mapped}
+			c := policy.Config{Plan: tt.plan, Rules: mustRules(t, tt.rules...), HostLoopback: mustLoopback(t, tt.mapped...), HostSockets: mustSockets(t, tt.sockets...)}
 			if c.Plan == (tap.Plan{}) {
 				c.Plan = both
 			}
@@ -148,7 +204,7 @@ func TestDecide(t *testing.T) {
 				proto = tcp
 			}
 			got := mustPolicy(t, c).Decide(proto, netip.MustParseAddrPort(tt.dst))
-			want := policy.Decision{Reason: tt.reason}
+			want := policy.Decision{Reason: tt.reason, Socket: tt.socket, Verdict: policy.Verdict(tt.socket != "")}
 			if tt.dial != "" {
 				want.Verdict, want.Dial = policy.Allowed, netip.MustParseAddrPort(tt.dial)
 			}
@@ -178,9 +234,10 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 	p := mustPolicy(t, policy.Config{
 		Plan:         plan,
 		Rules:        mustRules(t, "-10.0.0.0/8:1-1024/tcp", "+169.254.0.0/16", "-[2001:db8::/32]:80"),
-		HostLoopback: []netip.Addr{plan.V4.Gateway, plan.V6.Gateway},
+		HostLoopback: mustLoopback(t, "10.0.2.2", "fd00::2"),
+		HostSockets:  mustSockets(t, "80=/s"),
 	})
-	for _, s := range []string{"192.0.2.1:80", "[2001:db8::1]:80", "10.0.2.2:80", "[::ffff:1.2.3.4]:80", "169.254.1.1:80"} {
+	for _, s := range []string{"192.0.2.1:80", "[2001:db8::1]:80", "10.0.2.2:80", "[::ffff:1.2.3.4]:80", "169.254.1.1:80", "10.0.2.2:81"} {
 		dst := netip.MustParseAddrPort(s)
 		if n := testing.AllocsPerRun(100, func() { p.Decide(tcp, dst) }); n != 0 {
 			t.Errorf("Decide(%s) makes %v allocations, want none", s, n)
@@ -196,12 +253,22 @@ func TestNewRefuses(t *testing.T) {
 	}{
 		{"zero rule", policy.Config{Plan: plan, Rules: []policy.Rule{{}}}},
 		{"host bits", policy.Config{Plan: plan, Rules: []policy.Rule{{Action: policy.Allow, Prefix: netip.MustParsePrefix("10.0.0.1/8")}}}},
-		{"zero address", policy.Config{Plan: plan, HostLoopback: []netip.Addr{{}}}},
-		{"loopback", policy.Config{Plan: plan, HostLoopback: []netip.Addr{netip.IPv6Loopback()}}},
-		{"container", policy.Config{Plan: plan, HostLoopback: []netip.Addr{plan.V4.Container}}},
-		{"resolver", policy.Config{Plan: plan, HostLoopback: []netip.Addr{plan.V6.DNS}}},
-		{"broadcast", policy.Config{Plan: plan, HostLoopback: []netip.Addr{netip.MustParseAddr("10.0.2.255")}}},
-		{"family off", policy.Config{Plan: mustPlan(t, tap.DefaultCIDR4, ""), HostLoopback: []netip.Addr{plan.V6.Gateway}}},
+		{"zero address", policy.Config{Plan: plan, HostLoopback: []policy.LoopbackAt{{}}}},
+		{"loopback", policy.Config{Plan: plan, HostLoopback: mustLoopback(t, "::1")}},
+		{"container", policy.Config{Plan: plan, HostLoopback: mustLoopback(t, "10.0.2.100")}},
+		{"container's port", policy.Config{Plan: plan, HostLoopback: mustLoopback(t, "10.0.2.100:80")}},
+		{"resolver", policy.Config{Plan: plan, HostLoopback: mustLoopback(t, "fd00::3")}},
+		{"broadcast", policy.Config{Plan: plan, HostLoopback: mustLoopback(t, "10.0.2.255")}},
+		{"family off", policy.Config{Plan: mustPlan(t, tap.DefaultCIDR4, ""), HostLoopback: mustLoopback(t, "fd00::2")}},
+		{"all ports and one", policy.Config{Plan: plan, HostLoopback: mustLoopback(t, "10.0.2.2", "10.0.2.2:80=8080")}},
+		{"port twice", policy.Config{Plan: plan, HostLoopback: mustLoopback(t, "10.0.2.2:80-90", "10.0.2.2:85/tcp")}},
+		{"two addresses with all ports", policy.Config{Plan: plan, HostLoopback: mustLoopback(t, "10.0.2.2", "10.0.2.9/udp")}},
+		{"zero socket", policy.Config{Plan: plan, HostSockets: []policy.SocketAt{{}}}},
+		{"socket at the container", policy.Config{Plan: plan, HostSockets: mustSockets(t, "10.0.2.100:80=/s")}},
+		{"socket outside the network", policy.Config{Plan: plan, HostSockets: mustSockets(t, "192.0.2.1:80=/s")}},
+		{"socket at the resolver's port", policy.Config{Plan: plan, HostSockets: mustSockets(t, "10.0.2.3:53=/s")}},
+		{"socket in a family that is off", policy.Config{Plan: mustPlan(t, tap.DefaultCIDR4, ""), HostSockets: mustSockets(t, "[fd00::2]:80=/s")}},
+		{"two sockets at one port", policy.Config{Plan: plan, HostSockets: mustSockets(t, "80=/a", "10.0.2.2:80=/b")}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -246,28 +313,39 @@ func TestReasonsHaveLabels(t *testing.T) {
 }
 
 // FuzzDecide holds the one promise that matters: nothing that is allowed dials
-// the host's loopback unless it was asked for at a mapped address.
+// the host's loopback or a socket of it unless it was asked for at a mapped address.
 func FuzzDecide(f *testing.F) {
 	f.Add(uint8(tcp), []byte{127, 0, 0, 1}, uint16(80))
 	f.Add(uint8(udp), []byte{10, 0, 2, 2}, uint16(53))
+	f.Add(uint8(tcp), []byte{10, 0, 2, 9}, uint16(8081))
 	f.Add(uint8(icmpv6), netip.MustParseAddr("::ffff:127.0.0.1").AsSlice(), uint16(0))
 	plan := mustPlan(f, tap.DefaultCIDR4, tap.DefaultCIDR6)
 	p := mustPolicy(f, policy.Config{
 		Plan:         plan,
 		Rules:        mustRules(f, "+0.0.0.0/0", "+::/0"),
-		HostLoopback: []netip.Addr{plan.V4.Gateway},
+		HostLoopback: mustLoopback(f, "10.0.2.2", "10.0.2.9:8080-8090=80/tcp"),
+		HostSockets:  mustSockets(f, "10.0.2.10:80=/s"),
 	})
+	ports := netip.MustParseAddr("10.0.2.9")
+	socket := netip.MustParseAddrPort("10.0.2.10:80")
 	f.Fuzz(func(t *testing.T, proto uint8, addr []byte, port uint16) {
 		a, _ := netip.AddrFromSlice(addr)
 		d := p.Decide(proto, netip.AddrPortFrom(a, port))
-		if (d.Answer() == policy.AnswerNone) != bool(d.Verdict) || d.Verdict == policy.Denied && d.Dial.IsValid() {
+		if (d.Answer() == policy.AnswerNone) != bool(d.Verdict) || bool(d.Verdict) != (d.Dial.IsValid() || d.Socket != "") {
 			t.Fatalf("Decide(%v) = %+v is at odds with itself", a, d)
 		}
-		if d.Verdict == policy.Denied || a == plan.V4.Gateway {
+		if d.Socket != "" && (proto != tcp || netip.AddrPortFrom(a, port) != socket) {
+			t.Fatalf("Decide(%d, %v:%d) = %+v", proto, a, port, d)
+		}
+		if d.Dial.Addr().IsLoopback() {
+			asked := a == plan.V4.Gateway || a == ports && proto == tcp && 8080 <= port && port <= 8090
+			if again := p.Decide(proto, p.SeenAs(proto, d.Dial)); !asked || again.Dial != d.Dial {
+				t.Fatalf("Decide(%d, %v:%d) = %+v; as that is seen it leads to %v", proto, a, port, d, again.Dial)
+			}
 			return
 		}
 		u := d.Dial.Addr().Unmap()
-		if u.IsLoopback() || u.IsUnspecified() || u.IsMulticast() || u != a || u.Is4() && u.As4()[0] == 0 {
+		if d.Dial.IsValid() && (u.IsUnspecified() || u.IsMulticast() || u != a || u.Is4() && u.As4()[0] == 0) {
 			t.Fatalf("Decide(%v) = %+v", a, d)
 		}
 	})

@@ -14,7 +14,8 @@ const (
 	RuleAllow                     // allowed by a rule
 	RuleDeny                      // denied by a rule
 	HostLoopback                  // allowed: mapped to the host's loopback
-	HostLoopbackOff               // denied: the gateway, to which nothing is mapped
+	HostSocket                    // allowed: mapped to a Unix socket of the host
+	HostLoopbackOff               // denied: the gateway, or an address like it, where nothing of the host is mapped
 	NoSuchHost                    // denied: nobody has this address of the plan's networks
 	NoSuchService                 // denied: we offer nothing at this port
 	LinkLocal                     // denied: link-local network
@@ -43,6 +44,8 @@ func (r Reason) String() string {
 		return "rule-deny"
 	case HostLoopback:
 		return "host-loopback"
+	case HostSocket:
+		return "host-socket"
 	case HostLoopbackOff:
 		return "host-loopback-off"
 	case NoSuchHost:
@@ -112,7 +115,7 @@ func (a Answer) String() string {
 // like a host with closed ports.
 func (r Reason) Answer() Answer {
 	switch r {
-	case Default, RuleAllow, HostLoopback:
+	case Default, RuleAllow, HostLoopback, HostSocket:
 		return AnswerNone
 	case RuleDeny, LinkLocal, Metadata:
 		return AnswerAdminProhibited

@@ -5,7 +5,6 @@ package policy
 import (
 	"fmt"
 	"net/netip"
-	"strconv"
 	"strings"
 )
 
@@ -28,41 +27,6 @@ func (a Action) String() string {
 		return "deny"
 	}
 	return fmt.Sprintf("action(%d)", uint8(a))
-}
-
-// A Proto is the protocol that a Rule is about. The zero Proto is Any.
-type Proto uint8
-
-// The protocols of rules.
-const (
-	Any Proto = iota
-	TCP
-	UDP
-	ICMP // ICMP to IPv4 and ICMPv6 to IPv6 destinations
-)
-
-// IP protocol numbers, https://www.iana.org/assignments/protocol-numbers.
-const (
-	ipProtoICMP   = 1
-	ipProtoTCP    = 6
-	ipProtoUDP    = 17
-	ipProtoICMPv6 = 58
-)
-
-// String returns the name used in rules: "tcp", "udp", "icmp", and "any", which
-// ParseRule also takes.
-func (p Proto) String() string {
-	switch p {
-	case Any:
-		return "any"
-	case TCP:
-		return "tcp"
-	case UDP:
-		return "udp"
-	case ICMP:
-		return "icmp"
-	}
-	return fmt.Sprintf("proto(%d)", uint8(p))
 }
 
 // A Rule allows or denies traffic to the addresses of a network. It is a plain
@@ -89,14 +53,11 @@ type Rule struct {
 // "[fd00::/8]:80-90/tcp"; without ports the brackets may be left out.
 func ParseRule(action Action, s string) (Rule, error) {
 	r := Rule{Action: action}
-	rest := s
-	if i := strings.LastIndexByte(rest, '/'); i >= 0 && startsWithLetter(rest[i+1:]) {
-		p, err := parseProto(rest[i+1:])
-		if err != nil {
-			return Rule{}, fmt.Errorf("rule %q: %w", s, err)
-		}
-		r.Proto, rest = p, rest[:i]
+	proto, rest, err := cutProto(s)
+	if err != nil {
+		return Rule{}, fmt.Errorf("rule %q: %w", s, err)
 	}
+	r.Proto = proto
 	cidr, ports, err := splitPorts(rest)
 	if err != nil {
 		return Rule{}, fmt.Errorf("rule %q: %w", s, err)
@@ -122,15 +83,7 @@ func (r Rule) String() string {
 	if r.Prefix.IsSingleIP() {
 		s = r.Prefix.Addr().String()
 	}
-	if r.PortHi != 0 {
-		if r.Prefix.Addr().Is6() {
-			s = "[" + s + "]"
-		}
-		s += ":" + strconv.Itoa(int(r.PortLo))
-		if r.PortHi != r.PortLo {
-			s += "-" + strconv.Itoa(int(r.PortHi))
-		}
-	}
+	s = addrPorts(s, r.Prefix.Addr().Is6(), r.PortLo, r.PortHi)
 	if r.Proto != Any {
 		s += "/" + r.Proto.String()
 	}
@@ -150,77 +103,15 @@ func (r Rule) validate() error {
 		return fmt.Errorf("%s is an IPv4 network in IPv6 notation: write it as IPv4", r.Prefix)
 	case r.Prefix != r.Prefix.Masked():
 		return fmt.Errorf("%s has host bits set: want the network address %s", r.Prefix, r.Prefix.Masked())
-	case r.PortLo > r.PortHi:
-		return fmt.Errorf("port range %d-%d runs backwards", r.PortLo, r.PortHi)
-	case r.PortLo == 0 && r.PortHi != 0:
-		return fmt.Errorf("port 0 is not a port")
 	case r.Proto == ICMP && r.PortHi != 0:
 		return fmt.Errorf("icmp has no ports")
 	}
-	return nil
+	return checkPorts(r.PortLo, r.PortHi)
 }
 
 // matches reports whether the rule is about this traffic.
 func (r *Rule) matches(proto uint8, dst netip.AddrPort) bool {
-	if !r.Prefix.Contains(dst.Addr()) {
-		return false
-	}
-	ported := proto == ipProtoTCP || proto == ipProtoUDP
-	if r.PortHi != 0 && (!ported || dst.Port() < r.PortLo || dst.Port() > r.PortHi) {
-		return false
-	}
-	switch r.Proto {
-	case TCP:
-		return proto == ipProtoTCP
-	case UDP:
-		return proto == ipProtoUDP
-	case ICMP:
-		return proto == ipProtoICMP || proto == ipProtoICMPv6
-	}
-	return true
-}
-
-func startsWithLetter(s string) bool {
-	return s != "" && (s[0]|0x20 >= 'a' && s[0]|0x20 <= 'z')
-}
-
-func parseProto(s string) (Proto, error) {
-	for p := Any; p <= ICMP; p++ {
-		if s == p.String() {
-			return p, nil
-		}
-	}
-	return 0, fmt.Errorf("unknown protocol %q: want tcp, udp, icmp or any", s)
-}
-
-// splitPorts takes the ports off the end of "CIDR:PORTS" or "[CIDR]:PORTS".
-func splitPorts(s string) (cidr, ports string, err error) {
-	if inner, ok := strings.CutPrefix(s, "["); ok {
-		cidr, after, ok := strings.Cut(inner, "]")
-		if !ok {
-			return "", "", fmt.Errorf("missing ]")
-		}
-		if !strings.Contains(cidr, ":") {
-			return "", "", fmt.Errorf("brackets are for IPv6 networks")
-		}
-		if after == "" {
-			return cidr, "", nil
-		}
-		ports, ok := strings.CutPrefix(after, ":")
-		if !ok || ports == "" {
-			return "", "", fmt.Errorf("want :PORTS after ], not %q", after)
-		}
-		return cidr, ports, nil
-	}
-	// An IPv6 address has at least two colons, an IPv4 one none.
-	if strings.Count(s, ":") != 1 {
-		return s, "", nil
-	}
-	cidr, ports, _ = strings.Cut(s, ":")
-	if ports == "" {
-		return "", "", fmt.Errorf("no ports after the colon")
-	}
-	return cidr, ports, nil
+	return r.Prefix.Contains(dst.Addr()) && r.Proto.has(proto) && inPorts(r.PortLo, r.PortHi, proto, dst.Port())
 }
 
 func parseCIDR(s string) (netip.Prefix, error) {
@@ -231,34 +122,9 @@ func parseCIDR(s string) (netip.Prefix, error) {
 		}
 		return p, nil
 	}
-	a, err := netip.ParseAddr(s)
+	a, err := parseAddr(s)
 	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("address %q is not an IP address (an IPv6 address with ports is written [ADDRESS]:PORTS)", s)
-	}
-	if a.Zone() != "" {
-		return netip.Prefix{}, fmt.Errorf("address %q has a zone: leave out %%%s", s, a.Zone())
+		return netip.Prefix{}, err
 	}
 	return netip.PrefixFrom(a, a.BitLen()), nil
-}
-
-func parsePorts(s string) (lo, hi uint16, err error) {
-	los, his, ranged := strings.Cut(s, "-")
-	if lo, err = parsePort(los); err != nil {
-		return 0, 0, err
-	}
-	if !ranged {
-		return lo, lo, nil
-	}
-	if hi, err = parsePort(his); err != nil {
-		return 0, 0, err
-	}
-	return lo, hi, nil
-}
-
-func parsePort(s string) (uint16, error) {
-	n, err := strconv.ParseUint(s, 10, 16)
-	if err != nil || n == 0 {
-		return 0, fmt.Errorf("port %q is not a number from 1 to 65535", s)
-	}
-	return uint16(n), nil
 }

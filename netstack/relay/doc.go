@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package relay joins two TCP sockets: what one end's peer sends, the other end's
+// Package relay joins two stream sockets: what one end's peer sends, the other end's
 // peer gets, and so with its end. The bytes stay in the kernel.
 //
 // # Theory of operation
@@ -25,4 +25,8 @@
 // Pipes are lent from a Pool, which has a bounded number: idle relays have none,
 // and where none is left, bytes are copied. TCP's urgent data is passed on in line
 // if the sockets have SO_OOBINLINE, which they should.
+//
+// Either socket may be a Unix one (MarkUnix), which takes the same calls. There a
+// peer that closes is seen by the next write, before what it had sent is read: such
+// a way is cut, and the relay breaks when the other one has come to its end.
 package relay

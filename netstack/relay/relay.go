@@ -19,8 +19,8 @@ const (
 // budget is how many times a way reads before it is another's turn.
 const budget = 16
 
-// A Relay moves bytes between two connected, non-blocking TCP sockets, both ways,
-// and passes on the end of each. It keeps no bytes and no pipe while nothing is
+// A Relay moves bytes between two connected, non-blocking stream sockets, TCP's or
+// Unix ones, both ways, and passes on the end of each. It keeps no bytes and no pipe while nothing is
 // stuck. Its sockets, registered with edge-triggered events, stay their owner's.
 // It is for one goroutine at a time.
 type Relay struct {
@@ -38,6 +38,7 @@ type end struct {
 	toEnd bool
 	// failed: the socket has an error to tell, which no read may come to see.
 	failed bool
+	unix   bool // a Unix socket
 }
 
 type way struct {
@@ -46,6 +47,7 @@ type way struct {
 	stash []byte // the same, of those that were copied
 	bulk  bool   // the last read was large
 	done  bool   // the end was passed on
+	cut   bool   // the other end takes no more; to be reset when that has sent all
 }
 
 // Start prepares the relay for two sockets that may be written; what can be read
@@ -55,6 +57,12 @@ func (r *Relay) Start(p *Pool, container, host int) {
 	r.ends[Container] = end{fd: container, writable: true}
 	r.ends[Host] = end{fd: host, writable: true}
 }
+
+// MarkUnix says that an end is a Unix socket. A short read of one does not mean that
+// nothing is left, since a message that came with descriptors ends a read (unix(7));
+// and it takes no more from the moment its owner has closed it, while what that had
+// sent is still to be read.
+func (r *Relay) MarkUnix(which int) { r.ends[which].unix, r.ends[which].toEnd = true, true }
 
 // Note takes note of events of an end's socket; Move acts on them.
 func (r *Relay) Note(which int, ev loop.Events) {
@@ -78,15 +86,21 @@ func (r *Relay) Note(which int, ev loop.Events) {
 func (r *Relay) Move() (more bool, err error) {
 	for which := range r.ways {
 		m, errno := r.move(which)
-		if errno != 0 {
+		if errno == unix.EPIPE && r.ends[1-which].unix {
+			r.ways[which].cut = true
+			r.drop(&r.ways[which])
+		} else if errno != 0 {
 			// What was sent the other way before it broke is still there to be read.
 			err = errno
 		}
 		more = more || m
 	}
 	for which := range r.ends {
-		// An end whose peer had sent all before it broke off is not read any more.
-		if e := &r.ends[which]; err == nil && e.failed && r.ways[which].done {
+		if r.ways[which].cut && r.ways[1-which].done && err == nil {
+			err = unix.EPIPE
+		}
+		// An end whose peer had sent all, or whose way is cut, is not read any more.
+		if e := &r.ends[which]; err == nil && e.failed && (r.ways[which].done || r.ways[which].cut) {
 			e.failed = false
 			if errno, _ := unix.GetsockoptInt(e.fd, unix.SOL_SOCKET, unix.SO_ERROR); errno != 0 {
 				err = unix.Errno(errno)
@@ -109,13 +123,17 @@ func (r *Relay) Moved(which int) uint64 { return r.ways[which].moved }
 // Stop gives back what the relay holds. Bytes that are stuck are lost.
 func (r *Relay) Stop() {
 	for i := range r.ways {
-		w := &r.ways[i]
-		if w.pipe != nil {
-			r.pool.giveBack(w.pipe)
-			w.pipe = nil
-		}
-		r.unstash(w)
+		r.drop(&r.ways[i])
 	}
+}
+
+// drop takes everything off the way.
+func (r *Relay) drop(w *way) {
+	if w.pipe != nil {
+		r.pool.giveBack(w.pipe)
+		w.pipe = nil
+	}
+	r.unstash(w)
 }
 
 // unstash takes what was copied off the way.
@@ -132,7 +150,7 @@ func (r *Relay) unstash(w *way) []byte {
 func (r *Relay) move(which int) (more bool, errno unix.Errno) {
 	w, src, dst := &r.ways[which], &r.ends[which], &r.ends[1-which]
 	for range budget {
-		if w.done || !dst.writable {
+		if w.done || w.cut || !dst.writable {
 			return false, 0
 		}
 		if errno := r.flush(w, dst); errno != 0 || !dst.writable {

@@ -171,6 +171,11 @@ func connect(fd int, addr netip.AddrPort) error {
 		if err == nil && errno != 0 {
 			err = unix.Errno(errno)
 		}
+		if err == nil && poll[0].Revents&unix.POLLOUT == 0 {
+			// The kernel puts an ICMP error on the error queue, which wakes us, before
+			// it makes it the socket's (tcp_v4_err of net/ipv4/tcp_ipv4.c).
+			continue
+		}
 		return err
 	}
 }
