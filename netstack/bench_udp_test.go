@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/slipway-net/slipway/netstack/sockaddr"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
@@ -109,7 +110,7 @@ func BenchmarkUDPDown(b *testing.B) {
 					b.SetBytes(int64(size))
 					n := 0
 					for b.Loop() {
-						_ = raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), payload, 0, sockaddr(mapped)) })
+						_ = raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), payload, 0, sockaddr.Of(mapped)) })
 						if n++; n%batch == 0 {
 							f.receive()
 						}

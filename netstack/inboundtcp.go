@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"unsafe"
 
+	"github.com/slipway-net/slipway/netstack/sockaddr"
 	"golang.org/x/sys/unix"
 )
 
@@ -60,7 +61,7 @@ func acceptSocket(listener int) (int, netip.AddrPort, unix.Errno) {
 	if errno != 0 {
 		return -1, netip.AddrPort{}, errno
 	}
-	return int(fd), addrPort(&sa), 0
+	return int(fd), sockaddr.Get(&sa), 0
 }
 
 // inbound begins a flow for a connection that a client has made.

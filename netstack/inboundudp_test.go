@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/slipway-net/slipway/netstack/sockaddr"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
@@ -32,7 +33,7 @@ func (r *rig) publish(host netip.AddrPort, in Inbound) netip.AddrPort {
 	}
 	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	must(r.t, err)
-	must(r.t, unix.Bind(fd, sockaddr(host)))
+	must(r.t, unix.Bind(fd, sockaddr.Of(host)))
 	sa, err := unix.Getsockname(fd)
 	must(r.t, err)
 	in.UDP, in.FD, in.Host = true, fd, netip.AddrPortFrom(host.Addr(), uint16(portOf(sa)))

@@ -10,6 +10,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/slipway-net/slipway/netstack/sockaddr"
 	"golang.org/x/sys/unix"
 )
 
@@ -110,14 +111,7 @@ func (o Outbound) bind(fd int, dst netip.Addr, kind int) error {
 			return os.NewSyscallError("setsockopt IP_BIND_ADDRESS_NO_PORT", err)
 		}
 	}
-	return os.NewSyscallError("bind", unix.Bind(fd, sockaddr(netip.AddrPortFrom(a, 0))))
-}
-
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
-	if a.Addr().Is4() {
-		return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
-	}
-	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
+	return os.NewSyscallError("bind", unix.Bind(fd, sockaddr.Of(netip.AddrPortFrom(a, 0))))
 }
 
 // ControlConn is Control in the form that net.Dialer takes.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/slipway-net/slipway/netstack/loop"
 	"github.com/slipway-net/slipway/netstack/policy"
+	"github.com/slipway-net/slipway/netstack/sockaddr"
 	"golang.org/x/sys/unix"
 )
 
@@ -115,9 +116,9 @@ func (f *pingFlow) send(p *packet, msg []byte) {
 			return
 		}
 	}
-	err := unix.Sendto(f.fd, msg, 0, sockaddr(f.host))
+	err := unix.Sendto(f.fd, msg, 0, sockaddr.Of(f.host))
 	if err != nil && f.drainErrors() {
-		err = unix.Sendto(f.fd, msg, 0, sockaddr(f.host)) // that was an earlier one's error
+		err = unix.Sendto(f.fd, msg, 0, sockaddr.Of(f.host)) // that was an earlier one's error
 	}
 	if err != nil {
 		n.count.inc(dropSend)

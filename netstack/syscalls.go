@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"unsafe"
 
+	"github.com/slipway-net/slipway/netstack/sockaddr"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,7 +19,7 @@ import (
 // connectSocket begins to connect a non-blocking socket.
 func connectSocket(fd int, to netip.AddrPort) unix.Errno {
 	var sa unix.RawSockaddrInet6
-	size := putSockaddr(&sa, to)
+	size := sockaddr.Put(&sa, to)
 	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(size))
 	return errno
 }
@@ -31,7 +32,7 @@ func localAddr(fd int) netip.AddrPort {
 	if errno != 0 {
 		return netip.AddrPort{}
 	}
-	return addrPort(&sa)
+	return sockaddr.Get(&sa)
 }
 
 // setOption sets a socket option that is an int.

@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/slipway-net/slipway/netstack/loop"
+	"github.com/slipway-net/slipway/netstack/sockaddr"
 	"github.com/slipway-net/slipway/tap"
 	"golang.org/x/sys/unix"
 )
@@ -83,7 +84,7 @@ type arrival struct {
 func (r *udpReceiver) message(i int) ([]byte, arrival) {
 	m := &r.msgs[i]
 	a := parseRecvCmsgs(r.cmsgs[i][:m.hdr.Controllen])
-	a.from = addrPort(&r.names[i])
+	a.from = sockaddr.Get(&r.names[i])
 	return r.data[i*recvSize:][:m.len], a
 }
 

@@ -3,11 +3,11 @@
 package netstack
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"runtime"
 	"unsafe"
 
+	"github.com/slipway-net/slipway/netstack/sockaddr"
 	"golang.org/x/sys/unix"
 )
 
@@ -140,7 +140,7 @@ func (s *udpSender) message(i int, r *run) {
 	m := &s.msgs[i]
 	*m = mmsghdr{}
 	m.hdr.Name = (*byte)(unsafe.Pointer(&s.names[i]))
-	m.hdr.Namelen = putSockaddr(&s.names[i], r.dst)
+	m.hdr.Namelen = sockaddr.Put(&s.names[i], r.dst)
 	if r.size > 0 {
 		s.iov[i] = iovec(s.arena[r.start : r.start+r.size])
 		m.hdr.Iov = &s.iov[i]
@@ -223,26 +223,4 @@ func segments(size, segment int) int {
 		return 1
 	}
 	return max(1, (size+segment-1)/segment)
-}
-
-// putSockaddr writes a into the room of a sockaddr_in6 and returns its length.
-func putSockaddr(sa *unix.RawSockaddrInet6, a netip.AddrPort) uint32 {
-	var port uint16 // in network order
-	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&port))[:], a.Port())
-	if a.Addr().Is4() {
-		s4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
-		*s4 = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: port, Addr: a.Addr().As4()}
-		return unix.SizeofSockaddrInet4
-	}
-	*sa = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: port, Addr: a.Addr().As16()}
-	return unix.SizeofSockaddrInet6
-}
-
-// addrPort reads back what the kernel wrote into sa.
-func addrPort(sa *unix.RawSockaddrInet6) netip.AddrPort {
-	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&sa.Port))[:])
-	if sa.Family == unix.AF_INET {
-		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(sa)).Addr), port)
-	}
-	return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), port)
 }
