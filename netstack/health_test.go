@@ -37,8 +37,9 @@ func TestPathStates(t *testing.T) {
 			t.Errorf("state %d is %q, want %q", state, got, want)
 		}
 	}
-	k := &kernelPath{n: newRig(t, options{}).net}
-	k.close(1, "it broke")
+	r := newRig(t, options{})
+	k := &kernelPath{n: r.net}
+	r.on(func() { k.close(1, "it broke") }) // it reads the loop's clock
 	if got := k.ways[1]; got.why != "it broke" || got.state != pathClosed {
 		t.Errorf("after close: %+v", got)
 	}
