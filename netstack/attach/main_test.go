@@ -52,17 +52,16 @@ func TestPlainUser(t *testing.T) {
 // A rig is a running session and its container.
 type rig struct {
 	*attachtest.World
-	c         *attachtest.Place
-	s         *attach.Session
-	plan      tap.Plan
-	log       *syncBuffer
-	ran       chan error // what Run returned
-	stop      context.CancelFunc
-	once      sync.Once
-	err       error
-	want      error  // what Run is to return, besides nil
-	path      string // that TCP must take; empty for any
-	published int    // ports
+	c    *attachtest.Place
+	s    *attach.Session
+	plan tap.Plan
+	log  *syncBuffer
+	ran  chan error // what Run returned
+	stop context.CancelFunc
+	once sync.Once
+	err  error
+	want error  // what Run is to return, besides nil
+	path string // that TCP must take; empty for any
 }
 
 // start makes a container and runs its session until the test ends. The config

@@ -32,7 +32,6 @@ type Factory struct {
 	at        [len(families)]netip.AddrPort
 	pending   [len(families)]bool // the seed's connection was not accepted yet
 	spare     [len(families)][]int
-	ports     int    // a descriptor that tells the container's own range of ports
 	first     uint16 // of that
 	last      uint16 // … 0 where it is not known, or of no use
 	open      bool
