@@ -39,7 +39,7 @@ func (f *attachFlags) add(fs *pflag.FlagSet) {
 	fs.IntVar(&f.readyFD, "ready-fd", -1, "write 1 to descriptor `N` when the network is up")
 	fs.IntVar(&f.exitFD, "exit-fd", -1, "end when the other end of descriptor `N` is closed")
 	fs.StringVar(&f.pidfile, "pidfile", "", "write the process id to `FILE` when the network is up")
-	fs.StringVar(&f.api, "api", "", "answer `slipway flows` and `slipway pcap` at `SOCKET`")
+	fs.StringVar(&f.api, "api", "", "answer slipway flows, ports and pcap at `SOCKET`")
 }
 
 const (

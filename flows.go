@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/slipway-net/slipway/netstack"
-	"github.com/slipway-net/slipway/netstack/attach"
+	"github.com/slipway-net/slipway/portfwd/client"
 	"github.com/spf13/pflag"
 )
 
@@ -45,7 +45,7 @@ func runFlows(args []string, stdout, stderr io.Writer) int {
 	if *counters {
 		what, show = "counters", showCounters
 	}
-	body, err := attach.Dial(fs.Arg(0)).Get(context.Background(), what)
+	body, err := client.Dial(fs.Arg(0)).Get(context.Background(), what)
 	if err != nil {
 		return report(stderr, err)
 	}
@@ -105,7 +105,7 @@ func runPcap(args []string, stdout, stderr io.Writer) int {
 func capture(socket, file string, stdout io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	body, err := attach.Dial(socket).Get(ctx, "pcap")
+	body, err := client.Dial(socket).Get(ctx, "pcap")
 	if err != nil {
 		return err
 	}

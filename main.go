@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 
 	"github.com/slipway-net/slipway/launcher"
+	"github.com/slipway-net/slipway/portfwd"
 )
 
 // Exit codes of every command; `slipway run` passes the container's on.
@@ -36,6 +37,7 @@ func commands() []command {
 		{"attach", "give the network namespace of a process, or at a path, a network", runAttach},
 		{"run", "run a command in a container", runRun},
 		{"flows", "list the flows of a running `slipway attach`", runFlows},
+		{"ports", "list, publish and withdraw ports of a running `slipway attach`", runPorts},
 		{"pcap", "capture the frames of a running `slipway attach`", runPcap},
 		{"doctor", "tell what this machine allows, and how to mend what it does not", runDoctor},
 		{"version", "print the version", runVersion},
@@ -84,10 +86,16 @@ func report(stderr io.Writer, err error) int {
 		return exitOK
 	}
 	fmt.Fprintf(stderr, "slipway: %v\n", err)
-	if errors.Is(err, errUsage) {
+	if isUsage(err) {
 		return exitUsage
 	}
 	return exitError
+}
+
+// isUsage reports whether the user's words caused the error. A rule may be found wrong
+// as late as when its ports are published, by an address that is none of the plan's.
+func isUsage(err error) bool {
+	return errors.Is(err, errUsage) || errors.Is(err, launcher.ErrUsage) || errors.Is(err, portfwd.ErrRule)
 }
 
 // runVersion is `slipway version`.

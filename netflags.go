@@ -14,6 +14,7 @@ import (
 	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/netstack/policy"
+	"github.com/slipway-net/slipway/portfwd"
 	"github.com/slipway-net/slipway/tap"
 	"github.com/spf13/pflag"
 )
@@ -34,6 +35,7 @@ type netFlags struct {
 	outbound     []string
 	accel        string
 	rules        []policy.Rule
+	publish      []portfwd.Rule
 	logLevel     string
 	logJSON      bool
 	pcap         string
@@ -59,6 +61,7 @@ func (f *netFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.accel, "accel", accelAuto, "`WHEN` to splice TCP in the kernel: auto, where it can be done, or off")
 	fs.Var(&ruleValue{&f.rules, policy.Allow}, "allow", "allow traffic to `CIDR[:PORTS][/PROTO]`; of allow and deny rules the first that matches wins")
 	fs.Var(&ruleValue{&f.rules, policy.Deny}, "deny", "deny traffic to `CIDR[:PORTS][/PROTO]`")
+	fs.VarP(&publishValue{&f.publish}, "publish", "p", "publish ports of the host by `RULE`, [IP:]HOST:CONTAINER[/tcp|/udp] (repeatable)")
 	fs.StringVar(&f.logLevel, "log-level", "info", "least `LEVEL` to log: debug, info, warn or error")
 	fs.BoolVar(&f.logJSON, "log-json", false, "log as JSON")
 	fs.StringVar(&f.pcap, "pcap", "", "write the frames of the container's interface to `FILE`")
@@ -80,9 +83,11 @@ func (f *netFlags) logger(w io.Writer) (*slog.Logger, error) {
 // config returns the session that the flags ask for, but for its target.
 func (f *netFlags) config(log *slog.Logger) (attach.Config, error) {
 	cfg := attach.Config{
-		Tap:   tap.Config{MTU: f.mtu, Configure: true, Pin: true},
-		Rules: f.rules,
-		Log:   log,
+		Tap:     tap.Config{MTU: f.mtu, Configure: true, Pin: true},
+		Rules:   f.rules,
+		Publish: f.publish,
+		Version: versionText(),
+		Log:     log,
 	}
 	if f.accel != accelAuto && f.accel != accelOff {
 		return cfg, fmt.Errorf("%w: --accel %q: want %s or %s", errUsage, f.accel, accelAuto, accelOff)
@@ -177,6 +182,25 @@ func (*ruleValue) Type() string { return "rule" }
 
 // String is empty: the flags have no default to show.
 func (*ruleValue) String() string { return "" }
+
+// publishValue is the value of --publish.
+type publishValue struct{ rules *[]portfwd.Rule }
+
+// Set adds a rule.
+func (v *publishValue) Set(s string) error {
+	r, err := portfwd.ParseRule(s)
+	if err != nil {
+		return err
+	}
+	*v.rules = append(*v.rules, r)
+	return nil
+}
+
+// Type names the value's kind to pflag.
+func (*publishValue) Type() string { return "rule" }
+
+// String is empty: the flag has no default to show.
+func (*publishValue) String() string { return "" }
 
 // parseMAC reads a unicast hardware address.
 func parseMAC(s string) (net.HardwareAddr, error) {

@@ -47,7 +47,7 @@ func runRun(args []string, stdout, stderr io.Writer) int {
 	}
 	code, err := run(fs, &net, cfg, stderr)
 	switch {
-	case errors.Is(err, launcher.ErrUsage), errors.Is(err, errUsage):
+	case isUsage(err):
 		fmt.Fprintf(stderr, "slipway: %v\n", err)
 		return exitUsage
 	case err != nil:

@@ -61,6 +61,7 @@ type pathOf struct {
 	retry  time.Duration // when to probe again
 	wait   time.Duration // how long to wait after the next failure
 	misses int           // SYNs in a row that were not accepted
+	why    string        // it was closed last
 }
 
 type pathState uint8
@@ -207,7 +208,7 @@ func (k *kernelPath) probe(i int) {
 // close stops the use of the path for new flows, until a probe comes through.
 func (k *kernelPath) close(i int, why string) {
 	w := &k.ways[i]
-	w.state, w.broken = pathClosed, true
+	w.state, w.broken, w.why = pathClosed, true, why
 	w.retry = k.n.now + w.wait
 	if k.lines.allowed(k.n.now) {
 		w.told = true

@@ -5,8 +5,10 @@ package attach_test
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -18,6 +20,8 @@ import (
 	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/netstack/attach/attachtest"
+	"github.com/slipway-net/slipway/portfwd/client"
+	"github.com/slipway-net/slipway/portfwd/unixhttp"
 )
 
 // listen answers for a running session at a new socket.
@@ -91,7 +95,7 @@ func testAPI(t *testing.T, r *rig, tcp string) {
 	if values["flows_tcp"] != 2 || values["frames_in"] == 0 || values["bytes_out"] == 0 {
 		t.Errorf("the counters miss what passed: %v", values)
 	}
-	if body, err := attach.Dial(path).Get(t.Context(), "nothing"); err == nil || !strings.Contains(err.Error(), "404") {
+	if body, err := client.Dial(path).Get(t.Context(), "nothing"); err == nil || !strings.Contains(err.Error(), "there is no /v1/nothing") {
 		t.Errorf("Get of an unknown thing: %v, %v, want 404", body, err)
 	}
 	if err := api.Close(); err != nil {
@@ -106,13 +110,13 @@ func testAPI(t *testing.T, r *rig, tcp string) {
 func TestAPICapture(t *testing.T) {
 	r := start(t, nil)
 	path, _ := listen(t, r)
-	client := attach.Dial(path)
-	body, err := client.Get(t.Context(), "pcap")
+	c := client.Dial(path)
+	body, err := c.Get(t.Context(), "pcap")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer body.Close()
-	if _, err := client.Get(t.Context(), "pcap"); err == nil || !strings.Contains(err.Error(), "409") {
+	if _, err := c.Get(t.Context(), "pcap"); !refused(err, http.StatusConflict) {
 		t.Errorf("a second capture: %v, want 409", err)
 	}
 	p := r.connect(t, attachtest.Families()[0])
@@ -134,7 +138,7 @@ func TestAPICapture(t *testing.T) {
 	body.Close()
 	r.c.Exec(t, "ping", "-n", "-c", "1", r.plan.V4.Gateway.String())
 	eventually(t, "the next client may capture", func() bool {
-		b, err := client.Get(t.Context(), "pcap")
+		b, err := c.Get(t.Context(), "pcap")
 		if err == nil {
 			b.Close()
 		}
@@ -156,52 +160,10 @@ func readFrame(t testing.TB, r io.Reader) []byte {
 	return frame
 }
 
-func TestListenAtAFile(t *testing.T) {
-	r := prepare(t, nil)
-	stale := func(path string) error {
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-		if err != nil {
-			return err
-		}
-		l.SetUnlinkOnClose(false)
-		return l.Close()
-	}
-	var busy net.Listener
-	defer func() { busy.Close() }()
-	for _, tt := range []struct {
-		name string
-		make func(path string) error
-		want string // in the error, empty for none
-	}{
-		{"stale socket", stale, ""},
-		{"plain file", func(path string) error { return os.WriteFile(path, []byte("mine"), 0o600) }, "not a socket"},
-		{"directory", func(path string) error { return os.Mkdir(path, 0o700) }, "not a socket"},
-		{"socket in use", func(path string) (err error) { busy, err = net.Listen("unix", path); return err }, "another process"},
-		{"no directory", os.Remove, "no such file"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "api")
-			if tt.name == "no directory" {
-				path = filepath.Join(path, "api")
-			} else if err := tt.make(path); err != nil {
-				t.Fatal(err)
-			}
-			api, err := attach.Listen(path, r.s)
-			if tt.want == "" {
-				if err != nil {
-					t.Fatalf("Listen: %v", err)
-				}
-				api.Close()
-				return
-			}
-			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("Listen: %v, want an error with %q", err, tt.want)
-			}
-			if _, err := os.Lstat(path); tt.name != "no directory" && err != nil {
-				t.Errorf("what was there is not any more: %v", err)
-			}
-		})
-	}
+// refused reports whether the API refused with the status.
+func refused(err error, status int) bool {
+	e, ok := errors.AsType[*client.Error](err)
+	return ok && e.Status == status
 }
 
 // TestAPISilentClients holds up neither traffic nor Close.
@@ -210,12 +172,12 @@ func TestAPISilentClients(t *testing.T) {
 	t.Run("clients", func(t *testing.T) {
 		r := start(t, nil)
 		path, api := listen(t, r)
-		body, err := attach.Dial(path).Get(t.Context(), "pcap") // never read
+		body, err := client.Dial(path).Get(t.Context(), "pcap") // never read
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer body.Close()
-		for range 40 { // more than are served at once
+		for range 2 * unixhttp.DefaultClients { // more than are served at once
 			c, err := net.Dial("unix", path)
 			if err != nil {
 				t.Fatal(err)
@@ -240,7 +202,7 @@ func TestAPISilentClients(t *testing.T) {
 // ask decodes the API's answer.
 func ask(t testing.TB, path, what string, into any) {
 	t.Helper()
-	body, err := attach.Dial(path).Get(t.Context(), what)
+	body, err := client.Dial(path).Get(t.Context(), what)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,17 +12,22 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/dns"
 	"github.com/slipway-net/slipway/netstack/policy"
 	"github.com/slipway-net/slipway/netstack/splice"
+	"github.com/slipway-net/slipway/portfwd"
 	"github.com/slipway-net/slipway/tap"
 )
 
 // ErrGone is returned by Run when the container's network namespace, or the tap
 // in it, has gone.
 var ErrGone = errors.New("the container's network is gone")
+
+// ErrCapturing is returned by StartCapture while there is another capture.
+var ErrCapturing = errors.New("a capture is under way already")
 
 // A Config says which network namespace to attach, and what its traffic may do.
 // Tap.Target and Tap.Plan are needed.
@@ -45,6 +50,10 @@ type Config struct {
 	// NoSplice keeps TCP off the spliced path, which is otherwise used where the
 	// container's kernel allows it.
 	NoSplice bool
+	// Publish lists the ports of the host that lead to the container from the start.
+	Publish []portfwd.Rule
+	// Version is the program's, as the API tells it.
+	Version string
 	// Log receives what happens. Nil discards it.
 	Log *slog.Logger
 }
@@ -52,20 +61,24 @@ type Config struct {
 // A Session is one attached network namespace: its tap, and the Network behind
 // it. Make it with New, Run it, Close it.
 type Session struct {
-	cfg     Config
-	log     *slog.Logger
-	device  *tap.Device
-	network *netstack.Network
-	dns     *dns.Forwarder
-	hairpin *splice.Hairpin // nil where all TCP is stacked
-	factory *splice.Factory // nil where the container's loopback is out of reach
-	closing sync.Once
-	closed  error
+	cfg       Config
+	log       *slog.Logger
+	device    *tap.Device
+	network   *netstack.Network
+	dns       *dns.Forwarder
+	hairpin   *splice.Hairpin // nil where all TCP is stacked
+	factory   *splice.Factory // nil where the container's loopback is out of reach
+	capturing atomic.Bool
+	ports     *portfwd.Table
+	carries   context.Context // until the loop runs no more
+	ended     context.CancelFunc
+	closing   sync.Once
+	closed    error
 }
 
 // New enters the namespace, makes and configures the tap, and assembles the
 // network behind it. Frames wait in the tap until Run. The errors are those of
-// tap.Open, or say what in the Config cannot be.
+// tap.Open, or of portfwd.Table.Add, or say what in the Config cannot be.
 func New(cfg Config) (*Session, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -114,6 +127,10 @@ func New(cfg Config) (*Session, error) {
 		s.device.Close()
 		return nil, fmt.Errorf("set up network: %w", err)
 	}
+	if err := s.publish(); err != nil {
+		s.Close()
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -148,6 +165,7 @@ func (s *Session) Run(ctx context.Context) error {
 		}
 	})
 	err := s.network.Run(ctx)
+	s.ended()
 	cancel()
 	watch.Wait()
 	if errors.Is(err, netstack.ErrTapGone) || errors.Is(watchErr, tap.ErrGone) {
@@ -160,6 +178,8 @@ func (s *Session) Run(ctx context.Context) error {
 // interface. It must not be called while Run runs; it may be called again.
 func (s *Session) Close() error {
 	s.closing.Do(func() {
+		s.ended()
+		s.ports.Close()
 		if s.hairpin != nil {
 			s.closed = s.hairpin.Close()
 		}
@@ -196,14 +216,32 @@ func (s *Session) Flows(ctx context.Context) []netstack.FlowInfo { return s.netw
 // Counters returns what was carried, dropped and refused so far, and last a gauge:
 // how many goroutines the process has now.
 func (s *Session) Counters() []netstack.Counter {
-	return append(s.network.Counters(), netstack.Counter{Name: "goroutines", Value: uint64(runtime.NumGoroutine())})
+	return append(s.network.Counters(), netstack.Counter{Name: "goroutines", Value: s.goroutines()})
 }
 
-// StartCapture writes the tap's frames to w; see netstack.Network.StartCapture.
-func (s *Session) StartCapture(w io.Writer) error { return s.network.StartCapture(w) }
+// goroutines is how many the process has now.
+func (s *Session) goroutines() uint64 { return uint64(runtime.NumGoroutine()) }
 
-// StopCapture ends the capture; see netstack.Network.StopCapture.
-func (s *Session) StopCapture() error { return s.network.StopCapture() }
+// StartCapture writes the tap's frames to w; see netstack.Network.StartCapture. There
+// is one capture at a time: while another is under way the error is ErrCapturing.
+func (s *Session) StartCapture(w io.Writer) error {
+	if !s.capturing.CompareAndSwap(false, true) {
+		return ErrCapturing
+	}
+	if err := s.network.StartCapture(w); err != nil {
+		s.capturing.Store(false)
+		return err
+	}
+	return nil
+}
+
+// StopCapture ends the capture; see netstack.Network.StopCapture. Only who started it
+// may call it.
+func (s *Session) StopCapture() error {
+	err := s.network.StopCapture()
+	s.capturing.Store(false)
+	return err
+}
 
 // Search returns the search domains of the host's resolver, for the resolv.conf of
 // a container with this configuration.

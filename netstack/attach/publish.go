@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attach
+
+import (
+	"context"
+
+	"github.com/slipway-net/slipway/netstack"
+	"github.com/slipway-net/slipway/portfwd"
+)
+
+// Ports returns the session's published ports, which any goroutine may change. What
+// is published stays so until it is withdrawn or the session is closed.
+func (s *Session) Ports() *portfwd.Table { return s.ports }
+
+// publish makes the table of ports, and publishes those that were asked for.
+func (s *Session) publish() error {
+	s.carries, s.ended = context.WithCancel(context.Background())
+	s.ports = portfwd.New(portfwd.Config{Stack: stackOf{s.network, s.carries}, Plan: s.cfg.Tap.Plan, Log: s.log})
+	ports, err := s.ports.Add(s.carries, s.cfg.Publish)
+	if err != nil {
+		return err
+	}
+	for _, p := range ports {
+		s.log.Info("port is published", "id", p.ID, "rule", p.String())
+	}
+	return nil
+}
+
+// stackOf is the Network as package portfwd knows it.
+type stackOf struct {
+	network *netstack.Network
+	carries context.Context
+}
+
+var _ portfwd.Stack = stackOf{}
+
+// Publish implements portfwd.Stack.
+func (s stackOf) Publish(ls []portfwd.Listener) {
+	in := make([]netstack.Inbound, 0, len(ls))
+	for _, l := range ls {
+		in = append(in, netstack.Inbound{
+			ID: l.ID, UDP: l.Proto == portfwd.UDP, FD: l.FD,
+			Host: l.Host, Container: l.Container, Loopback: l.Loopback,
+		})
+	}
+	s.network.Publish(in)
+}
+
+// Withdraw implements portfwd.Stack. A Network that has run closes by itself what it
+// has, and nobody need wait for it.
+func (s stackOf) Withdraw(ctx context.Context, ids []int, cut bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(s.carries, cancel)
+	defer stop()
+	s.network.Withdraw(ctx, ids, cut)
+}
