@@ -141,7 +141,7 @@ func BenchmarkEmitUDP(b *testing.B) {
 				b.ReportAllocs()
 				b.SetBytes(int64(size))
 				for b.Loop() {
-					e.udp(h, 53, 40000, payload, 0)
+					e.udp(h, 53, 40000, 0, payload)
 				}
 			})
 		}

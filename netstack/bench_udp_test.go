@@ -122,3 +122,87 @@ func BenchmarkUDPDown(b *testing.B) {
 	}
 	r.on(func() { r.net.udp.close(f) })
 }
+
+// BenchmarkPublishedUDPDown carries datagrams from a client to the container's side of
+// the link, one for each wake-up and in runs.
+func BenchmarkPublishedUDPDown(b *testing.B) {
+	r := newRig(b, options{own: true, quiet: true})
+	r.net.link.fd = nullLink(b, offloadAll).fd
+	host := r.publish(netip.MustParseAddrPort("127.0.0.1:0"), Inbound{})
+	c, _ := client(b, host)
+	raw, err := c.SyscallConn()
+	must(b, err)
+	p := r.port()
+	r.on(func() { r.net.loop.Remove(p.FD, p.token) }) // the benchmark calls it
+	for _, size := range []int{64, 1400, 8192} {
+		for _, batch := range []int{1, 16} {
+			b.Run(fmt.Sprintf("%d/batches of %d", size, batch), func(b *testing.B) {
+				payload := make([]byte, size)
+				r.on(func() {
+					b.ReportAllocs()
+					b.SetBytes(int64(size))
+					n := 0
+					for b.Loop() {
+						_ = raw.Control(func(fd uintptr) { _, err = unix.Write(int(fd), payload) })
+						if n++; n%batch == 0 {
+							p.receive()
+						}
+					}
+					p.receive()
+				})
+				must(b, err)
+			})
+		}
+	}
+}
+
+// BenchmarkPublishedUDPUp carries the container's answers to a client that does not
+// read them.
+func BenchmarkPublishedUDPUp(b *testing.B) {
+	r := newRig(b, options{own: true, quiet: true})
+	r.net.link.fd = nullLink(b, offloadAll).fd
+	host := r.publish(netip.MustParseAddrPort("127.0.0.1:0"), Inbound{})
+	c, own := client(b, host)
+	must(b, c.SetReadBuffer(1))
+	_, err := c.Write([]byte("x"))
+	must(b, err)
+	r.on(func() { r.port1().receive() })
+	for _, size := range []int{64, 1400, 8192} {
+		for _, batch := range []int{1, 16} {
+			b.Run(fmt.Sprintf("%d/batches of %d", size, batch), func(b *testing.B) {
+				answer := r.udpPacket(servicePort, netip.AddrPortFrom(r.plan.V4.Gateway, own.Port()), size)
+				r.on(func() {
+					b.ReportAllocs()
+					b.SetBytes(int64(size))
+					n := 0
+					for b.Loop() {
+						q := answer
+						r.net.udp.ingress(&q, 0, true)
+						if n++; n%batch == 0 {
+							r.net.pending.flush()
+						}
+					}
+					r.net.pending.flush()
+				})
+			})
+		}
+	}
+}
+
+// BenchmarkPublishedUDPFlood has each datagram come from another client.
+func BenchmarkPublishedUDPFlood(b *testing.B) {
+	r := newRig(b, options{own: true, quiet: true})
+	r.net.link.fd = nullLink(b, offloadAll).fd
+	r.publish(netip.MustParseAddrPort("127.0.0.1:0"), Inbound{})
+	r.on(func() {
+		p, parts := r.port1(), [][]byte{make([]byte, 64)}
+		a := arrival{to: netip.MustParseAddr("192.0.2.1")}
+		b.ReportAllocs()
+		i := uint32(0)
+		for b.Loop() {
+			i++
+			a.from = netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, byte(i >> 24), byte(i >> 16)}), uint16(i)|1)
+			p.deliver(parts, a)
+		}
+	})
+}

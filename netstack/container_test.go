@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
@@ -167,10 +168,38 @@ func (r *rig) receive() {
 		if proto != header.IPv4ProtocolNumber && proto != header.IPv6ProtocolNumber {
 			continue
 		}
-		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(frame[ethernetLen:])})
-		r.link.dispatcher.DeliverNetworkPacket(proto, pkt)
-		pkt.DecRef()
+		for _, l3 := range segmentsOf(frame, in.vnet[:]) {
+			pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(l3)})
+			r.link.dispatcher.DeliverNetworkPacket(proto, pkt)
+			pkt.DecRef()
+		}
 	}
+}
+
+// segmentsOf returns the IP packets of a frame: a super-frame of UDP is cut up, as
+// the container's kernel does it.
+func segmentsOf(frame, vnet []byte) [][]byte {
+	var vh tap.VNetHdr
+	vh.Decode(vnet)
+	p, ok := parsePacket(frame[ethernetLen:], nil)
+	if !ok || vh.GSOType != tap.VNetGSOUDPL4 {
+		return [][]byte{frame[ethernetLen:]}
+	}
+	var all [][]byte
+	for payload := range slices.Chunk(p.l4[udpLen:], int(vh.GSOSize)) {
+		size := udpLen + len(payload)
+		h := ipHeader{src: p.src, dst: p.dst, proto: p.proto, ttl: p.ttl, tos: p.tos}
+		l3 := make([]byte, p.header, p.header+size)
+		if p.src.Is4() {
+			putIPv4(l3, h, size, 1)
+		} else {
+			putIPv6(l3, h, size)
+		}
+		u := header.UDP(append([]byte(nil), p.l4[:udpLen]...))
+		u.SetLength(uint16(size))
+		all = append(all, append(append(l3, u...), payload...))
+	}
+	return all
 }
 
 // dial connects from the container.

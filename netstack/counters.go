@@ -19,6 +19,7 @@ const (
 	bytesOut
 	flowsTCP
 	flowsUDP
+	flowsUDPIn
 	flowsPing
 	flowsEvicted
 	flowsSpliced
@@ -33,6 +34,7 @@ const (
 	dropNoSocket
 	dropNoAnswer
 	dropSend
+	dropClient
 	dropTapWrite
 	numCounters
 )
@@ -46,6 +48,7 @@ var counterNames = [numCounters]string{
 	bytesOut:       "bytes_out",
 	flowsTCP:       "flows_tcp",
 	flowsUDP:       "flows_udp",
+	flowsUDPIn:     "flows_udp_in",
 	flowsPing:      "flows_ping",
 	flowsEvicted:   "flows_evicted",
 	flowsSpliced:   "flows_spliced",
@@ -60,6 +63,7 @@ var counterNames = [numCounters]string{
 	dropNoSocket:   "drop_no_socket",
 	dropNoAnswer:   "drop_no_answer",
 	dropSend:       "drop_send",
+	dropClient:     "drop_client",
 	dropTapWrite:   "drop_tap_write",
 }
 

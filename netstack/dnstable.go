@@ -103,7 +103,7 @@ func (q *dnsQuery) answer(b []byte) {
 		n.count.inc(dropNoAnswer)
 		return
 	}
-	n.emit.udp(ipHeader{src: q.to.Addr(), dst: q.from.Addr()}, q.to.Port(), q.from.Port(), b, 0)
+	n.emit.udp(ipHeader{src: q.to.Addr(), dst: q.from.Addr()}, q.to.Port(), q.from.Port(), 0, b)
 }
 
 // arm sets the timer, unless it is set: it is for the query that expires first,

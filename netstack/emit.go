@@ -31,7 +31,7 @@ type ipHeader struct {
 type emitter struct {
 	link  *link
 	buf   [maxHeaders]byte
-	parts [2][]byte
+	parts [1 + recvBatch][]byte
 	ident uint16 // of the last IPv4 packet (RFC 6864)
 }
 
@@ -39,17 +39,19 @@ type emitter struct {
 // checksum included.
 func (e *emitter) ip(h ipHeader, body []byte) {
 	n := e.headers(h, len(body))
-	e.parts = [2][]byte{e.buf[:n], body}
+	e.parts[0], e.parts[1] = e.buf[:n], body
 	var vh tap.VNetHdr
-	e.link.write(&vh, e.parts[:])
+	e.link.write(&vh, e.parts[:2])
 }
 
 // udp writes a datagram, or, where segment is not 0, all the datagrams of
 // segment bytes (the last may be shorter) that payload is made of, as one
-// super-frame. The kernel on the tap's other side fills in the checksum.
-func (e *emitter) udp(h ipHeader, srcPort, dstPort uint16, payload []byte, segment int) {
+// super-frame. The kernel on the tap's other side fills in the checksum. The payload
+// is in at most recvBatch pieces, all but the last of even length where there is no
+// checksum offload.
+func (e *emitter) udp(h ipHeader, srcPort, dstPort uint16, segment int, payload ...[]byte) {
 	h.proto = protoUDP
-	size := udpLen + len(payload)
+	size := udpLen + total(payload)
 	n := e.headers(h, size)
 	u := header.UDP(e.buf[n : n+udpLen])
 	sum := header.PseudoHeaderChecksum(protoUDP, tcpipAddr(h.src), tcpipAddr(h.dst), uint16(size))
@@ -57,27 +59,38 @@ func (e *emitter) udp(h ipHeader, srcPort, dstPort uint16, payload []byte, segme
 	var vh tap.VNetHdr
 	if e.link.offload.Has(tap.OffloadCSum) {
 		vh = tap.VNetHdr{Flags: tap.VNetNeedsCSum, CSumStart: uint16(n), CSumOffset: udpChecksumOffset}
-		if segment > 0 && len(payload) > segment {
+		if segment > 0 && size-udpLen > segment {
 			vh.GSOType, vh.GSOSize, vh.HdrLen = tap.VNetGSOUDPL4, uint16(segment), uint16(n+udpLen)
 		}
 	} else {
-		sum = checksum.Checksum(payload, sum)
+		for _, b := range payload {
+			sum = checksum.Checksum(b, sum)
+		}
 		u.SetChecksum(0)
 		if sum = ^checksum.Checksum(u, sum); sum == 0 {
 			sum = 0xffff // RFC 768: zero would say that there is none
 		}
 		u.SetChecksum(sum)
 	}
-	e.parts = [2][]byte{e.buf[:n+udpLen], payload}
-	e.link.write(&vh, e.parts[:])
+	e.parts[0] = e.buf[:n+udpLen]
+	e.link.write(&vh, e.parts[:1+copy(e.parts[1:], payload)])
+}
+
+// total is the length of all parts.
+func total(parts [][]byte) int {
+	n := 0
+	for _, p := range parts {
+		n += len(p)
+	}
+	return n
 }
 
 // raw writes an Ethernet payload that is not IP.
 func (e *emitter) raw(ethertype uint16, body []byte) {
 	e.link.putEthernet(e.buf[:], ethertype)
-	e.parts = [2][]byte{e.buf[:ethernetLen], body}
+	e.parts[0], e.parts[1] = e.buf[:ethernetLen], body
 	var vh tap.VNetHdr
-	e.link.write(&vh, e.parts[:])
+	e.link.write(&vh, e.parts[:2])
 }
 
 // headers writes the Ethernet and IP headers into buf and returns their length.

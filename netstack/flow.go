@@ -23,19 +23,29 @@ const (
 	PathLink = "link"
 )
 
+// The directions of a flow.
+const (
+	DirectionOut = "out"
+	DirectionIn  = "in"
+)
+
 // FlowInfo is what is known of one flow at one moment.
 type FlowInfo struct {
 	ID    uint64 `json:"id"`    // unique within the Network, from 1
 	Proto string `json:"proto"` // "tcp", "udp" or "icmp"
 	Path  string `json:"path"`
 	State string `json:"state"`
+	// Direction is DirectionOut where the container began, DirectionIn where a
+	// client of a published port did.
+	Direction string `json:"direction"`
 	// Container is the container's end; for ICMP the port is the echo identifier.
 	Container netip.AddrPort `json:"container"`
 	// Remote is where the container sent to; of a UDP or ICMP flow, which may
 	// have many destinations, the last.
 	Remote netip.AddrPort `json:"remote"`
 	// Host is what was dialed for that: different from Remote where the host's
-	// loopback is mapped.
+	// loopback is mapped. Of an inbound flow it is the published address that the
+	// client used.
 	Host netip.AddrPort `json:"host"`
 	// BytesUp went from the container to the host, BytesDown the other way:
 	// payload only.
@@ -57,7 +67,10 @@ type flow struct {
 	created   time.Duration // by the loop's clock
 	last      time.Duration // when bytes last passed
 	up, down  uint64        // bytes of payload
+	inbound   bool
 }
+
+func (f *flow) lastUsed() time.Duration { return f.last }
 
 func (n *Network) newFlow(container, remote, host netip.AddrPort) flow {
 	n.flowIDs++
@@ -68,8 +81,12 @@ func (n *Network) newFlow(container, remote, host netip.AddrPort) flow {
 }
 
 func (f *flow) info(now time.Duration, proto, path, state string) FlowInfo {
+	direction := DirectionOut
+	if f.inbound {
+		direction = DirectionIn
+	}
 	return FlowInfo{
-		ID: f.id, Proto: proto, Path: path, State: state,
+		ID: f.id, Proto: proto, Path: path, State: state, Direction: direction,
 		Container: f.container, Remote: f.remote, Host: f.host,
 		BytesUp: f.up, BytesDown: f.down,
 		Age: max(0, now-f.created), Idle: max(0, now-f.last),
@@ -85,6 +102,7 @@ func (n *Network) Flows(ctx context.Context) []FlowInfo {
 		fs = n.tcp.infos(fs)
 		fs = n.udp.infos(fs)
 		fs = n.ping.infos(fs)
+		fs = n.inbound.udp.infos(fs)
 		got <- fs
 	})
 	select {

@@ -249,13 +249,15 @@ func TestUDPErrorOfEarlierDatagramKeepsGSO(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r.on(func() {
-				f := &udpFlow{table: &r.net.udp, mapping: mapping{fd: -1}, gsoMax: maxDatagram}
+				f := &udpFlow{table: &r.net.udp, mapping: mapping{fd: -1}}
+				f.out = outlet{owner: f, fd: -1, gsoMax: maxDatagram}
 				f.container = netip.AddrPortFrom(r.plan.V4.Container, 1)
-				s := &udpSender{n: r.net, arena: make([]byte, 200)}
+				s := &udpSender{n: r.net, fd: -1, arena: make([]byte, 200)}
 				dst := netip.MustParseAddrPort("192.0.2.1:9")
-				s.failed(f, &run{dst: dst, size: 200, segment: 100, count: 2}, tt.err)
-				if f.gsoMax != tt.want {
-					t.Errorf("longest datagram of super-datagrams is %d, want %d", f.gsoMax, tt.want)
+				s.runs[0] = run{out: &f.out, dst: dst, size: 200, segment: 100, count: 2}
+				s.failed(0, tt.err)
+				if f.out.gsoMax != tt.want {
+					t.Errorf("longest datagram of super-datagrams is %d, want %d", f.out.gsoMax, tt.want)
 				}
 			})
 		})

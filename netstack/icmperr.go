@@ -52,6 +52,20 @@ func troubleOf(errno error) trouble {
 	return troubleNone
 }
 
+// troubleOfICMP says which trouble an ICMP error of the host's side is about.
+func troubleOfICMP(kind, code uint8, v6 bool) trouble {
+	for t, types := range icmpTypes {
+		of := types.v4
+		if v6 {
+			of = types.v6
+		}
+		if of == [2]uint8{kind, code} {
+			return trouble(t)
+		}
+	}
+	return troubleNone
+}
+
 // troubleFor says how the policy's refusal looks.
 func troubleFor(a policy.Answer) trouble {
 	switch a {

@@ -33,6 +33,7 @@ type Inbound struct {
 type inboundTable struct {
 	n         *Network
 	listeners map[int]*listener
+	udp       inboundUDP
 
 	mu      sync.Mutex
 	waiting []Inbound
@@ -45,11 +46,13 @@ type listener struct {
 	n     *Network
 	token loop.Token
 	stuck bool // a connection waits for which there was no descriptor
+	udp   *udpPort // of a UDP socket
 }
 
 func (t *inboundTable) init(n *Network) {
 	t.n = n
 	t.listeners = make(map[int]*listener)
+	t.udp.init(n)
 }
 
 // Publish starts to serve the sockets, which are the Network's from now on, and
@@ -79,8 +82,7 @@ func (t *inboundTable) adopt() {
 			t.n.tcp.kernel.openFactory()
 		}
 		l := &listener{Inbound: i, n: t.n}
-		var err error
-		if l.token, err = t.n.loop.Add(i.FD, loop.Readable|loop.Edge, l); err != nil {
+		if err := l.open(); err != nil {
 			t.n.log.Error("a published port is not served", "host", i.Host, "err", err)
 			closeFD(i.FD)
 			continue
@@ -100,7 +102,8 @@ func (t *inboundTable) retry() {
 }
 
 // Withdraw closes the sockets of those IDs and returns when that is done, or ctx
-// is, or Run has ended. The flows that came by them go on, unless cut is set. It may be
+// is, or Run has ended. The TCP flows that came by them go on, unless cut is set; UDP
+// has no connections, and what its clients send next is refused by the host. It may be
 // called from any goroutine while Run runs.
 func (n *Network) Withdraw(ctx context.Context, ids []int, cut bool) {
 	done := make(chan struct{})
@@ -118,6 +121,18 @@ func (n *Network) Withdraw(ctx context.Context, ids []int, cut bool) {
 	}
 }
 
+// open starts the service.
+func (l *listener) open() error {
+	if l.UDP {
+		if err := l.openUDP(); err != nil {
+			return err
+		}
+	}
+	var err error
+	l.token, err = l.n.loop.Add(l.FD, loop.Readable|loop.Edge, l)
+	return err
+}
+
 // Ready is called by the loop when something has come in.
 func (l *listener) Ready(ev loop.Events) {
 	if l.UDP {
@@ -130,11 +145,12 @@ func (l *listener) Ready(ev loop.Events) {
 // close stops the service.
 func (l *listener) close(cut bool) {
 	delete(l.n.inbound.listeners, l.ID)
+	if l.UDP {
+		l.closeUDP() // while what it sends by is open
+	}
 	l.n.loop.Remove(l.FD, l.token)
 	closeFD(l.FD)
-	if l.UDP {
-		l.closeUDP(cut)
-	} else {
+	if !l.UDP {
 		l.closeTCP(cut)
 	}
 }

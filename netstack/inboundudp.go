@@ -2,10 +2,158 @@
 
 package netstack
 
-import "github.com/slipway-net/slipway/netstack/loop"
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/slipway-net/slipway/netstack/loop"
+	"github.com/slipway-net/slipway/tap"
+	"golang.org/x/sys/unix"
+)
+
+// A udpPort is what a listener of UDP has besides: the clients that came there. It
+// is owned by the loop.
+type udpPort struct {
+	*listener
+	clients map[netip.AddrPort]*inboundFlow // by their own address and port
+	deaf    deafness
+	heard   time.Duration // when the container last answered
+}
+
+// openUDP prepares the socket. The error says what cannot be published.
+func (l *listener) openUDP() error {
+	if l.Loopback {
+		// What a frame from the tap says comes from loopback, or goes there, is dropped
+		// by the container's kernel as a martian (RFC 1122 §3.2.1.3 g): it takes a
+		// socket in the container's namespace for each client.
+		return errors.New("a UDP service at the container's loopback address cannot be published: " +
+			"have it listen at the container's own address")
+	}
+	if c := l.Container.Addr(); c.IsValid() && !l.n.cfg.Plan.Of(c).Enabled() {
+		return fmt.Errorf("publish UDP for %s: the container's network has no addresses of that family", c)
+	}
+	domain, err := unix.GetsockoptInt(l.FD, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return os.NewSyscallError("getsockopt SO_DOMAIN", err)
+	}
+	// An IPv6 socket may carry IPv4 too, and has the options of both.
+	families := []bool{false}
+	if domain == unix.AF_INET6 {
+		families = append(families, true)
+	}
+	for _, v6 := range families {
+		setDatagramOptions(l.FD, v6)
+		if err := setPacketInfo(l.FD, v6); err != nil {
+			return err
+		}
+	}
+	_ = unix.SetsockoptInt(l.FD, unix.IPPROTO_UDP, unix.UDP_GRO, 1) // as for outbound flows
+	l.udp = &udpPort{listener: l, clients: make(map[netip.AddrPort]*inboundFlow), heard: -lately}
+	return nil
+}
+
+// setPacketInfo asks for the address at which datagrams come in, and for none that
+// are for a multicast group that some other socket has joined.
+func setPacketInfo(fd int, v6 bool) error {
+	level, info, all := unix.IPPROTO_IP, unix.IP_PKTINFO, unix.IP_MULTICAST_ALL
+	if v6 {
+		level, info, all = unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, unix.IPV6_MULTICAST_ALL
+	}
+	_ = unix.SetsockoptInt(fd, level, all, 0)
+	return os.NewSyscallError("setsockopt IP_PKTINFO", unix.SetsockoptInt(fd, level, info, 1))
+}
 
 // receiveUDP passes on what has come in at a published UDP port.
-func (l *listener) receiveUDP(loop.Events) {}
+func (l *listener) receiveUDP(ev loop.Events) {
+	if ev&loop.Error != 0 {
+		l.udp.drainErrors()
+	}
+	l.udp.receive()
+}
 
-// closeUDP ends what the port's clients have, or lets it time out.
-func (l *listener) closeUDP(cut bool) {}
+func (p *udpPort) receive() {
+	if p.n.inbound.listeners[p.ID] != p.listener {
+		return // closed since this was put off
+	}
+	if p.n.receiver().drain(p.FD, p, p.n.link.offload.Has(tap.OffloadUSO)) {
+		p.n.loop.Defer(p.receive)
+	}
+}
+
+// deliver is datagramSink's.
+func (p *udpPort) deliver(parts [][]byte, a arrival) {
+	f := p.clients[a.from]
+	if f == nil {
+		if f = p.open(a.from); f == nil {
+			return
+		}
+	}
+	f.arrived(a)
+	f.down += uint64(total(parts))
+	p.n.inbound.udp.used(f)
+	p.n.deliverUDP(parts, f.remote, f.container, a)
+}
+
+// open makes the flow of a new client, or counts why there is none.
+func (p *udpPort) open(client netip.AddrPort) *inboundFlow {
+	if !answerable(client) {
+		p.n.count.inc(dropClient)
+		return nil
+	}
+	t := &p.n.inbound.udp
+	t.makeRoom()
+	container := p.target(client.Addr())
+	remote := t.shown(client, container)
+	if !remote.IsValid() {
+		p.n.count.inc(dropFlowLimit)
+		return nil
+	}
+	f := &inboundFlow{flow: p.n.newFlow(container, remote, p.Host), port: p, client: client}
+	f.inbound = true
+	f.out = outlet{owner: f, fd: p.FD, gsoMax: maxDatagram, shared: true}
+	t.add(f)
+	return f
+}
+
+// answerable reports whether a datagram can have come from there and an answer may go
+// there. A link-local address means nothing on the container's side of the tap.
+func answerable(client netip.AddrPort) bool {
+	a := client.Addr()
+	return client.Port() != 0 && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLinkLocalUnicast() &&
+		a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// target says where in the container the datagrams of a client go.
+func (p *udpPort) target(client netip.Addr) netip.AddrPort {
+	if p.Container.Addr().IsValid() {
+		return p.Container
+	}
+	f := p.n.cfg.Plan.Of(client)
+	if !f.Enabled() {
+		f = p.n.cfg.Plan.Families()[0] // the other one
+	}
+	return netip.AddrPortFrom(f.Container, p.Container.Port())
+}
+
+// drainErrors passes the ICMP errors that the kernel noted on the socket on to
+// the container, and reports whether there were any.
+func (p *udpPort) drainErrors() bool {
+	return p.n.drainErrors(p.FD, p.Host.Addr(), func(e *socketError) {
+		if f := p.clients[e.dst]; f != nil {
+			f.undelivered(e)
+		}
+	})
+}
+
+// closeUDP ends what the port's clients have.
+func (l *listener) closeUDP() {
+	l.n.pending.flush()
+	t := &l.n.inbound.udp
+	for _, f := range l.udp.clients {
+		t.close(f)
+	}
+	delete(t.deaf, l.udp)
+}

@@ -153,7 +153,7 @@ const (
 )
 
 // unreachable handles what the container says of a datagram that we delivered:
-// if nobody listens at the port, the mapping goes.
+// if nobody listens at the port, the mapping goes, or the client is told.
 func (n *Network) unreachable(msg []byte) {
 	q, ok := parseQuoted(msg[icmpHeaderLen:])
 	if !ok || q.proto != protoUDP || len(q.l4) < udpLen {
@@ -163,7 +163,14 @@ func (n *Network) unreachable(msg []byte) {
 	if q.dst.Is6() {
 		port = icmpTypes[portUnreachable].v6[1]
 	}
-	if msg[1] == port {
-		n.udp.refused(netip.AddrPortFrom(q.dst, binary.BigEndian.Uint16(q.l4[2:])))
+	if msg[1] != port {
+		return
 	}
+	from := netip.AddrPortFrom(q.src, binary.BigEndian.Uint16(q.l4))
+	container := netip.AddrPortFrom(q.dst, binary.BigEndian.Uint16(q.l4[2:]))
+	if f := n.inbound.udp.flows[tuple{container, from}]; f != nil {
+		f.refused()
+		return
+	}
+	n.udp.refused(container)
 }

@@ -19,8 +19,6 @@ type mapping struct {
 	element *list.Element
 	fd      int
 	token   loop.Token
-	ttl     uint8 // what the socket sends with
-	tos     uint8
 }
 
 func (m *mapping) base() *mapping { return m }
@@ -30,6 +28,7 @@ type mapped interface {
 	comparable
 	loop.Handler
 	base() *mapping
+	lastUsed() time.Duration
 	info() FlowInfo
 }
 
@@ -97,15 +96,21 @@ func (t *mappingTable[K, F]) used(f F) {
 // expire closes the mappings that were idle for at least so long, and that over
 // says it of too.
 func (t *mappingTable[K, F]) expire(least time.Duration, over func(f F, idle time.Duration) bool) {
-	for e := t.idle.Front(); e != nil; {
+	expireIdle(&t.idle, t.n.now, least, over, t.close)
+}
+
+// expireIdle is expire for any flows in the order of their last use.
+func expireIdle[F interface{ lastUsed() time.Duration }](idle *list.List, now, least time.Duration,
+	over func(F, time.Duration) bool, end func(F)) {
+	for e := idle.Front(); e != nil; {
 		f := e.Value.(F)
 		e = e.Next()
-		idle := t.n.now - f.base().last
-		if idle < least {
+		d := now - f.lastUsed()
+		if d < least {
 			return // the list is in the order of last use
 		}
-		if over(f, idle) {
-			t.close(f)
+		if over(f, d) {
+			end(f)
 		}
 	}
 }

@@ -265,6 +265,7 @@ func (n *Network) expire() {
 	n.ping.expire()
 	n.tcp.expire()
 	n.inbound.retry()
+	n.inbound.udp.expire()
 	n.frags.Expire(n.start.Add(n.now))
 }
 

@@ -40,7 +40,8 @@ func (t *pingTable) init(n *Network) {
 // A pingFlow is one such mapping. It is owned by the loop.
 type pingFlow struct {
 	mapping
-	table *pingTable
+	table    *pingTable
+	ttl, tos uint8 // what the socket sends with
 }
 
 // echo handles an echo request; msg is the whole ICMP message.
@@ -139,13 +140,13 @@ func (f *pingFlow) Ready(ev loop.Events) {
 			return
 		}
 		for i := range count {
-			b, from, _, ttl := r.message(i)
+			b, a := r.message(i)
 			if len(b) < icmpHeaderLen {
 				continue
 			}
 			f.down += uint64(len(b))
 			f.last = n.now
-			h := ipHeader{src: n.seenAs(from).Addr(), dst: f.container.Addr(), proto: protoICMPv4, ttl: hop(ttl)}
+			h := ipHeader{src: n.seenAs(a.from).Addr(), dst: f.container.Addr(), proto: protoICMPv4, ttl: hop(a.ttl)}
 			if h.dst.Is6() {
 				h.proto = protoICMPv6
 			}

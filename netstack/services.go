@@ -58,7 +58,7 @@ func (n *Network) answerDHCP4(req []byte) {
 		return
 	}
 	h := ipHeader{src: n.cfg.Plan.V4.Gateway, dst: dst}
-	n.emit.udp(h, dhcp4ServerPort, dhcp4ClientPort, reply, 0)
+	n.emit.udp(h, dhcp4ServerPort, dhcp4ClientPort, 0, reply)
 }
 
 func (n *Network) answerDHCP6(req []byte, from netip.AddrPort) {
@@ -68,7 +68,7 @@ func (n *Network) answerDHCP6(req []byte, from netip.AddrPort) {
 		return
 	}
 	h := ipHeader{src: n.cfg.Plan.RouterLinkLocal(), dst: from.Addr()}
-	n.emit.udp(h, dhcp6ServerPort, from.Port(), reply, 0)
+	n.emit.udp(h, dhcp6ServerPort, from.Port(), 0, reply)
 }
 
 // advertise sends a router advertisement to whoever listens.

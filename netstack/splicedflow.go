@@ -164,10 +164,10 @@ func (n *Network) turnRound(l3 []byte, partial bool) {
 	}
 	e := &n.emit
 	e.link.putEthernet(e.buf[:], ethertype)
-	e.parts = [2][]byte{e.buf[:ethernetLen], l3}
+	e.parts[0], e.parts[1] = e.buf[:ethernetLen], l3
 	var vh tap.VNetHdr
 	if partial {
 		vh = tap.VNetHdr{Flags: tap.VNetNeedsCSum, CSumStart: uint16(ethernetLen + p.header), CSumOffset: header.TCPChecksumOffset}
 	}
-	e.link.write(&vh, e.parts[:])
+	e.link.write(&vh, e.parts[:2])
 }

@@ -226,7 +226,7 @@ func TestTCPFlowsAreListed(t *testing.T) {
 	got := flows[0]
 	port := uint16(outside.LocalAddr().(*net.TCPAddr).Port)
 	want := FlowInfo{
-		ID: got.ID, Proto: "tcp", Path: PathStacked, State: "open",
+		ID: got.ID, Proto: "tcp", Path: PathStacked, State: "open", Direction: DirectionOut,
 		Container: netip.MustParseAddrPort(inside.LocalAddr().String()),
 		Remote:    netip.AddrPortFrom(f.gateway, port),
 		Host:      netip.AddrPortFrom(f.loopback, port),

@@ -49,8 +49,8 @@ type udpFlow struct {
 	mapping
 	table   *udpTable
 	key     udpKey
+	out     outlet
 	dnsOnly bool // has spoken to port 53 only
-	gsoMax  int  // longest datagram that super-datagrams may be made of (bytes)
 }
 
 // ingress handles a datagram of the container's; segment is the size of the
@@ -76,6 +76,10 @@ func (t *udpTable) ingress(p *packet, segment int, partial bool) {
 	src := netip.AddrPortFrom(p.src, u.SourcePort())
 	dst := netip.AddrPortFrom(p.dst, u.DestinationPort())
 	if n.udpService(p, src, dst) {
+		return
+	}
+	if f := n.inbound.udp.flows[tuple{src, dst}]; f != nil {
+		f.reply(p, segment)
 		return
 	}
 	key := udpKey{src, t.bound}
@@ -108,7 +112,8 @@ func (t *udpTable) ingress(p *packet, segment int, partial bool) {
 		n.count.inc(dropSend)
 		return
 	}
-	n.pending.add(f, host, p, segment)
+	f.up += uint64(p.len() - udpLen)
+	n.pending.add(&f.out, host, p, segment)
 }
 
 // open makes the mapping for a source, at the expense of the least recently used
@@ -124,8 +129,9 @@ func (t *udpTable) open(key udpKey, dst, host netip.AddrPort) *udpFlow {
 	}
 	f := &udpFlow{
 		mapping: mapping{flow: n.newFlow(src, dst, host), fd: fd},
-		table:   t, key: key, dnsOnly: true, gsoMax: maxDatagram,
+		table:   t, key: key, dnsOnly: true,
 	}
+	f.out = outlet{owner: f, fd: fd, gsoMax: maxDatagram}
 	setDatagramOptions(fd, src.Addr().Is6())
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) // Linux 5.0; without it datagrams come one by one
 	if !t.add(f) {
@@ -150,6 +156,11 @@ func setDatagramOptions(fd int, v6 bool) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, datagramBuffer)
 }
 
+// ends is outletOwner's.
+func (f *udpFlow) ends(dst netip.AddrPort) (container, remote netip.AddrPort) {
+	return f.container, f.table.n.seenAs(dst)
+}
+
 // datagramBuffer is the socket buffer asked for, each way (bytes).
 const datagramBuffer = 4 << 20
 
@@ -163,17 +174,16 @@ func (f *udpFlow) touch(dst, host netip.AddrPort) {
 // mark makes the socket send with the hop limit and traffic class that the
 // container chose, which seldom change within a flow.
 func (f *udpFlow) mark(ttl, tos uint8) error {
-	if f.ttl == ttl && f.tos == tos {
+	if f.out.ttl == ttl && f.out.tos == tos {
 		return nil
 	}
 	f.table.n.pending.flush() // what is pending was chosen otherwise
-	f.ttl, f.tos = ttl, tos
+	f.out.ttl, f.out.tos = ttl, tos
 	return markSocket(f.fd, f.container.Addr().Is6(), ttl, tos)
 }
 
 func markSocket(fd int, v6 bool, ttl, tos uint8) error {
-	// The ECN bits are the kernel's (RFC 6040 has us not make up any).
-	tos &^= 3
+	tos = ownClass(tos)
 	if v6 {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, int(ttl)); err != nil {
 			return err

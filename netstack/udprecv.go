@@ -21,8 +21,8 @@ const (
 	recvSize = 1 << 16
 	// recvRounds is how often a flow may fill the batch before it is another's turn.
 	recvRounds = 8
-	// recvCmsgLen is the room for the control messages of one: segment size and
-	// hop limit.
+	// recvCmsgLen is the room for the control messages of one: segment size, hop
+	// limit, and where it came in, which a socket of both families tells twice.
 	recvCmsgLen = 128
 	// errorCmsgLen is the same for a message of the error queue.
 	errorCmsgLen = 512
@@ -37,12 +37,13 @@ type udpReceiver struct {
 	iov   [recvBatch]unix.Iovec
 	names [recvBatch]unix.RawSockaddrInet6
 	cmsgs [recvBatch][recvCmsgLen]byte
-	data  []byte // recvBatch times recvSize
+	data  []byte   // recvBatch times recvSize
+	parts [][]byte // of what is passed on
 }
 
 func newUDPReceiver() *udpReceiver {
 	// An anonymous mapping is not cleared by hand, as make would have it.
-	r := &udpReceiver{data: make([]byte, recvBatch*recvSize)}
+	r := &udpReceiver{data: make([]byte, recvBatch*recvSize), parts: make([][]byte, 0, recvBatch)}
 	for i := range r.msgs {
 		r.iov[i] = iovec(r.data[i*recvSize : (i+1)*recvSize])
 		h := &r.msgs[i].hdr
@@ -69,34 +70,108 @@ func (r *udpReceiver) receive(fd int) (int, unix.Errno) {
 	return int(n), 0
 }
 
-// message returns the payload of message i, where it came from, the size of the
-// datagrams in it (0 for a single one), and their hop limit (0 if unknown).
-func (r *udpReceiver) message(i int) (b []byte, from netip.AddrPort, segment int, ttl uint8) {
+// An arrival is what the kernel says of a message.
+type arrival struct {
+	from    netip.AddrPort
+	segment int        // size of the datagrams that it is made of; 0 for a single one
+	ttl     uint8      // hop limit; 0 if unknown
+	to      netip.Addr // where it came in, on sockets that ask (setPacketInfo)
+	ifindex uint32     // … and at which interface
+}
+
+// message returns the payload of message i, and what is known of it.
+func (r *udpReceiver) message(i int) ([]byte, arrival) {
 	m := &r.msgs[i]
-	b = r.data[i*recvSize:][:m.len]
-	segment, ttl = parseRecvCmsgs(r.cmsgs[i][:m.hdr.Controllen])
-	return b, addrPort(&r.names[i]), segment, ttl
+	a := parseRecvCmsgs(r.cmsgs[i][:m.hdr.Controllen])
+	a.from = addrPort(&r.names[i])
+	return r.data[i*recvSize:][:m.len], a
 }
 
 // parseRecvCmsgs reads the control messages of a datagram; they come from the
 // kernel.
-func parseRecvCmsgs(b []byte) (segment int, ttl uint8) {
+func parseRecvCmsgs(b []byte) (a arrival) {
 	for len(b) >= unix.SizeofCmsghdr {
 		h, data, rest, err := unix.ParseOneSocketControlMessage(b)
 		if err != nil || len(data) < 4 {
-			return segment, ttl
+			return a
 		}
-		v := int(binary.NativeEndian.Uint32(data))
+		v := binary.NativeEndian.Uint32(data)
 		switch {
 		case h.Level == unix.SOL_UDP && h.Type == unix.UDP_GRO:
-			segment = v
+			a.segment = int(v)
 		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_TTL,
 			h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_HOPLIMIT:
-			ttl = uint8(v)
+			a.ttl = uint8(v)
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
+			// ipi_spec_dst, which also for a broadcast is an address to answer from.
+			a.ifindex, a.to = v, netip.AddrFrom4([4]byte(data[4:]))
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
+			if to := netip.AddrFrom16([16]byte(data)); !to.Is4In6() { // else IP_PKTINFO is there, too
+				a.ifindex, a.to = binary.NativeEndian.Uint32(data[16:]), to
+			}
 		}
 		b = rest
 	}
-	return segment, ttl
+	return a
+}
+
+// A datagramSink is a socket's user, to whom what comes in is passed.
+type datagramSink interface {
+	drainErrors() bool
+	// deliver takes datagrams of one origin, of a.segment bytes each where that is
+	// not 0 and they are longer than that. The parts are good for the call.
+	deliver(parts [][]byte, a arrival)
+}
+
+// drain passes on what has come in at fd, and reports whether there is more. Where
+// join is set, datagrams of one origin and size that follow each other are passed on
+// as one, as the kernel does it where it can (UDP_GRO).
+func (r *udpReceiver) drain(fd int, to datagramSink, join bool) (more bool) {
+	for range recvRounds {
+		count, errno := r.receive(fd)
+		if errno == unix.EAGAIN {
+			return false
+		}
+		if errno != 0 {
+			// The error of an earlier datagram: its details are on the error queue.
+			if !to.drainErrors() {
+				return false
+			}
+			continue
+		}
+		for i := 0; i < count; {
+			b, a := r.message(i)
+			r.parts = append(r.parts[:0], b)
+			if i++; join && a.segment == 0 && len(b) > 0 {
+				i += r.gather(i, count, &a)
+			}
+			to.deliver(r.parts, a)
+		}
+	}
+	return true
+}
+
+// gather adds to the part that is there those of the messages from i to count that
+// go with it, and returns how many these are.
+func (r *udpReceiver) gather(i, count int, a *arrival) int {
+	segment, size := len(r.parts[0]), len(r.parts[0])
+	n := 0
+	for ; i+n < count; n++ {
+		b, next := r.message(i + n)
+		size += len(b)
+		if next != *a || len(b) == 0 || len(b) > segment || size > maxDatagram {
+			break
+		}
+		r.parts = append(r.parts, b)
+		if len(b) < segment {
+			n++
+			break // a shorter one can only be the last
+		}
+	}
+	if n > 0 {
+		a.segment = segment
+	}
+	return n
 }
 
 // receiver returns the receiver, which is made when it is first needed: an idle
@@ -122,40 +197,29 @@ func (f *udpFlow) receive() {
 	if n.udp.flows[f.key] != f {
 		return // closed since this was put off
 	}
-	r := n.receiver()
-	for range recvRounds {
-		count, errno := r.receive(f.fd)
-		if errno == unix.EAGAIN {
-			return
-		}
-		if errno != 0 {
-			// The error of an earlier datagram: its details are on the error queue.
-			if !f.drainErrors() {
-				return
-			}
-			continue
-		}
-		for i := range count {
-			b, from, segment, ttl := r.message(i)
-			f.down += uint64(len(b))
-			f.deliver(b, n.seenAs(from), segment, ttl)
-		}
-		n.udp.used(f)
+	if n.receiver().drain(f.fd, f, n.link.offload.Has(tap.OffloadUSO)) {
+		n.loop.Defer(f.receive)
 	}
-	n.loop.Defer(f.receive)
 }
 
-// deliver writes what came from one address to the container.
-func (f *udpFlow) deliver(b []byte, from netip.AddrPort, segment int, ttl uint8) {
+// deliver is datagramSink's.
+func (f *udpFlow) deliver(parts [][]byte, a arrival) {
 	n := f.table.n
-	h := ipHeader{src: from.Addr(), dst: f.container.Addr(), ttl: hop(ttl)}
-	if segment == 0 || len(b) <= segment || n.link.offload.Has(tap.OffloadUSO) {
-		n.emit.udp(h, from.Port(), f.container.Port(), b, segment)
+	f.down += uint64(total(parts))
+	n.udp.used(f)
+	n.deliverUDP(parts, n.seenAs(a.from), f.container, a)
+}
+
+// deliverUDP writes datagrams to the container.
+func (n *Network) deliverUDP(parts [][]byte, from, to netip.AddrPort, a arrival) {
+	h := ipHeader{src: from.Addr(), dst: to.Addr(), ttl: hop(a.ttl)}
+	if a.segment == 0 || len(parts) > 1 || len(parts[0]) <= a.segment || n.link.offload.Has(tap.OffloadUSO) {
+		n.emit.udp(h, from.Port(), to.Port(), a.segment, parts...)
 		return
 	}
-	for len(b) > 0 {
-		size := min(segment, len(b))
-		n.emit.udp(h, from.Port(), f.container.Port(), b[:size], 0)
+	for b := parts[0]; len(b) > 0; {
+		size := min(a.segment, len(b))
+		n.emit.udp(h, from.Port(), to.Port(), 0, b[:size])
 		b = b[size:]
 	}
 }
@@ -172,30 +236,45 @@ func hop(ttl uint8) uint8 {
 // the container, and reports whether there were any.
 func (f *udpFlow) drainErrors() bool {
 	n := f.table.n
-	any := false
-	for range errorsPerTurn {
-		e, ok := readError(f.fd, f.container.Addr())
+	return n.drainErrors(f.fd, f.container.Addr(), func(e *socketError) {
+		n.passError(e, f.container, n.seenAs(e.dst), n.seenAs(netip.AddrPortFrom(e.offender, 0)).Addr(), f.out.ttl)
+	})
+}
+
+// drainErrors takes what is on a socket's error queue, gives the ICMP errors among
+// it to pass, and reports whether there was any. The socket's family is that of like.
+func (n *Network) drainErrors(fd int, like netip.Addr, pass func(*socketError)) bool {
+	for i := range errorsPerTurn {
+		e, ok := readError(fd, like)
 		if !ok {
-			break
+			return i > 0
 		}
-		any = true
-		if e.kind == 0 && e.code == 0 {
-			continue // not an ICMP error: the sender was told already
+		if e.kind != 0 || e.code != 0 { // else the sender was told already
+			pass(&e)
 		}
-		quoted := make([]byte, udpLen, udpLen+len(e.body))
-		remote := n.seenAs(e.dst)
-		binary.BigEndian.PutUint16(quoted[0:], f.container.Port())
-		binary.BigEndian.PutUint16(quoted[2:], remote.Port())
-		binary.BigEndian.PutUint16(quoted[4:], uint16(udpLen+len(e.body)))
-		n.sendICMPError(icmpError{
-			kind: e.kind, code: e.code, info: e.info,
-			from:  n.seenAs(netip.AddrPortFrom(e.offender, 0)).Addr(),
-			quote: ipHeader{src: f.container.Addr(), dst: remote.Addr(), proto: protoUDP, ttl: f.ttl},
-			body:  append(quoted, e.body...),
-			size:  udpLen + len(e.body),
-		})
 	}
-	return any
+	return true
+}
+
+// passError tells the container of an ICMP error about a datagram of its own, which
+// was sent with that hop limit.
+func (n *Network) passError(e *socketError, container, remote netip.AddrPort, from netip.Addr, ttl uint8) {
+	n.sendICMPError(icmpError{
+		kind: e.kind, code: e.code, info: e.info, from: from,
+		quote: ipHeader{src: container.Addr(), dst: remote.Addr(), proto: protoUDP, ttl: ttl},
+		body:  quotedUDP(container.Port(), remote.Port(), len(e.body), e.body),
+		size:  udpLen + len(e.body),
+	})
+}
+
+// quotedUDP is the header of a datagram of size bytes of payload, and behind it as
+// much of that as there is.
+func quotedUDP(src, dst uint16, size int, payload []byte) []byte {
+	b := make([]byte, udpLen, udpLen+len(payload))
+	binary.BigEndian.PutUint16(b[0:], src)
+	binary.BigEndian.PutUint16(b[2:], dst)
+	binary.BigEndian.PutUint16(b[4:], uint16(udpLen+size))
+	return append(b, payload...)
 }
 
 // seenAs says how an address of the host's side looks from the container: the

@@ -24,13 +24,13 @@ const (
 	maxDatagram = 65535 - ipv4MinLen - udpLen
 )
 
-// A udpSender collects the datagrams of one flow that came in one batch of
-// frames, and sends them with one system call. Datagrams of one length to one
-// destination that follow each other become one message, which the host's
-// kernel cuts up again at the last moment (UDP_SEGMENT of udp(7)).
+// A udpSender collects the datagrams for one socket that came in one batch of
+// frames, and sends them with one system call. Datagrams of one flow, of one length
+// and to one destination that follow each other become one message, which the
+// host's kernel cuts up again at the last moment (UDP_SEGMENT of udp(7)).
 type udpSender struct {
 	n     *Network
-	flow  *udpFlow
+	fd    int // of the socket, if count is not 0
 	runs  [sendRuns]run
 	count int
 	arena []byte
@@ -39,11 +39,12 @@ type udpSender struct {
 	msgs  [sendRuns]mmsghdr
 	iov   [sendRuns]unix.Iovec
 	names [sendRuns]unix.RawSockaddrInet6
-	cmsgs [sendRuns][segmentCmsgLen]byte
+	cmsgs [sendRuns][sendCmsgLen]byte
 }
 
 // run is a message: datagrams of one length, of which the last may be shorter.
 type run struct {
+	out     *outlet
 	dst     netip.AddrPort
 	start   int // in the arena
 	size    int // bytes of payload in all
@@ -59,16 +60,13 @@ type mmsghdr struct {
 	_   [4]byte
 }
 
-// segmentCmsgLen is the room for the control message with the segment size.
-const segmentCmsgLen = 24 // CMSG_SPACE(sizeof(uint16))
-
 // add takes the datagram p, or the segments of that size that it is made of, and
-// copies it.
-func (s *udpSender) add(f *udpFlow, dst netip.AddrPort, p *packet, segment int) {
+// copies it. What out says must stay so until it is flushed.
+func (s *udpSender) add(out *outlet, dst netip.AddrPort, p *packet, segment int) {
 	size := p.len() - udpLen
-	if s.flow != f || s.count == sendRuns || s.used+size > sendArena {
+	if s.fd != out.fd || s.count == sendRuns || s.used+size > sendArena {
 		s.flush()
-		s.flow = f
+		s.fd = out.fd
 	}
 	if s.arena == nil {
 		s.arena = make([]byte, sendArena)
@@ -76,15 +74,14 @@ func (s *udpSender) add(f *udpFlow, dst netip.AddrPort, p *packet, segment int) 
 	if segment == 0 {
 		segment = size
 	}
-	f.up += uint64(size)
 	at := s.used
 	s.used += copy(s.arena[at:], p.l4[udpLen:])
 	s.used += copy(s.arena[s.used:], p.rest)
-	if s.extend(f, dst, size, segment) {
+	if s.extend(out, dst, size, segment) {
 		return
 	}
 	s.runs[s.count] = run{
-		dst: dst, start: at, size: size, segment: segment,
+		out: out, dst: dst, start: at, size: size, segment: segment,
 		count: segments(size, segment), ended: segment == 0 || size%segment != 0,
 	}
 	s.count++
@@ -92,13 +89,13 @@ func (s *udpSender) add(f *udpFlow, dst netip.AddrPort, p *packet, segment int) 
 
 // extend makes the datagrams that were just copied part of the last run, where
 // they fit it.
-func (s *udpSender) extend(f *udpFlow, dst netip.AddrPort, size, segment int) bool {
-	if s.count == 0 || size == 0 || segment > f.gsoMax {
+func (s *udpSender) extend(out *outlet, dst netip.AddrPort, size, segment int) bool {
+	if s.count == 0 || size == 0 || segment > out.gsoMax {
 		return false
 	}
 	r := &s.runs[s.count-1]
 	single := size == segment
-	if r.ended || r.dst != dst || r.size+size > maxDatagram || r.count+segments(size, segment) > maxSegments {
+	if r.ended || r.out != out || r.dst != dst || r.size+size > maxDatagram || r.count+segments(size, segment) > maxSegments {
 		return false
 	}
 	if segment != r.segment && (!single || size > r.segment) {
@@ -112,24 +109,24 @@ func (s *udpSender) extend(f *udpFlow, dst netip.AddrPort, size, segment int) bo
 
 // flush sends what was collected.
 func (s *udpSender) flush() {
-	f, count := s.flow, s.count
-	s.flow, s.count, s.used = nil, 0, 0
+	count := s.count
+	s.count, s.used = 0, 0
 	for i := 0; i < count; {
-		n, errno := s.send(f, i, count)
+		for j := i; j < count; j++ {
+			s.message(j, &s.runs[j])
+		}
+		n, errno := s.send(i, count)
 		i += n
 		if errno != 0 && i < count {
-			s.failed(f, &s.runs[i], errno)
+			s.failed(i, errno)
 			i++
 		}
 	}
 }
 
-// send sends the runs from first to last and returns how many the kernel took.
-func (s *udpSender) send(f *udpFlow, first, last int) (int, unix.Errno) {
-	for i := first; i < last; i++ {
-		s.message(i)
-	}
-	n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(f.fd), uintptr(unsafe.Pointer(&s.msgs[first])),
+// send sends the messages from first to last and returns how many the kernel took.
+func (s *udpSender) send(first, last int) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.msgs[first])),
 		uintptr(last-first), 0, 0, 0)
 	runtime.KeepAlive(s)
 	if errno != 0 {
@@ -138,9 +135,8 @@ func (s *udpSender) send(f *udpFlow, first, last int) (int, unix.Errno) {
 	return int(n), 0
 }
 
-// message prepares the message of run i.
-func (s *udpSender) message(i int) {
-	r := &s.runs[i]
+// message prepares message i, which sends r.
+func (s *udpSender) message(i int, r *run) {
 	m := &s.msgs[i]
 	*m = mmsghdr{}
 	m.hdr.Name = (*byte)(unsafe.Pointer(&s.names[i]))
@@ -150,18 +146,22 @@ func (s *udpSender) message(i int) {
 		m.hdr.Iov = &s.iov[i]
 		m.hdr.SetIovlen(1)
 	}
+	c := cmsgs{b: s.cmsgs[i][:]}
+	if r.out.shared {
+		c.source(r.out)
+	}
 	if r.count > 1 {
-		c := (*unix.Cmsghdr)(unsafe.Pointer(&s.cmsgs[i][0]))
-		c.Level, c.Type = unix.SOL_UDP, unix.UDP_SEGMENT
-		c.SetLen(unix.CmsgLen(2))
-		binary.NativeEndian.PutUint16(s.cmsgs[i][unix.CmsgLen(0):], uint16(r.segment))
+		c.segment(r.segment)
+	}
+	if c.n > 0 {
 		m.hdr.Control = &s.cmsgs[i][0]
-		m.hdr.SetControllen(segmentCmsgLen)
+		m.hdr.SetControllen(c.n)
 	}
 }
 
-// failed deals with a run that the kernel did not take.
-func (s *udpSender) failed(f *udpFlow, r *run, errno unix.Errno) {
+// failed deals with the run i, which the kernel did not take.
+func (s *udpSender) failed(i int, errno unix.Errno) {
+	r := &s.runs[i]
 	switch {
 	case r.count > 1:
 		// The route takes no such super-datagrams: they are longer than its MTU, and
@@ -169,52 +169,52 @@ func (s *udpSender) failed(f *udpFlow, r *run, errno unix.Errno) {
 		// errors are those of earlier datagrams.
 		switch errno {
 		case unix.EIO:
-			f.gsoMax = 0
+			r.out.gsoMax = 0
 		case unix.EINVAL, unix.EMSGSIZE:
-			f.gsoMax = r.segment - 1
+			r.out.gsoMax = r.segment - 1
 		}
-		s.singly(f, r)
+		s.singly(i)
 	case errno == unix.EAGAIN || errno == unix.ENOBUFS:
 		s.n.count.inc(dropSend)
 	default:
-		s.report(f, r, errno)
+		s.report(i, r, errno)
 	}
 }
 
-// singly sends the datagrams of a run one by one.
-func (s *udpSender) singly(f *udpFlow, r *run) {
+// singly sends the datagrams of the run i one by one.
+func (s *udpSender) singly(i int) {
+	r := &s.runs[i]
 	for at := 0; at < r.size; at += r.segment {
-		b := s.arena[r.start+at : r.start+min(at+r.segment, r.size)]
-		err := unix.Sendto(f.fd, b, 0, sockaddr(r.dst))
-		if err != nil && err != unix.EAGAIN && err != unix.ENOBUFS {
-			s.report(f, &run{dst: r.dst, start: r.start + at, size: len(b)}, err)
+		one := run{out: r.out, dst: r.dst, start: r.start + at, size: min(r.segment, r.size-at), count: 1}
+		s.message(i, &one)
+		_, errno := s.send(i, i+1)
+		if errno != 0 && errno != unix.EAGAIN && errno != unix.ENOBUFS {
+			s.report(i, &one, errno)
 			return
 		}
-		if err != nil {
+		if errno != 0 {
 			s.n.count.inc(dropSend)
 		}
 	}
 }
 
-// report tells the container why a datagram of its did not go. Errors of earlier
-// datagrams, which the kernel reports on the next call too, are on the socket's
-// error queue with their details: those come from there, and this one is sent
-// again.
-func (s *udpSender) report(f *udpFlow, r *run, err error) {
-	if f.drainErrors() {
-		if unix.Sendto(f.fd, s.arena[r.start:r.start+r.size], 0, sockaddr(r.dst)) == nil {
+// report tells the container why r, which is message i, did not go. Errors of
+// earlier datagrams, which the kernel reports on the next call too, are on the
+// socket's error queue with their details: those come from there, and this one is
+// sent again.
+func (s *udpSender) report(i int, r *run, errno unix.Errno) {
+	if r.out.owner.drainErrors() {
+		s.message(i, r)
+		if _, errno := s.send(i, i+1); errno == 0 {
 			return
 		}
 	}
 	s.n.count.inc(dropSend)
-	quoted := make([]byte, udpLen, udpLen+icmpHeaderLen)
-	remote := s.n.seenAs(r.dst)
-	binary.BigEndian.PutUint16(quoted[0:], f.container.Port())
-	binary.BigEndian.PutUint16(quoted[2:], remote.Port())
-	binary.BigEndian.PutUint16(quoted[4:], uint16(udpLen+r.size))
+	container, remote := r.out.owner.ends(r.dst)
 	s.n.report(&packet{
-		src: f.container.Addr(), dst: remote.Addr(), proto: protoUDP, ttl: f.ttl + 1, l4: quoted,
-	}, troubleOf(err))
+		src: container.Addr(), dst: remote.Addr(), proto: protoUDP, ttl: r.out.ttl + 1,
+		l4: quotedUDP(container.Port(), remote.Port(), r.size, nil),
+	}, troubleOf(errno))
 }
 
 // segments is how many datagrams of at most segment bytes size bytes are.

@@ -76,7 +76,7 @@ func testAPI(t *testing.T, r *rig, tcp string) {
 		}
 		peer := p.peer.LocalAddr().(*net.TCPAddr).AddrPort()
 		want := []netstack.FlowInfo{{
-			Proto: "tcp", Path: tcp, State: "open", BytesUp: 1000,
+			Proto: "tcp", Path: tcp, State: "open", Direction: netstack.DirectionOut, BytesUp: 1000,
 			Container: p.container.LocalAddr().(*net.TCPAddr).AddrPort(), Remote: peer, Host: peer,
 		}}
 		var got []netstack.FlowInfo

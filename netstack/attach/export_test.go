@@ -15,3 +15,6 @@ func (s *Session) Inbound(in []netstack.Inbound) { s.network.Publish(in) }
 func (s *Session) Withdraw(ctx context.Context, ids []int, cut bool) {
 	s.network.Withdraw(ctx, ids, cut)
 }
+
+// Network returns what is behind the session's tap, for tests of it alone.
+func (s *Session) Network() *netstack.Network { return s.network }
