@@ -45,7 +45,7 @@ type listener struct {
 	Inbound
 	n     *Network
 	token loop.Token
-	stuck bool // a connection waits for which there was no descriptor
+	stuck bool     // a connection waits for which there was no descriptor
 	udp   *udpPort // of a UDP socket
 }
 

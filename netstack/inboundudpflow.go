@@ -131,7 +131,7 @@ func (t *inboundUDP) infos(fs []FlowInfo) []FlowInfo {
 func (t *inboundUDP) shown(client, container netip.AddrPort) netip.AddrPort {
 	gateway := t.n.cfg.Plan.Of(container.Addr()).Gateway
 	as := client
-	if !t.n.showable(client.Addr(), container.Addr()) {
+	if !t.n.showableByUDP(client.Addr(), container.Addr()) {
 		as = netip.AddrPortFrom(gateway, client.Port())
 	}
 	for range maxPortTries {
@@ -147,10 +147,10 @@ func (t *inboundUDP) shown(client, container netip.AddrPort) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// showable reports whether a client's address can be the source of a packet to that
+// showableByUDP reports whether a client's address can be the source of a packet to that
 // address of the container's, and the answer comes back to us: it is of its family,
 // is nothing to the container's kernel but a stranger, and beyond the gateway.
-func (n *Network) showable(client, container netip.Addr) bool {
+func (n *Network) showableByUDP(client, container netip.Addr) bool {
 	f := n.cfg.Plan.Of(container)
 	return client.Is4() == container.Is4() && client != container && !client.IsLoopback() &&
 		!f.Prefix.Contains(client) && !n.mapped(client)
