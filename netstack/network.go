@@ -45,6 +45,9 @@ type Config struct {
 	Plan tap.Plan
 	// Policy is asked before any dial.
 	Policy *policy.Policy
+	// Answers are given to what the policy refuses for a reason, in place of the
+	// reason's own.
+	Answers map[policy.Reason]policy.Answer
 	// HostLoopback lists the addresses of the container's side that the policy
 	// maps to the host's loopback. Traffic from the host's loopback appears to
 	// come from them.
@@ -316,6 +319,10 @@ func (n *Network) tapReady(ev loop.Events) {
 			if errno != unix.EAGAIN {
 				n.fail(fmt.Errorf("read from tap: %w: %w", errno, ErrTapGone))
 			}
+			break
+		}
+		if size == 0 { // the end of a socket in the place of a tap; no frame is empty
+			n.fail(ErrTapGone)
 			break
 		}
 		read++
