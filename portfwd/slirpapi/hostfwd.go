@@ -171,7 +171,11 @@ func (s *Server) remove(ctx context.Context, args arguments) (any, error) {
 	if !ok {
 		return nil, errors.New("bad request: remove_hostfwd: bad arguments.id")
 	}
-	if err := s.cfg.Ports.Remove(ctx, []int{id}, false); err != nil {
+	err := s.cfg.Ports.Remove(ctx, []int{id}, false)
+	if errors.Is(err, portfwd.ErrNoPort) {
+		return nil, fmt.Errorf("bad request: remove_hostfwd: bad arguments.id: %w", err)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("bad request: remove_hostfwd: slirp_remove_hostfwd failed: %w", err)
 	}
 	return removeReply{}, nil

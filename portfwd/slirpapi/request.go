@@ -3,6 +3,7 @@
 package slirpapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -28,17 +29,11 @@ type request struct {
 // arguments are members of a JSON object that have not been looked at.
 type arguments map[string]json.RawMessage
 
-// readRequest reads the JSON value at the start of r, and no further than it must.
+// readRequest reads the JSON value at the start of r, as far as it must.
 func readRequest(r io.Reader) (request, error) {
-	// A request that fills the buffer is too large already.
-	limited := &io.LimitedReader{R: r, N: MaxRequest}
-	var raw json.RawMessage
-	err := json.NewDecoder(limited).Decode(&raw)
-	if limited.N == 0 {
-		return request{}, errTooLarge
-	}
+	raw, err := readValue(r)
 	if err != nil {
-		return request{}, errParse
+		return request{}, err
 	}
 	var members arguments
 	// null is no object, but is no error to Unmarshal either.
@@ -53,6 +48,24 @@ func readRequest(r io.Reader) (request, error) {
 	// What is no object has no members, which is for the command to complain about.
 	_ = json.Unmarshal(members["arguments"], &req.arguments)
 	return req, nil
+}
+
+// readValue reads until there is a JSON value, whatever comes behind it.
+func readValue(r io.Reader) (raw json.RawMessage, err error) {
+	buf := make([]byte, MaxRequest)
+	for have := 0; ; {
+		n, failed := r.Read(buf[have:])
+		if have += n; have == MaxRequest {
+			return nil, errTooLarge // what fills the buffer may not be all
+		}
+		err = json.NewDecoder(bytes.NewReader(buf[:have])).Decode(&raw)
+		switch {
+		case err == nil:
+			return raw, nil
+		case failed != nil, err != io.EOF && err != io.ErrUnexpectedEOF:
+			return nil, errParse
+		}
+	}
 }
 
 // text returns a member that is a string.
