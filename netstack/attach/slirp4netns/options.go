@@ -41,7 +41,7 @@ type Options struct {
 	IPv6 bool
 	// APISocket is the path of the socket to take requests at; empty for none.
 	APISocket string
-	// CIDR is the IPv4 network, as it was written; empty for the default.
+	// CIDR is the IPv4 network, as it was written.
 	CIDR string
 	// NoHostLoopback keeps the container from 127.0.0.1 of the host.
 	NoHostLoopback bool

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/slipway-net/slipway/tap"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,7 +24,7 @@ var errDone = errors.New("no more is to be read")
 // As slirp4netns it looks whether the paths of namespaces exist.
 func Parse(name string, args []string) (Options, error) {
 	o := Options{
-		ExitFD: -1, ReadyFD: -1, TapFD: -1, MTU: DefaultMTU,
+		ExitFD: -1, ReadyFD: -1, TapFD: -1, MTU: DefaultMTU, CIDR: tap.DefaultCIDR4,
 		netnsType: typePID, targetType: typeNetNS,
 	}
 	given := map[string]bool{}
@@ -188,13 +189,13 @@ func (o *Options) bessTarget(given map[string]bool) error {
 	if len(o.operands) == 0 {
 		return usagef("")
 	}
+	if len(o.operands) > 1 {
+		return usagef("too many arguments")
+	}
 	for _, long := range []string{"configure", "netns-type", "userns-path"} {
 		if given[long] {
 			return usagef("--%s conflicts with --target-type=bess", long)
 		}
-	}
-	if len(o.operands) > 1 {
-		return usagef("too many arguments")
 	}
 	o.warn("BESS mode is experimental")
 	o.BESS = o.operands[0]

@@ -9,12 +9,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/slipway-net/slipway/tap"
 )
 
 // TestParse reads command lines that clients use.
 func TestParse(t *testing.T) {
 	defaults := func(change func(*Options)) Options {
-		o := Options{ExitFD: -1, ReadyFD: -1, TapFD: -1, MTU: DefaultMTU}
+		o := Options{ExitFD: -1, ReadyFD: -1, TapFD: -1, MTU: DefaultMTU, CIDR: tap.DefaultCIDR4}
 		change(&o)
 		return o
 	}
@@ -96,7 +97,7 @@ func TestParseRefuses(t *testing.T) {
 		{"--macaddress=xx --target-type=x", "--macaddr cannot be specified when --configure or -c is not specified"},
 		{"--target-type=x", `--target-type must be either "netns" or "bess"`},
 		{"--target-type=bess -c /x", "--configure conflicts with --target-type=bess"},
-		{"--target-type=bess --netns-type=pid /x y", "--netns-type conflicts with --target-type=bess"},
+		{"--target-type=bess --netns-type=pid /x", "--netns-type conflicts with --target-type=bess"},
 		{"--target-type=bess --userns-path=/proc/self/ns/user /x", "--userns-path conflicts with --target-type=bess"},
 		{"--target-type=bess /x y", "too many arguments"},
 	} {

@@ -3,7 +3,6 @@
 package slirp4netns
 
 import (
-	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -66,7 +65,7 @@ func (o Options) Resolve() (Attachment, error) {
 
 // plan returns the address plan.
 func (o Options) plan() (tap.Plan, error) {
-	cidr, err := parseCIDR(cmp.Or(o.CIDR, tap.DefaultCIDR4))
+	cidr, err := parseCIDR(o.CIDR)
 	if err != nil {
 		return tap.Plan{}, err
 	}

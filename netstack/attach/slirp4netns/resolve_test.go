@@ -117,6 +117,7 @@ func TestResolveSwitches(t *testing.T) {
 func TestResolveRefuses(t *testing.T) {
 	const outbound, outbound6 = "outbound-addr has to be valid ipv4 address or interface name.", "outbound-addr6 has to be valid ipv6 address or interface name."
 	for _, tt := range []struct{ flags, want string }{
+		{"--cidr=", "invalid CIDR: "},
 		{"--cidr=10.0.2.0", "invalid CIDR: 10.0.2.0"},
 		{"--cidr=10.0.2.0/9999", "invalid CIDR: 10.0.2.0/9999"},
 		{"--cidr=10.0.2.0/+4", "invalid CIDR: 10.0.2.0/+4"},
