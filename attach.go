@@ -91,6 +91,9 @@ func (f *attachFlags) attach(target string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := checkOtherEnd(f.exitFD); err != nil {
+		return err
+	}
 	if err := attach.Tune(); err != nil {
 		return err
 	}

@@ -45,6 +45,9 @@ type Config struct {
 	// Policy is asked before any dial. What of the host it serves the container
 	// answers pings and neighbour discovery, too.
 	Policy *policy.Policy
+	// Answers are given to what the policy refuses for a reason, in place of the
+	// reason's own.
+	Answers map[policy.Reason]policy.Answer
 	// DNS answers what is sent to the plan's resolver address; nil means that
 	// nobody answers there.
 	DNS *dns.Forwarder
@@ -312,6 +315,10 @@ func (n *Network) tapReady(ev loop.Events) {
 			if errno != unix.EAGAIN {
 				n.fail(fmt.Errorf("read from tap: %w: %w", errno, ErrTapGone))
 			}
+			break
+		}
+		if size == 0 { // the end of a socket in the place of a tap; no frame is empty
+			n.fail(ErrTapGone)
 			break
 		}
 		read++

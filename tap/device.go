@@ -138,7 +138,7 @@ func (d *Device) MTU() int { return d.mtu }
 func (d *Device) Name() string { return d.name }
 
 // TakenOver reports whether the tap was there before, made by someone else.
-func (d *Device) TakenOver() bool { return d.way == takenOver }
+func (d *Device) TakenOver() bool { return d.way == takenOver || d.way == adopted }
 
 // IPv6Err returns why the container has no IPv6 although the plan has: the
 // namespace, or the whole host, has it switched off. Nil means no such thing.

@@ -55,6 +55,7 @@ const (
 	moved     way = iota // made in a throw-away network namespace, and moved
 	pinned               // made in the target itself
 	takenOver            // it was there already
+	adopted              // somebody else has opened it
 )
 
 // A setup is the script that makes and configures the tap, with the places where

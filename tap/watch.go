@@ -41,7 +41,7 @@ type fileID struct{ dev, ino uint64 }
 //
 // At most one Watch may run at a time, and it must end before Close.
 func (d *Device) Watch(ctx context.Context) error {
-	if d.way == moved {
+	if d.way == moved || d.way == adopted {
 		<-ctx.Done()
 		return nil
 	}

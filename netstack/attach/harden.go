@@ -15,8 +15,11 @@ import (
 // include/uapi/linux/capability.h. The zero Capabilities is none.
 type Capabilities uint64
 
-// netAdmin is what changes to a network namespace take (capabilities(7)).
-const netAdmin Capabilities = 1 << unix.CAP_NET_ADMIN
+// What changes to a network namespace take, and ports below 1024 (capabilities(7)).
+const (
+	netAdmin       Capabilities = 1 << unix.CAP_NET_ADMIN
+	netBindService Capabilities = 1 << unix.CAP_NET_BIND_SERVICE
+)
 
 // A set is in capWords words of wordBits (_LINUX_CAPABILITY_U32S_3).
 const (
@@ -58,6 +61,16 @@ func Harden(keep Capabilities) error {
 		return fmt.Errorf("give up capabilities: %w", errno)
 	}
 	return nil
+}
+
+// LowPorts returns the capability to bind to ports below 1024, if the process has it:
+// for Harden, where ports are to be published later.
+func LowPorts() Capabilities {
+	has, err := held()
+	if err != nil {
+		return 0 // to keep what we may not have is an error of Harden
+	}
+	return has & netBindService
 }
 
 // boundBy takes what is not in keep out of the bounding set of all threads, where

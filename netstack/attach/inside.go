@@ -4,6 +4,7 @@ package attach
 
 import (
 	"cmp"
+	"errors"
 
 	"github.com/slipway-net/slipway/netstack/splice"
 	"github.com/slipway-net/slipway/portfwd"
@@ -29,7 +30,11 @@ func (c Config) inside() tap.Inside {
 // opened returns what came of it for package splice, and for following ports.
 func (s *Session) opened() (forSplice tap.Opened, diag tap.File) {
 	forSplice = s.device.Inside()
-	if s.cfg.Auto != nil {
+	switch {
+	case s.cfg.Auto == nil:
+	case s.cfg.Device != nil:
+		diag = tap.File{FD: -1, Err: errors.New("the tap was made by somebody else")}
+	default:
 		last := len(forSplice.Sockets) - 1
 		diag, forSplice.Sockets = forSplice.Sockets[last], forSplice.Sockets[:last]
 	}

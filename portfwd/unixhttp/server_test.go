@@ -163,7 +163,7 @@ func TestOwner(t *testing.T) {
 // TestNotTheOwner refuses by the credentials that the kernel tells.
 func TestNotTheOwner(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "api")
-	l, err := listen(path)
+	l, err := ListenSocket(path)
 	if err != nil {
 		t.Fatal(err)
 	}

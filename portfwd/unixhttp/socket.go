@@ -21,8 +21,9 @@ const (
 	probeTimeout = 5 * time.Second
 )
 
-// listen makes the socket.
-func listen(path string) (net.Listener, error) {
+// ListenSocket listens at the socket path, which only our user and root may connect
+// to, as Listen does: for protocols that are not HTTP. Closing it removes the socket.
+func ListenSocket(path string) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
