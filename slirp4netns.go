@@ -10,11 +10,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"sync/atomic"
 	"syscall"
 
 	"github.com/slipway-net/slipway/netstack/attach"
+	"github.com/slipway-net/slipway/netstack/attach/sandbox"
 	"github.com/slipway-net/slipway/netstack/attach/slirp4netns"
 	"github.com/slipway-net/slipway/portfwd/slirpapi"
 	"golang.org/x/sys/unix"
@@ -129,13 +131,17 @@ func (h *slirpHelper) serve(ctx context.Context, p *process, stderr io.Writer, l
 	defer s.Close()
 	fmt.Fprint(h.stdout, h.o.Banner(h.cfg))
 	if h.o.APISocket != "" {
+		// From where it is removed, the working directory may be out of reach.
+		if h.o.APISocket, err = filepath.Abs(h.o.APISocket); err != nil {
+			return fmt.Errorf("find the API socket: %w", err)
+		}
 		api, err := slirpapi.Listen(h.o.APISocket, slirpapi.Config{Ports: s.Ports(), Plan: h.cfg.Tap.Plan, Log: log})
 		if err != nil {
 			return err
 		}
 		defer api.Close()
 	}
-	if err := attach.Harden(s.Capabilities() | attach.LowPorts()); err != nil {
+	if err := h.confine(s); err != nil {
 		return err
 	}
 	ctx, cancel := p.watchExit(ctx, log)
@@ -144,6 +150,27 @@ func (h *slirpHelper) serve(ctx context.Context, p *process, stderr io.Writer, l
 		return err
 	}
 	return s.Run(ctx)
+}
+
+// confine puts in force what can be had, and fails where that is less than was asked
+// for: --enable-sandbox is an empty root, or Landlock for who has no right to make that.
+// Ports below 1024 may be asked for later.
+func (h *slirpHelper) confine(s *attach.Session) error {
+	p := sandbox.Policy{Root: sandbox.Off, Keep: sandbox.LowPorts()}
+	if h.o.Sandbox {
+		p.Root = sandbox.Auto
+	}
+	if h.o.Seccomp {
+		p.Filter = sandbox.Require
+	}
+	if h.o.APISocket != "" {
+		p.Remove = append(p.Remove, h.o.APISocket)
+	}
+	state, err := s.Confine(p)
+	if err == nil && h.o.Sandbox && state.Root != nil && state.Landlock != nil {
+		return fmt.Errorf("--enable-sandbox: no empty root: %w; no Landlock: %w", state.Root, state.Landlock)
+	}
+	return err
 }
 
 // watchSignals returns a context that ends with the first signal that is to end us.
