@@ -68,7 +68,7 @@ func acceptSocket(listener int) (int, netip.AddrPort, unix.Errno) {
 func (t *tcpTable) inbound(l *listener, fd int, client netip.AddrPort) {
 	n := t.n
 	to := l.target(client.Addr())
-	if !to.IsValid() || len(t.flows) >= n.cfg.MaxFlows || t.connecting >= maxConnecting || t.perHost[to.Addr()] >= maxConnectingPerHost {
+	if !to.IsValid() || !t.room(to.Addr()) {
 		n.count.inc(dropFlowLimit)
 		resetClose(fd)
 		return
@@ -83,6 +83,7 @@ func (t *tcpTable) inbound(l *listener, fd int, client netip.AddrPort) {
 	t.flows[key] = f
 	n.count.inc(flowsTCP)
 	f.inbound = true
+	t.guests++
 	f.connects()
 	f.dial()
 }

@@ -46,7 +46,9 @@ const (
 type tcpTable struct {
 	n          *Network
 	flows      map[tuple]*tcpFlow
-	connecting int                // flows in the states connecting and shaking
+	guests     int                // inbound flows
+	connecting int                // flows in the states connecting, turning, shaking and dialing
+	arriving   int                // … inbound ones of them
 	perHost    map[netip.Addr]int // … by the address dialed
 	closing    []*tcpFlow         // closed by us, not yet by gVisor
 	budget     budget
@@ -270,6 +272,9 @@ func (t *tcpTable) forget(f *tcpFlow) {
 	t.kernel.end(f)
 	if t.flows[f.key] == f {
 		delete(t.flows, f.key)
+		if f.by != nil {
+			t.guests--
+		}
 	}
 }
 
