@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/slipway-net/slipway/netstack/loop"
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -292,6 +293,10 @@ func (t *tcpTable) expire() {
 	for _, f := range t.flows {
 		if f.state == open && !f.service && !f.watched {
 			f.watch()
+		}
+		if f.state == dialing && t.n.now-f.last >= tickEvery && f.clientGone() {
+			f.unreached(unix.ECONNABORTED)
+			continue
 		}
 		if f.state == open && f.cut && f.downDone {
 			f.endCut() // nothing else tells that all is delivered

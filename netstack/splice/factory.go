@@ -128,8 +128,9 @@ func LocalPorts(in tap.Opened) (first, last uint16, err error) {
 // other, which need not be the container's; port 0 is any. It returns the socket, which
 // is the caller's, non-blocking, and connected when it can be written. One that was
 // given back is known to epoll(7) already. The errors are bare: EAGAIN where the kernel
-// needs a moment for the socket, EADDRINUSE where the address has such a connection or
-// had one a moment ago, and those of connect(2).
+// needs a moment for the socket, ECONNABORTED where the container keeps it from us,
+// EADDRINUSE where the address has such a connection or had one a moment ago, and those
+// of connect(2).
 func (c *Factory) Dial(from, to netip.AddrPort) (fd int, known bool, err error) {
 	fd, known, errno := c.socket(FamilyOf(to.Addr()))
 	if errno != 0 {
@@ -199,11 +200,7 @@ func (c *Factory) GiveBack(fd int, from netip.AddrPort) bool {
 		return false
 	}
 	// Before, disconnecting would break off what is still to be delivered.
-	var state [1]byte
-	size := uint32(len(state))
-	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
-		uintptr(unsafe.Pointer(&state)), uintptr(unsafe.Pointer(&size)), 0)
-	if errno != 0 || state[0] != unix.BPF_TCP_CLOSE {
+	if state(fd) != unix.BPF_TCP_CLOSE {
 		return false
 	}
 	disconnect(fd)
@@ -240,7 +237,11 @@ func (c *Factory) make(i int) (int, unix.Errno) {
 	}
 	if !c.pending[i] {
 		disconnect(c.seeds[i])
-		if errno := call(unix.SYS_CONNECT, c.seeds[i], c.at[i]); errno != 0 && errno != unix.EINPROGRESS {
+		switch errno := call(unix.SYS_CONNECT, c.seeds[i], c.at[i]); errno {
+		case 0, unix.EINPROGRESS:
+		case unix.ECONNREFUSED: // by the container's own rules: not what Dial's caller asked
+			return -1, unix.ECONNABORTED
+		default:
 			return -1, errno
 		}
 		c.pending[i] = true
@@ -248,7 +249,10 @@ func (c *Factory) make(i int) (int, unix.Errno) {
 	var peer unix.RawSockaddrInet6
 	fd, errno := accept(l, &peer)
 	if errno == unix.EAGAIN {
-		return -1, errno
+		if state(c.seeds[i]) != unix.BPF_TCP_CLOSE {
+			return -1, errno
+		}
+		errno = unix.ECONNABORTED // it was refused, or has waited in vain
 	}
 	c.pending[i] = false
 	if errno != 0 {
@@ -256,6 +260,22 @@ func (c *Factory) make(i int) (int, unix.Errno) {
 	}
 	disconnect(fd)
 	return fd, 0
+}
+
+// GiveUp ends the attempts to make a socket that are under way: the container may have
+// lost their packets. The next one begins anew.
+func (c *Factory) GiveUp() { c.pending = [len(families)]bool{} }
+
+// state returns the state of a TCP socket (TCP_INFO of tcp(7)).
+func state(fd int) byte {
+	var state [1]byte
+	size := uint32(len(state))
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&state)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0
+	}
+	return state[0]
 }
 
 // call is bind(2) or connect(2), without telling the scheduler: neither waits.

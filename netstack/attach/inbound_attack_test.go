@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attach_test
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/slipway-net/slipway/netstack"
+	"github.com/slipway-net/slipway/netstack/attach/attachtest"
+	"github.com/slipway-net/slipway/portfwd"
+)
+
+// factoryPort waits until the session listens at the container's loopback, where nobody
+// else does, to get sockets there, and returns the port.
+func (r *rig) factoryPort(t testing.TB, f attachtest.Family) (port uint16) {
+	t.Helper()
+	eventually(t, "the factory is open", func() bool {
+		for _, word := range strings.Fields(r.c.Exec(t, "ss", "-Htln")) {
+			if a, err := netip.ParseAddrPort(word); err == nil && a.Addr() == f.Loopback {
+				port = a.Port()
+			}
+		}
+		return port != 0
+	})
+	return port
+}
+
+// TestInboundFactoryBlocked has the container keep from us the sockets that connect to
+// published services: clients get in all the same, and the sockets are used when they
+// can be had again.
+func TestInboundFactoryBlocked(t *testing.T) {
+	attachtest.NeedTools(t, "nft", "ss")
+	for _, verdict := range []string{"drop", "reject with tcp reset", "drop for long"} {
+		t.Run(verdict, func(t *testing.T) {
+			r := spliced(t)
+			f := attachtest.Families()[0]
+			l := r.c.Listen(t, netip.AddrPortFrom(r.family(f).Container, 0))
+			host := r.publish(t, toPort(f.HostAddr, l))
+			rule, long := strings.CutSuffix(verdict, " for long")
+			if long {
+				r.c.Exec(t, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/tcp_syn_retries")
+			}
+			port := r.factoryPort(t, f)
+			r.c.Exec(t, "nft", fmt.Sprintf("table ip f { chain in { type filter hook input priority 0; tcp dport %d %s; }; }", port, rule))
+			p := enter(t, r.Peer, host, l)
+			pass(t, p.peer, p.container)
+			if fs := r.flows(t); len(fs) != 1 || fs[0].Path != netstack.PathStacked {
+				t.Errorf("flows %+v, want one, %s", fs, netstack.PathStacked)
+			}
+			p.close()
+			r.noFlows(t)
+			if long {
+				// So long that the attempt to make one has ended by itself.
+				eventually(t, "the attempt has ended", func() bool {
+					return !strings.Contains(r.c.Exec(t, "ss", "-Htn", "state", "syn-sent"), fmt.Sprint(":", port))
+				})
+			}
+			r.c.Exec(t, "nft", "delete", "table", "ip", "f")
+			eventually(t, "a client is spliced again", func() bool {
+				p := enter(t, r.Peer, host, l)
+				pass(t, p.peer, p.container)
+				fs := r.flows(t)
+				p.close()
+				r.noFlows(t)
+				return len(fs) == 1 && fs[0].Path == netstack.PathSpliced
+			})
+		})
+	}
+}
+
+// TestInboundClientLeaves has clients that are gone before anybody in the container has
+// taken their connection.
+func TestInboundClientLeaves(t *testing.T) {
+	attachtest.NeedTools(t, "nft")
+	paths(t, func(t *testing.T, path string) {
+		r := startOn(t, path, nil)
+		families(t, func(t *testing.T, f attachtest.Family) {
+			family := map[bool]string{false: "ip", true: "ip6"}[f.Is6()]
+			r.c.Exec(t, "nft", fmt.Sprintf("table %s f { chain in { type filter hook input priority 0; tcp dport 99 drop; }; }", family))
+			host := r.publish(t, portfwd.Rule{Host: f.HostAddr, ContainerPort: 99})
+			c, err := r.Peer.Dial(t, "tcp", host)
+			check(t, err)
+			eventually(t, "the container is connected to", func() bool { return len(r.flows(t)) == 1 })
+			check(t, c.(interface{ SetLinger(int) error }).SetLinger(0), c.Close())
+			r.noFlows(t)
+		})
+	})
+}
