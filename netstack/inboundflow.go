@@ -29,6 +29,7 @@ func (f *tcpFlow) dial() {
 		f.dialStacked()
 		return
 	}
+	k.include(f.key)
 	fd, known, err := k.factory.Dial(f.source(), f.key.container)
 	switch err {
 	case nil:

@@ -3,6 +3,7 @@
 package attach_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/attach/attachtest"
 	"github.com/slipway-net/slipway/portfwd"
+	"golang.org/x/sys/unix"
 )
 
 // factoryPort waits until the session listens at the container's loopback, where nobody
@@ -88,4 +90,52 @@ func TestInboundClientLeaves(t *testing.T) {
 			r.noFlows(t)
 		})
 	})
+}
+
+// TestInboundPortOfTheService has clients come from the very port that the service
+// listens at, which the container's kernel cannot choose for us: they and the next are
+// spliced as well.
+func TestInboundPortOfTheService(t *testing.T) {
+	const port = 40000
+	r := spliced(t)
+	f := attachtest.Families()[0]
+	l := r.c.Listen(t, netip.AddrPortFrom(r.family(f).Container, port))
+	host := r.publish(t, toPort(f.HostAddr, l))
+	for i := range uint16(6) {
+		from := netip.AddrPortFrom(f.PeerAddr, port+i/2*(i%2))
+		p := enterFrom(t, r.Peer, from, host, l)
+		if got := tcpAddr(p.container.RemoteAddr()); got != from {
+			t.Errorf("the container sees %s, the client is %s", got, from)
+		}
+		pass(t, p.peer, p.container)
+		if fs := r.flows(t); len(fs) != 1 || fs[0].Path != netstack.PathSpliced {
+			t.Errorf("client %d from %s: flows %+v, want one, %s", i, from, fs, netstack.PathSpliced)
+		}
+		check(t, p.container.Close()) // so the client's side has no TIME_WAIT
+		check(t, p.peer.Close())
+		r.noFlows(t)
+	}
+}
+
+// TestInboundNotToItself has nobody listen at a port of the container's loopback that
+// its kernel may choose for us: a client must not get its own words back.
+func TestInboundNotToItself(t *testing.T) {
+	const port = 40000
+	r := spliced(t)
+	f := attachtest.Families()[0]
+	host := r.publish(t, portfwd.Rule{Host: f.HostAddr, ContainerPort: port, Loopback: true})
+	r.factoryPort(t, f) // which is another
+	r.c.Exec(t, "sh", "-c", fmt.Sprintf("echo %d %[1]d > /proc/sys/net/ipv4/ip_local_port_range", port))
+	for range 5 {
+		c, err := r.Peer.Dial(t, "tcp", host)
+		if err == nil {
+			_, _ = c.Write([]byte("x"))
+			_, err = c.Read(make([]byte, 1))
+			c.Close()
+		}
+		if !errors.Is(err, unix.ECONNRESET) {
+			t.Errorf("client gets %v, want %v", err, unix.ECONNRESET)
+		}
+	}
+	r.noFlows(t)
 }

@@ -136,19 +136,27 @@ func (c *Factory) Dial(from, to netip.AddrPort) (fd int, known bool, err error) 
 	if errno != 0 {
 		return -1, false, errno
 	}
-	if c.reusable(from.Port()) && c.hint(fd, from, to) {
-		return fd, known, nil
-	}
-	if errno = call(unix.SYS_BIND, fd, from); errno == 0 {
-		errno = call(unix.SYS_CONNECT, fd, to)
+	if !c.reusable(from.Port()) || !c.hint(fd, from, to) {
+		if errno = call(unix.SYS_BIND, fd, from); errno == 0 {
+			errno = call(unix.SYS_CONNECT, fd, to)
+		}
 	}
 	switch errno {
 	case 0, unix.EINPROGRESS:
-		return fd, known, nil
+		// Where nobody listens, a port that the kernel chooses may be the very one: then
+		// the socket has connected to itself (RFC 9293 §3.5, simultaneous open).
+		if from.Port() != 0 || name(fd) != to {
+			return fd, known, nil
+		}
+		errno = unix.ECONNREFUSED
 	case unix.EADDRNOTAVAIL: // by connect(2): the tuple is in TIME_WAIT
 		errno = unix.EADDRINUSE
 	}
 	unix.Close(fd)
+	if known && errno == unix.EINVAL {
+		// It has a port for good, by bind(2), since connect(2) could not choose that.
+		return c.Dial(from, to)
+	}
 	return -1, false, errno
 }
 
@@ -167,23 +175,17 @@ func (c *Factory) hint(fd int, from, to netip.AddrPort) bool {
 	wanted := port<<16 | port // 0 for any
 	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE,
 		uintptr(unsafe.Pointer(&wanted)), unsafe.Sizeof(wanted), 0)
-	if errno == 0 {
-		errno = call(unix.SYS_BIND, fd, netip.AddrPortFrom(from.Addr(), 0))
-	}
 	if errno != 0 {
 		c.last = 0 // this kernel is too old for it
 		return false
 	}
-	if errno = call(unix.SYS_CONNECT, fd, to); errno != 0 && errno != unix.EINPROGRESS {
+	if errno = call(unix.SYS_BIND, fd, netip.AddrPortFrom(from.Addr(), 0)); errno == 0 {
+		errno = call(unix.SYS_CONNECT, fd, to)
+	}
+	if errno != 0 && errno != unix.EINPROGRESS {
 		return false
 	}
-	if port == 0 {
-		return true
-	}
-	var sa unix.RawSockaddrInet6
-	size := uint32(unsafe.Sizeof(sa))
-	_, _, errno = unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)))
-	if errno == 0 && sockaddr.Get(&sa) == from {
+	if port == 0 || name(fd) == from {
 		return true
 	}
 	c.last = 0 // the container has changed its range
@@ -265,6 +267,17 @@ func (c *Factory) make(i int) (int, unix.Errno) {
 // GiveUp ends the attempts to make a socket that are under way: the container may have
 // lost their packets. The next one begins anew.
 func (c *Factory) GiveUp() { c.pending = [len(families)]bool{} }
+
+// name returns what a socket is bound to, or the zero AddrPort.
+func name(fd int) netip.AddrPort {
+	var sa unix.RawSockaddrInet6
+	size := uint32(unsafe.Sizeof(sa))
+	_, _, errno := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)))
+	if errno != 0 {
+		return netip.AddrPort{}
+	}
+	return sockaddr.Get(&sa)
+}
 
 // state returns the state of a TCP socket (TCP_INFO of tcp(7)).
 func state(fd int) byte {
