@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/slipway-net/slipway/netstack"
+	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/netstack/attach/attachtest"
 	"github.com/slipway-net/slipway/portfwd"
 	"golang.org/x/sys/unix"
@@ -138,4 +139,32 @@ func TestInboundNotToItself(t *testing.T) {
 		}
 	}
 	r.noFlows(t)
+}
+
+// TestAutoLeavesOurs follows what listens at the container's loopback, but for what the
+// session itself has there to make sockets.
+func TestAutoLeavesOurs(t *testing.T) {
+	attachtest.NeedTools(t, "ss")
+	auto, err := portfwd.ParseAuto("auto/tcp,loopback")
+	check(t, err)
+	r := start(t, func(cfg *attach.Config) { cfg.Auto = &auto })
+	f := attachtest.Families()[0]
+	published := func(port uint16) func() bool {
+		return func() bool {
+			for _, p := range r.s.Ports().Ports() {
+				if p.Container.Port() == port {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	r.c.Listen(t, netip.AddrPortFrom(f.Loopback, 2345))
+	eventually(t, "the service is published", published(2345))
+	eventually(t, "the factory is open", func() bool { return strings.Count(r.c.Exec(t, "ss", "-Htln"), f.Loopback.String()) == 2 })
+	r.c.Listen(t, netip.AddrPortFrom(f.Loopback, 2346)) // a look later
+	eventually(t, "another service is published", published(2346))
+	if got := r.s.Ports().Ports(); len(got) != 2 {
+		t.Errorf("published: %v, want 2 ports", got)
+	}
 }

@@ -107,6 +107,20 @@ func (c *Factory) listen(i int, addr netip.Addr) error {
 // there is none: when one can be read, what Dial had no socket for may be tried again.
 func (c *Factory) Listeners() [2]int { return c.listeners }
 
+// Ours reports whether a is where a Factory of what Inside has opened listens in the
+// container. Any goroutine may ask.
+func Ours(in tap.Opened, a netip.AddrPort) bool {
+	if len(in.Sockets) != sockCount {
+		return false
+	}
+	for _, s := range in.Sockets[sockFactory4 : sockFactory6+1] {
+		if s.Err == nil && name(s.FD) == a {
+			return true
+		}
+	}
+	return false
+}
+
 // LocalPorts returns the range that the container's kernel chooses ports from
 // (ip_local_port_range of ip(7)), of what Inside has opened.
 func LocalPorts(in tap.Opened) (first, last uint16, err error) {
