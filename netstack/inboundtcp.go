@@ -143,10 +143,20 @@ func (t *tcpTable) free(key tuple) bool {
 	if f == nil {
 		return true
 	}
-	if f.state != closed {
+	if f.state != closed && !f.clientClosed() {
 		return false
 	}
 	f.abort()
 	t.forget(f)
 	return true
+}
+
+// clientClosed reports whether there is no connection of a client's any more, of which
+// the loop may not have told yet: the same client may come again at once.
+func (f *tcpFlow) clientClosed() bool {
+	if f.by == nil || f.fd < 0 {
+		return false
+	}
+	ti, err := unix.GetsockoptTCPInfo(f.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err == nil && ti.State == unix.BPF_TCP_CLOSE
 }

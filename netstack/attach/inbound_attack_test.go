@@ -3,11 +3,15 @@
 package attach_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/attach"
@@ -167,4 +171,69 @@ func TestAutoLeavesOurs(t *testing.T) {
 	if got := r.s.Ports().Ports(); len(got) != 2 {
 		t.Errorf("published: %v, want 2 ports", got)
 	}
+}
+
+// TestInboundPortReuse has one client come again and again from one port, as soon as its
+// kernel lets it, and leave in ways that leave something behind. The container must see
+// each as it is, and get of each nothing but its own.
+func TestInboundPortReuse(t *testing.T) {
+	const times = 100
+	ways := []struct {
+		name string
+		end  func(testing.TB, tcpPair)
+	}{
+		{"reset, unread in the container", func(t testing.TB, p tcpPair) {
+			_, _ = p.peer.Write(bytes.Repeat([]byte("old"), 100000))
+			check(t, p.peer.SetLinger(0), p.peer.Close())
+		}},
+		{"reset, unread by the client", func(t testing.TB, p tcpPair) {
+			_, _ = p.container.Write(bytes.Repeat([]byte("old"), 100000))
+			check(t, p.peer.SetLinger(0), p.peer.Close())
+		}},
+		{"reset, stuck in the helper", func(t testing.TB, p tcpPair) {
+			check(t, p.peer.SetWriteDeadline(time.Now().Add(10*time.Millisecond)))
+			for {
+				if _, err := p.peer.Write(bytes.Repeat([]byte("old"), 1<<20)); err != nil {
+					break
+				}
+			}
+			check(t, p.container.SetLinger(0), p.container.Close(), p.peer.SetLinger(0), p.peer.Close())
+		}},
+		{"closed by the container first", func(t testing.TB, p tcpPair) {
+			check(t, p.container.Close())
+			_, err := p.peer.Read(make([]byte, 1))
+			if err != io.EOF {
+				t.Errorf("the client reads %v", err)
+			}
+			check(t, p.peer.Close())
+		}},
+	}
+	paths(t, func(t *testing.T, path string) {
+		r := startOn(t, path, nil)
+		f := attachtest.Families()[0]
+		l := r.c.Listen(t, netip.AddrPortFrom(r.family(f).Container, 0))
+		host := r.publish(t, toPort(f.HostAddr, l))
+		for i, way := range ways {
+			t.Run(way.name, func(t *testing.T) {
+				from := netip.AddrPortFrom(f.PeerAddr, uint16(45000+i))
+				for n := range times {
+					p := enterFrom(t, r.Peer, from, host, l)
+					if got := tcpAddr(p.container.RemoteAddr()); got != from {
+						t.Fatalf("time %d: the container sees %s, the client is %s", n, got, from)
+					}
+					check(t, p.container.SetDeadline(deadlineNow()), p.peer.SetDeadline(deadlineNow()))
+					for _, d := range []struct{ a, b *net.TCPConn }{{p.peer, p.container}, {p.container, p.peer}} {
+						want := fmt.Sprintf("number %04d", n)
+						_, err := d.a.Write([]byte(want))
+						check(t, err)
+						got := make([]byte, len(want))
+						if _, err := io.ReadFull(d.b, got); err != nil || string(got) != want {
+							t.Fatalf("got %q, %v, want %q", got, err, want)
+						}
+					}
+					way.end(t, p)
+				}
+			})
+		}
+	})
 }
