@@ -9,6 +9,7 @@ import (
 	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/splice"
 	"github.com/slipway-net/slipway/portfwd"
+	"github.com/slipway-net/slipway/tap"
 )
 
 // Ports returns the session's published ports, which any goroutine may change. What
@@ -42,12 +43,27 @@ func (s *Session) followPorts() error {
 	if err != nil {
 		return fmt.Errorf("follow the container's ports: %w", err)
 	}
-	cfg := portfwd.FollowerConfig{Auto: *s.cfg.Auto, Table: s.ports, Source: source, Log: s.log}
+	cfg := portfwd.FollowerConfig{Auto: *s.cfg.Auto, Table: s.ports, Source: others{source, in}, Log: s.log}
 	if first, last, err := splice.LocalPorts(in); err == nil {
 		cfg.Ephemeral = portfwd.PortRange{First: first, Last: last}
 	}
 	s.follower, err = portfwd.NewFollower(cfg)
 	return err
+}
+
+// others is what listens in the container, but for what the session has there itself.
+type others struct {
+	portfwd.Source
+	opened tap.Opened
+}
+
+// Listening implements portfwd.Source.
+func (o others) Listening(each func(portfwd.Listening)) error {
+	return o.Source.Listening(func(l portfwd.Listening) {
+		if l.Proto != portfwd.TCP || !l.Local.Addr().IsLoopback() || !splice.Ours(o.opened, l.Local) {
+			each(l)
+		}
+	})
 }
 
 // follow publishes what listens in the container until ctx is done.
