@@ -67,6 +67,11 @@
 // go when it is closed, even if we are killed. Rule and route stay then, which
 // match nothing without the mark; the next session takes them over.
 //
+// What a flow's two ends have sent, and one has not read yet, is the container's kernel's
+// to deliver, without us. But without the rules there is no way for the reader's
+// acknowledgments: what it has not read when the session ends is lost beyond its receive
+// buffer, and it waits for the rest as if a cable were cut.
+//
 // A tuple stays in the set until the flow has ended: Include takes out many at once.
 //
 // # Inbound connections
