@@ -10,11 +10,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"sync/atomic"
 	"syscall"
 
 	"github.com/slipway-net/slipway/netstack/attach"
+	"github.com/slipway-net/slipway/netstack/attach/sandbox"
 	"github.com/slipway-net/slipway/netstack/attach/slirp4netns"
 	"github.com/slipway-net/slipway/portfwd/slirpapi"
 	"golang.org/x/sys/unix"
@@ -128,14 +130,21 @@ func (h *slirpHelper) serve(ctx context.Context, p *process, stderr io.Writer, l
 	}
 	defer s.Close()
 	fmt.Fprint(h.stdout, h.o.Banner(h.cfg))
+	policy := h.policy()
 	if h.o.APISocket != "" {
-		api, err := slirpapi.Listen(h.o.APISocket, slirpapi.Config{Ports: s.Ports(), Plan: h.cfg.Tap.Plan, Log: log})
+		// From where it is removed at the end the working directory may be out of reach.
+		path, err := filepath.Abs(h.o.APISocket)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", h.o.APISocket, err)
+		}
+		api, err := slirpapi.Listen(path, slirpapi.Config{Ports: s.Ports(), Plan: h.cfg.Tap.Plan, Log: log})
 		if err != nil {
 			return err
 		}
 		defer api.Close()
+		policy.Remove = append(policy.Remove, path)
 	}
-	if err := attach.Harden(s.Capabilities() | attach.LowPorts()); err != nil {
+	if err := h.confine(s, policy); err != nil {
 		return err
 	}
 	ctx, cancel := p.watchExit(ctx, log)
@@ -144,6 +153,30 @@ func (h *slirpHelper) serve(ctx context.Context, p *process, stderr io.Writer, l
 		return err
 	}
 	return s.Run(ctx)
+}
+
+// policy is what the process needs besides its session. It is confined as far as can
+// be, asked for or not; what is asked for must be had.
+func (h *slirpHelper) policy() sandbox.Policy {
+	p := sandbox.Policy{Keep: sandbox.NetBindService} // ports are published later
+	if h.o.Seccomp {
+		p.Filter = sandbox.Require
+	}
+	return p
+}
+
+// confine confines the process. An empty root takes a right that a plain user lacks
+// outside of the container's user namespace, and Landlock a kernel that has it: one of
+// the two is a sandbox.
+func (h *slirpHelper) confine(s *attach.Session, p sandbox.Policy) error {
+	state, err := s.Confine(p)
+	if err != nil {
+		return err
+	}
+	if h.o.Sandbox && state.Root != nil && state.Landlock != nil {
+		return fmt.Errorf("no sandbox can be had, which --enable-sandbox asks for: neither an empty root (%w) nor Landlock (%w)", state.Root, state.Landlock)
+	}
+	return nil
 }
 
 // watchSignals returns a context that ends with the first signal that is to end us.

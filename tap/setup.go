@@ -211,6 +211,10 @@ func (s *setup) configure() {
 		s.addresses(index)
 	}
 	s.inside()
+	if s.way != moved {
+		i := s.open("open "+netFile, regNet, "/proc/self/"+netFile, unix.O_PATH)
+		s.steps[i].otherwise = s.next() // then Watch finds nobody there
+	}
 	s.mtu = s.ifreq()
 	s.ioctl("read the MTU", regInner, unix.SIOCGIFMTU, address(s.mtu))
 }
@@ -321,6 +325,9 @@ func (s *setup) device() (*Device, error) {
 	}
 	d.fd = s.take(regTap)
 	d.inside = s.takeInside()
+	if s.way != moved {
+		d.residents = openResidents(int(s.m.regs[regNet]))
+	}
 	return d, nil
 }
 

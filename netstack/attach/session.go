@@ -212,16 +212,6 @@ func (s *Session) Path() string {
 	return netstack.PathStacked
 }
 
-// Capabilities returns those that the session needs from now on, for Harden. The
-// spliced path changes rules in the container's network namespace, for which the
-// owner of that needs nothing, and others CAP_NET_ADMIN.
-func (s *Session) Capabilities() Capabilities {
-	if s.hairpin == nil || s.device.Granted() {
-		return 0
-	}
-	return netAdmin
-}
-
 // Flows returns what is under way, oldest first; see netstack.Network.Flows.
 func (s *Session) Flows(ctx context.Context) []netstack.FlowInfo { return s.network.Flows(ctx) }
 
