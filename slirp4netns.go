@@ -130,21 +130,18 @@ func (h *slirpHelper) serve(ctx context.Context, p *process, stderr io.Writer, l
 	}
 	defer s.Close()
 	fmt.Fprint(h.stdout, h.o.Banner(h.cfg))
-	policy := h.policy()
 	if h.o.APISocket != "" {
-		// From where it is removed at the end the working directory may be out of reach.
-		path, err := filepath.Abs(h.o.APISocket)
-		if err != nil {
-			return fmt.Errorf("find %s: %w", h.o.APISocket, err)
+		// From where it is removed, the working directory may be out of reach.
+		if h.o.APISocket, err = filepath.Abs(h.o.APISocket); err != nil {
+			return fmt.Errorf("find the API socket: %w", err)
 		}
-		api, err := slirpapi.Listen(path, slirpapi.Config{Ports: s.Ports(), Plan: h.cfg.Tap.Plan, Log: log})
+		api, err := slirpapi.Listen(h.o.APISocket, slirpapi.Config{Ports: s.Ports(), Plan: h.cfg.Tap.Plan, Log: log})
 		if err != nil {
 			return err
 		}
 		defer api.Close()
-		policy.Remove = append(policy.Remove, path)
 	}
-	if err := h.confine(s, policy); err != nil {
+	if err := h.confine(s); err != nil {
 		return err
 	}
 	ctx, cancel := p.watchExit(ctx, log)
@@ -155,28 +152,25 @@ func (h *slirpHelper) serve(ctx context.Context, p *process, stderr io.Writer, l
 	return s.Run(ctx)
 }
 
-// policy is what the process needs besides its session. It is confined as far as can
-// be, asked for or not; what is asked for must be had.
-func (h *slirpHelper) policy() sandbox.Policy {
-	p := sandbox.Policy{Keep: sandbox.NetBindService} // ports are published later
+// confine puts in force what can be had, and fails where that is less than was asked
+// for: --enable-sandbox is an empty root, or Landlock for who has no right to make that.
+// Ports below 1024 may be asked for later.
+func (h *slirpHelper) confine(s *attach.Session) error {
+	p := sandbox.Policy{Root: sandbox.Off, Keep: sandbox.LowPorts()}
+	if h.o.Sandbox {
+		p.Root = sandbox.Auto
+	}
 	if h.o.Seccomp {
 		p.Filter = sandbox.Require
 	}
-	return p
-}
-
-// confine confines the process. An empty root takes a right that a plain user lacks
-// outside of the container's user namespace, and Landlock a kernel that has it: one of
-// the two is a sandbox.
-func (h *slirpHelper) confine(s *attach.Session, p sandbox.Policy) error {
+	if h.o.APISocket != "" {
+		p.Remove = append(p.Remove, h.o.APISocket)
+	}
 	state, err := s.Confine(p)
-	if err != nil {
-		return err
+	if err == nil && h.o.Sandbox && state.Root != nil && state.Landlock != nil {
+		return fmt.Errorf("--enable-sandbox: no empty root: %w; no Landlock: %w", state.Root, state.Landlock)
 	}
-	if h.o.Sandbox && state.Root != nil && state.Landlock != nil {
-		return fmt.Errorf("no sandbox can be had, which --enable-sandbox asks for: neither an empty root (%w) nor Landlock (%w)", state.Root, state.Landlock)
-	}
-	return nil
+	return err
 }
 
 // watchSignals returns a context that ends with the first signal that is to end us.

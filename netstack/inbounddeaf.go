@@ -30,6 +30,14 @@ const (
 	// A client that tries again does so within that time, and one that comes when the
 	// service has started waits no longer.
 	deafFor = time.Second
+	// hearFor is how long a port hears at least before it may be deaf again. The
+	// container's word may hold for one client only, whom its firewall rejects: that one
+	// must not be able to keep out the others, whose next try gets in then.
+	hearFor = 2 * deafFor
+	// heededFor is how long a client's datagrams must have been taken without complaint
+	// to show that somebody listens, who need not answer. The complaint takes less than
+	// a millisecond.
+	heededFor = 100 * time.Millisecond
 	// lately is how long an answer of the container's shows that somebody listens:
 	// that at the address of the other family nobody does, or did for a moment, must
 	// not deafen the port to all.
@@ -40,28 +48,45 @@ const (
 // one that does.
 type deafness struct {
 	since time.Duration
+	until time.Duration // when the last one ended
 	local unix.Sockaddr // what the socket is bound to; nil if it hears
 }
 
 // refused is called when the container said that nobody listens where the flow leads.
 func (f *inboundFlow) refused() {
-	f.port.deafen()
 	f.port.n.inbound.udp.close(f)
+	f.port.deafen()
 }
 
 // deafen makes the host's kernel refuse what comes in, for a moment. Where it cannot
 // be, clients hear nothing: on a socket that its rule has bound to an interface, which
 // it would lose, and before Linux 5.7.
 func (p *udpPort) deafen() {
-	if p.deaf.local != nil || p.n.now-p.heard < lately {
+	if p.deaf.local != nil || p.n.now-p.heard < lately || p.deaf.until != 0 && p.n.now-p.deaf.until < hearFor {
+		return
+	}
+	if p.heeded() {
+		p.heard = p.n.now
 		return
 	}
 	local, err := unix.Getsockname(p.FD)
 	if err != nil || setOption(p.FD, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, nowhere) != 0 {
 		return
 	}
-	p.deaf = deafness{since: p.n.now, local: local}
+	p.deaf.since, p.deaf.local = p.n.now, local
 	p.n.inbound.udp.deaf[p] = struct{}{}
+}
+
+// heeded reports whether there is a client of whose datagrams nobody complained lately.
+// It looks at all of them at the worst, once in the time that a port is deaf and hears
+// again.
+func (p *udpPort) heeded() bool {
+	for _, f := range p.clients {
+		if p.n.now-f.created >= heededFor && p.n.now-f.last < lately {
+			return true
+		}
+	}
+	return false
 }
 
 // listen ends that.
@@ -70,7 +95,7 @@ func (p *udpPort) listen() {
 		return
 	}
 	local := p.deaf.local
-	p.deaf = deafness{}
+	p.deaf = deafness{until: p.n.now}
 	delete(p.n.inbound.udp.deaf, p)
 	if err := rebind(p.FD, local); err != nil {
 		p.n.log.Error("a published port is lost; publish it again", "host", p.Host, "err", err)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -99,6 +100,48 @@ func TestInboundUDPRefusedBesideAnswers(t *testing.T) {
 		r.net.udp.ingress(&q, 0, true)
 		if p.deaf.local != nil {
 			t.Error("the port is deaf although the container answers")
+		}
+	})
+}
+
+// A client that the container's firewall rejects does not keep out the others, although
+// the service never answers.
+func TestInboundUDPRejectedClient(t *testing.T) {
+	bad, good := netip.MustParseAddrPort("198.51.100.66:4000"), netip.MustParseAddrPort("198.51.100.1:4000")
+	r := newRig(t, options{raw: true})
+	r.publish(netip.MustParseAddrPort("127.0.0.1:0"), Inbound{})
+	p := r.port()
+	later := func(d time.Duration) {
+		r.net.start = r.net.start.Add(-d)
+		r.net.expire()
+	}
+	rejected := func(client netip.AddrPort) {
+		p.arrive(client.String(), "127.0.0.1", "x")
+		p.clients[client].refused()
+	}
+	r.on(func() {
+		rejected(bad)
+		if p.deaf.local == nil {
+			t.Fatal("the port hears, although nobody seems to be there")
+		}
+		later(deafFor)
+		for range 10 {
+			rejected(bad)
+		}
+		if p.deaf.local != nil {
+			t.Error("the port is deaf again before others could get in")
+		}
+		p.arrive(good.String(), "127.0.0.1", "to a service that does not answer")
+		later(hearFor)
+		rejected(bad)
+		if p.deaf.local != nil {
+			t.Error("the port is deaf, although another client is heeded")
+		}
+		// When nobody is there any more, everybody is told.
+		later(lately)
+		rejected(good)
+		if p.deaf.local == nil {
+			t.Error("the port hears, although nobody is there")
 		}
 	})
 }

@@ -5,6 +5,7 @@ package netstack
 import (
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"github.com/slipway-net/slipway/netstack/loop"
 	"github.com/slipway-net/slipway/netstack/relay"
@@ -28,6 +29,7 @@ func (f *tcpFlow) dial() {
 		f.dialStacked()
 		return
 	}
+	k.include(f.key)
 	fd, known, err := k.factory.Dial(f.source(), f.key.container)
 	switch err {
 	case nil:
@@ -189,7 +191,7 @@ func (f *tcpFlow) dialOther() bool {
 	t.kernel.end(f)
 	f.connected()
 	delete(t.flows, f.key)
-	f.key, f.container, f.remote = next, next.container, next.remote
+	f.key, f.container, f.remote, f.last = next, next.container, next.remote, t.n.now
 	t.flows[f.key] = f
 	f.connects()
 	f.dial()
@@ -253,13 +255,28 @@ func (k *kernelPath) closeFactory() {
 	}
 }
 
+// hopeFor is how long a flow waits for a socket, in vain where the container loses the
+// packets that its kernel sends itself. The tick makes it up to a second more.
+const hopeFor = time.Second
+
 // hopeAgain connects the flows for which there was no socket.
 func (k *kernelPath) hopeAgain() {
 	flows := k.hoping
 	k.hoping = nil
 	for _, f := range flows {
-		if f.state == dialing && f.spliced == nil && f.ep == nil {
+		switch {
+		case f.state != dialing || f.spliced != nil || f.ep != nil: // ended since
+		case k.n.now-f.last < hopeFor:
 			f.dial()
+		default:
+			k.factory.GiveUp()
+			f.dialStacked()
 		}
 	}
+}
+
+// clientGone reports whether the client of a flow that is not open yet has broken off.
+func (f *tcpFlow) clientGone() bool {
+	errno, err := unix.GetsockoptInt(f.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	return err != nil || errno != 0
 }

@@ -68,7 +68,7 @@ func acceptSocket(listener int) (int, netip.AddrPort, unix.Errno) {
 func (t *tcpTable) inbound(l *listener, fd int, client netip.AddrPort) {
 	n := t.n
 	to := l.target(client.Addr())
-	if !to.IsValid() || len(t.flows) >= n.cfg.MaxFlows || t.connecting >= maxConnecting || t.perHost[to.Addr()] >= maxConnectingPerHost {
+	if !to.IsValid() || !t.room(to.Addr()) {
 		n.count.inc(dropFlowLimit)
 		resetClose(fd)
 		return
@@ -83,6 +83,7 @@ func (t *tcpTable) inbound(l *listener, fd int, client netip.AddrPort) {
 	t.flows[key] = f
 	n.count.inc(flowsTCP)
 	f.inbound = true
+	t.guests++
 	f.connects()
 	f.dial()
 }
@@ -93,7 +94,7 @@ func (l *listener) target(client netip.Addr) netip.AddrPort {
 	to := l.Container
 	switch {
 	case l.Loopback:
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), to.Port())
+		return netip.AddrPortFrom(loopback4(), to.Port())
 	case to.Addr().IsValid():
 		return to
 	}
@@ -142,10 +143,20 @@ func (t *tcpTable) free(key tuple) bool {
 	if f == nil {
 		return true
 	}
-	if f.state != closed {
+	if f.state != closed && !f.clientClosed() {
 		return false
 	}
 	f.abort()
 	t.forget(f)
 	return true
+}
+
+// clientClosed reports whether there is no connection of a client's any more, of which
+// the loop may not have told yet: the same client may come again at once.
+func (f *tcpFlow) clientClosed() bool {
+	if f.by == nil || f.fd < 0 {
+		return false
+	}
+	ti, err := unix.GetsockoptTCPInfo(f.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err == nil && ti.State == unix.BPF_TCP_CLOSE
 }

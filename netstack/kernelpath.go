@@ -38,7 +38,8 @@ type kernelPath struct {
 	router  [2]routerState     // by IP version
 	mended  time.Duration      // when the rules were last made again
 	lines   teller             // bounds what the log gets from us
-	limit   int                // of descriptors, above which flows are stacked
+	files   int                // how many descriptors flows may have
+	limit   int                // … and above how many they are stacked
 }
 
 // routerState is whether the container forwards packets, as of a moment ago.
@@ -121,7 +122,8 @@ func (k *kernelPath) init(n *Network) {
 	k.ended = make(map[tuple]struct{})
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err == nil {
-		k.limit = int(min(lim.Cur, math.MaxInt32)) - spareDescriptors
+		k.files = int(min(lim.Cur, math.MaxInt32))
+		k.limit = k.files - spareDescriptors
 	}
 }
 
@@ -246,11 +248,12 @@ func (k *kernelPath) isRouter(a netip.Addr) bool {
 	return r.forwards
 }
 
-// descriptors is how many the flows of all kinds have, or are about to have: a
-// spliced one has two.
+// descriptors is how many the published ports and the flows of all kinds have, or are
+// about to have: a spliced one has two.
 func (k *kernelPath) descriptors() int {
 	t := &k.n.tcp
-	return len(t.flows) + len(k.live) + len(k.turning) + len(k.dialing) + len(k.n.udp.flows) + len(k.n.ping.flows)
+	return len(k.n.inbound.listeners) + len(t.flows) + len(k.live) + len(k.turning) + len(k.dialing) +
+		len(k.n.udp.flows) + len(k.n.ping.flows)
 }
 
 // forward reports whether a flow that may be a forwarded one may take the path. One

@@ -60,6 +60,9 @@ type Config struct {
 	// they are stacked, and that the container's loopback is out of reach. It stays the
 	// caller's.
 	Factory *splice.Factory
+	// Loopback reaches UDP services at the container's loopback; nil means that they
+	// are out of reach. It stays the caller's.
+	Loopback *Loopback
 	// MaxFlows bounds the flows of each kind; 0 means DefaultMaxFlows.
 	MaxFlows int
 	Log      *slog.Logger

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/slipway-net/slipway/netstack/loop"
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -46,7 +47,9 @@ const (
 type tcpTable struct {
 	n          *Network
 	flows      map[tuple]*tcpFlow
-	connecting int                // flows in the states connecting and shaking
+	guests     int                // inbound flows
+	connecting int                // flows in the states connecting, turning, shaking and dialing
+	arriving   int                // … inbound ones of them
 	perHost    map[netip.Addr]int // … by the address dialed
 	closing    []*tcpFlow         // closed by us, not yet by gVisor
 	budget     budget
@@ -270,6 +273,9 @@ func (t *tcpTable) forget(f *tcpFlow) {
 	t.kernel.end(f)
 	if t.flows[f.key] == f {
 		delete(t.flows, f.key)
+		if f.by != nil {
+			t.guests--
+		}
 	}
 }
 
@@ -287,6 +293,10 @@ func (t *tcpTable) expire() {
 	for _, f := range t.flows {
 		if f.state == open && !f.service && !f.watched {
 			f.watch()
+		}
+		if f.state == dialing && t.n.now-f.last >= tickEvery && f.clientGone() {
+			f.unreached(unix.ECONNABORTED)
+			continue
 		}
 		if f.state == open && f.cut && f.downDone {
 			f.endCut() // nothing else tells that all is delivered

@@ -18,6 +18,9 @@ func (s *Session) Confine(p sandbox.Policy) (sandbox.State, error) {
 	if s.dns != nil && len(s.cfg.DNS) == 0 {
 		p.Read = append(p.Read, dns.DefaultResolvConf)
 	}
+	for _, h := range s.cfg.HostSockets {
+		p.Connect = append(p.Connect, h.Path)
+	}
 	if path := s.device.Watched(); path != "" {
 		p.Look = append(p.Look, path)
 	}

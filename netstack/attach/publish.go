@@ -9,6 +9,7 @@ import (
 	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/splice"
 	"github.com/slipway-net/slipway/portfwd"
+	"github.com/slipway-net/slipway/tap"
 )
 
 // Ports returns the session's published ports, which any goroutine may change. What
@@ -18,7 +19,9 @@ func (s *Session) Ports() *portfwd.Table { return s.ports }
 // publish makes the table of ports, and publishes those that were asked for.
 func (s *Session) publish() error {
 	s.carries, s.ended = context.WithCancel(context.Background())
-	s.ports = portfwd.New(portfwd.Config{Stack: stackOf{s.network, s.carries}, Plan: s.cfg.Tap.Plan, Log: s.log})
+	s.ports = portfwd.New(portfwd.Config{
+		Stack: stackOf{s.network, s.carries}, Plan: s.cfg.Tap.Plan, Loopback: s.reachLoopback, Log: s.log,
+	})
 	ports, err := s.ports.Add(s.carries, s.cfg.Publish)
 	if err != nil {
 		return err
@@ -34,20 +37,35 @@ func (s *Session) publish() error {
 
 // followPorts prepares to publish what listens in the container.
 func (s *Session) followPorts() error {
-	in, diag := s.opened()
-	if diag.Err != nil {
-		return fmt.Errorf("follow the container's ports: %w", diag.Err)
+	in := s.opened()
+	if in.diag.Err != nil {
+		return fmt.Errorf("follow the container's ports: %w", in.diag.Err)
 	}
-	source, err := portfwd.NewDiag(diag.FD)
+	source, err := portfwd.NewDiag(in.diag.FD)
 	if err != nil {
 		return fmt.Errorf("follow the container's ports: %w", err)
 	}
-	cfg := portfwd.FollowerConfig{Auto: *s.cfg.Auto, Table: s.ports, Source: source, Log: s.log}
-	if first, last, err := splice.LocalPorts(in); err == nil {
+	cfg := portfwd.FollowerConfig{Auto: *s.cfg.Auto, Table: s.ports, Source: others{source, in.splice}, Log: s.log}
+	if first, last, err := splice.LocalPorts(in.splice); err == nil {
 		cfg.Ephemeral = portfwd.PortRange{First: first, Last: last}
 	}
 	s.follower, err = portfwd.NewFollower(cfg)
 	return err
+}
+
+// others is what listens in the container, but for what the session has there itself.
+type others struct {
+	portfwd.Source
+	opened tap.Opened
+}
+
+// Listening implements portfwd.Source.
+func (o others) Listening(each func(portfwd.Listening)) error {
+	return o.Source.Listening(func(l portfwd.Listening) {
+		if l.Proto != portfwd.TCP || !l.Local.Addr().IsLoopback() || !splice.Ours(o.opened, l.Local) {
+			each(l)
+		}
+	})
 }
 
 // follow publishes what listens in the container until ctx is done.

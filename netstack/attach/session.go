@@ -79,20 +79,23 @@ type Config struct {
 // A Session is one attached network namespace: its tap, and the Network behind
 // it. Make it with New, Run it, Close it.
 type Session struct {
-	cfg       Config
-	log       *slog.Logger
-	device    *tap.Device
-	network   *netstack.Network
-	dns       *dns.Forwarder
-	hairpin   *splice.Hairpin // nil where all TCP is stacked
-	factory   *splice.Factory // nil where the container's loopback is out of reach
-	capturing atomic.Bool
-	ports     *portfwd.Table
-	follower  *portfwd.Follower // nil where nothing is followed
-	carries   context.Context   // until the loop runs no more
-	ended     context.CancelFunc
-	closing   sync.Once
-	closed    error
+	cfg      Config
+	log      *slog.Logger
+	device   *tap.Device
+	network  *netstack.Network
+	dns      *dns.Forwarder
+	hairpin  *splice.Hairpin    // nil where all TCP is stacked
+	factory  *splice.Factory    // nil where TCP services at the container's loopback are out of reach
+	loopback *netstack.Loopback // the same for UDP
+	// noLoopback says why, of a session whose tap is pinned.
+	noLoopback struct{ tcp, udp error }
+	capturing  atomic.Bool
+	ports      *portfwd.Table
+	follower   *portfwd.Follower // nil where nothing is followed
+	carries    context.Context   // until the loop runs no more
+	ended      context.CancelFunc
+	closing    sync.Once
+	closed     error
 }
 
 // New enters the namespace, makes and configures the tap, and assembles the
@@ -154,6 +157,7 @@ func (s *Session) assemble(rules *policy.Policy) (err error) {
 		Outbound:     cfg.Outbound,
 		Hairpin:      s.hairpin,
 		Factory:      s.factory,
+		Loopback:     s.loopback,
 		Log:          cfg.Log,
 	})
 	if err != nil {

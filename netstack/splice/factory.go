@@ -107,6 +107,20 @@ func (c *Factory) listen(i int, addr netip.Addr) error {
 // there is none: when one can be read, what Dial had no socket for may be tried again.
 func (c *Factory) Listeners() [2]int { return c.listeners }
 
+// Ours reports whether a is where a Factory of what Inside has opened listens in the
+// container. Any goroutine may ask.
+func Ours(in tap.Opened, a netip.AddrPort) bool {
+	if len(in.Sockets) != sockCount {
+		return false
+	}
+	for _, s := range in.Sockets[sockFactory4 : sockFactory6+1] {
+		if s.Err == nil && name(s.FD) == a {
+			return true
+		}
+	}
+	return false
+}
+
 // LocalPorts returns the range that the container's kernel chooses ports from
 // (ip_local_port_range of ip(7)), of what Inside has opened.
 func LocalPorts(in tap.Opened) (first, last uint16, err error) {
@@ -128,26 +142,35 @@ func LocalPorts(in tap.Opened) (first, last uint16, err error) {
 // other, which need not be the container's; port 0 is any. It returns the socket, which
 // is the caller's, non-blocking, and connected when it can be written. One that was
 // given back is known to epoll(7) already. The errors are bare: EAGAIN where the kernel
-// needs a moment for the socket, EADDRINUSE where the address has such a connection or
-// had one a moment ago, and those of connect(2).
+// needs a moment for the socket, ECONNABORTED where the container keeps it from us,
+// EADDRINUSE where the address has such a connection or had one a moment ago, and those
+// of connect(2).
 func (c *Factory) Dial(from, to netip.AddrPort) (fd int, known bool, err error) {
 	fd, known, errno := c.socket(FamilyOf(to.Addr()))
 	if errno != 0 {
 		return -1, false, errno
 	}
-	if c.reusable(from.Port()) && c.hint(fd, from, to) {
-		return fd, known, nil
-	}
-	if errno = call(unix.SYS_BIND, fd, from); errno == 0 {
-		errno = call(unix.SYS_CONNECT, fd, to)
+	if !c.reusable(from.Port()) || !c.hint(fd, from, to) {
+		if errno = call(unix.SYS_BIND, fd, from); errno == 0 {
+			errno = call(unix.SYS_CONNECT, fd, to)
+		}
 	}
 	switch errno {
 	case 0, unix.EINPROGRESS:
-		return fd, known, nil
+		// Where nobody listens, a port that the kernel chooses may be the very one: then
+		// the socket has connected to itself (RFC 9293 §3.5, simultaneous open).
+		if from.Port() != 0 || name(fd) != to {
+			return fd, known, nil
+		}
+		errno = unix.ECONNREFUSED
 	case unix.EADDRNOTAVAIL: // by connect(2): the tuple is in TIME_WAIT
 		errno = unix.EADDRINUSE
 	}
 	unix.Close(fd)
+	if known && errno == unix.EINVAL {
+		// It has a port for good, by bind(2), since connect(2) could not choose that.
+		return c.Dial(from, to)
+	}
 	return -1, false, errno
 }
 
@@ -166,23 +189,17 @@ func (c *Factory) hint(fd int, from, to netip.AddrPort) bool {
 	wanted := port<<16 | port // 0 for any
 	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE,
 		uintptr(unsafe.Pointer(&wanted)), unsafe.Sizeof(wanted), 0)
-	if errno == 0 {
-		errno = call(unix.SYS_BIND, fd, netip.AddrPortFrom(from.Addr(), 0))
-	}
 	if errno != 0 {
 		c.last = 0 // this kernel is too old for it
 		return false
 	}
-	if errno = call(unix.SYS_CONNECT, fd, to); errno != 0 && errno != unix.EINPROGRESS {
+	if errno = call(unix.SYS_BIND, fd, netip.AddrPortFrom(from.Addr(), 0)); errno == 0 {
+		errno = call(unix.SYS_CONNECT, fd, to)
+	}
+	if errno != 0 && errno != unix.EINPROGRESS {
 		return false
 	}
-	if port == 0 {
-		return true
-	}
-	var sa unix.RawSockaddrInet6
-	size := uint32(unsafe.Sizeof(sa))
-	_, _, errno = unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)))
-	if errno == 0 && sockaddr.Get(&sa) == from {
+	if port == 0 || name(fd) == from {
 		return true
 	}
 	c.last = 0 // the container has changed its range
@@ -199,11 +216,7 @@ func (c *Factory) GiveBack(fd int, from netip.AddrPort) bool {
 		return false
 	}
 	// Before, disconnecting would break off what is still to be delivered.
-	var state [1]byte
-	size := uint32(len(state))
-	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
-		uintptr(unsafe.Pointer(&state)), uintptr(unsafe.Pointer(&size)), 0)
-	if errno != 0 || state[0] != unix.BPF_TCP_CLOSE {
+	if state(fd) != unix.BPF_TCP_CLOSE {
 		return false
 	}
 	disconnect(fd)
@@ -240,7 +253,11 @@ func (c *Factory) make(i int) (int, unix.Errno) {
 	}
 	if !c.pending[i] {
 		disconnect(c.seeds[i])
-		if errno := call(unix.SYS_CONNECT, c.seeds[i], c.at[i]); errno != 0 && errno != unix.EINPROGRESS {
+		switch errno := call(unix.SYS_CONNECT, c.seeds[i], c.at[i]); errno {
+		case 0, unix.EINPROGRESS:
+		case unix.ECONNREFUSED: // by the container's own rules: not what Dial's caller asked
+			return -1, unix.ECONNABORTED
+		default:
 			return -1, errno
 		}
 		c.pending[i] = true
@@ -248,7 +265,10 @@ func (c *Factory) make(i int) (int, unix.Errno) {
 	var peer unix.RawSockaddrInet6
 	fd, errno := accept(l, &peer)
 	if errno == unix.EAGAIN {
-		return -1, errno
+		if state(c.seeds[i]) != unix.BPF_TCP_CLOSE {
+			return -1, errno
+		}
+		errno = unix.ECONNABORTED // it was refused, or has waited in vain
 	}
 	c.pending[i] = false
 	if errno != 0 {
@@ -256,6 +276,33 @@ func (c *Factory) make(i int) (int, unix.Errno) {
 	}
 	disconnect(fd)
 	return fd, 0
+}
+
+// GiveUp ends the attempts to make a socket that are under way: the container may have
+// lost their packets. The next one begins anew.
+func (c *Factory) GiveUp() { c.pending = [len(families)]bool{} }
+
+// name returns what a socket is bound to, or the zero AddrPort.
+func name(fd int) netip.AddrPort {
+	var sa unix.RawSockaddrInet6
+	size := uint32(unsafe.Sizeof(sa))
+	_, _, errno := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)))
+	if errno != 0 {
+		return netip.AddrPort{}
+	}
+	return sockaddr.Get(&sa)
+}
+
+// state returns the state of a TCP socket (TCP_INFO of tcp(7)).
+func state(fd int) byte {
+	var state [1]byte
+	size := uint32(len(state))
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&state)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0
+	}
+	return state[0]
 }
 
 // call is bind(2) or connect(2), without telling the scheduler: neither waits.

@@ -98,6 +98,16 @@ func Drop(keep Capabilities) (Capabilities, error) {
 	return keep, nil
 }
 
+// LowPorts returns the capability to bind to ports below 1024, if the process has it:
+// for Harden, where ports are to be published later.
+func LowPorts() Capabilities {
+	has, err := held()
+	if err != nil {
+		return 0 // to keep what we may not have is an error of Harden
+	}
+	return has & NetBindService
+}
+
 // boundBy takes what is not in keep out of the bounding set of all threads, where
 // a process that has those capabilities may do that. Where not, no_new_privs alone
 // has to do.
