@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -134,7 +135,29 @@ func lifeScenarios() []scenario {
 		},
 		setUp("options behind", "", "PID", "tap0", "--configure", "--mt=1300"),
 		setUp("by path", "", "-c", "--netns-type=path", "--userns-path=/proc/PID/ns/user", "/proc/PID/ns/net", "tap0"),
-		{name: "all of Podman's", observe: asPodman},
+		{name: "all of Podman's", observe: func(t *testing.T, s subject) string {
+			c, _, _ := asPodman(t, s)
+			return addresses(t, c)
+		}},
+		{
+			name: "sandbox", intended: "under `--enable-sandbox` it keeps CAP_NET_ADMIN besides CAP_NET_BIND_SERVICE",
+			theirs:  "CapPrm: 0000000000000400 CapEff: 0000000000000400 CapBnd: 0000000000000400 NoNewPrivs: 1 Seccomp: 2",
+			ours:    "CapPrm: 0000000000001400 CapEff: 0000000000001400 CapBnd: 0000000000001400 NoNewPrivs: 1 Seccomp: 2",
+			observe: confined,
+		},
+		{
+			name: "SIGTERM in the sandbox", intended: "the API socket is removed, too, when a signal ends it",
+			theirs: "there 143 there", ours: "there 143 gone",
+			observe: func(t *testing.T, s subject) string {
+				_, dir, p := asPodman(t, s)
+				api := filepath.Join(dir, "api")
+				before := exists(api)
+				if err := syscall.Kill(pidOf(t, dir), syscall.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
+				return fmt.Sprint(before, " ", p.Wait(t), " ", exists(api))
+			},
+		},
 		setUp("not configured", "", "--mtu=1400", "PID", "tap0"),
 		setUp("taken over", "ip tuntap add name tap0 mode tap; ip link set tap0 up", "-r", "3", "--mtu", "65520", "PID", "tap0"),
 		setUp("taken over and configured", "ip tuntap add name tap0 mode tap; ip link set tap0 up", "-c", "--mtu", "4000", "PID", "tap0"),
@@ -181,15 +204,45 @@ func addresses(t *testing.T, c *attachtest.Place) string {
 }
 
 // asPodman runs the subject as Podman does: as root of a user namespace, with a network
-// namespace below that, and all flags.
-func asPodman(t *testing.T, s subject) string {
+// namespace below that, and all flags. It returns the namespace and a directory that
+// has the subject's process id in the file pid and its API socket, api.
+func asPodman(t *testing.T, s subject) (c *attachtest.Place, dir string, p *attachtest.Process) {
+	t.Helper()
 	user := attachtest.NewContainer(t)
-	c, dir := user.Split(t), t.TempDir()
-	script := `cd "$1" && shift && mkfifo ready && exec "$@" 3>ready`
-	p := user.Start(t, "sh", "-c", script, "sh", dir, s.path, "--disable-host-loopback", "--mtu=65520", "--enable-sandbox", "--enable-seccomp",
+	c, dir = user.Split(t), t.TempDir()
+	script := `cd "$1" && shift && echo $$ >pid && mkfifo ready && exec "$@" 3>ready`
+	p = user.Start(t, "sh", "-c", script, "sh", dir, s.path, "--disable-host-loopback", "--mtu=65520", "--enable-sandbox", "--enable-seccomp",
 		"-c", "-r", "3", "--api-socket", filepath.Join(dir, "api"), "--netns-type=path", c.NetNSPath(), "tap0")
-	defer p.Kill()
-	return readFIFO(t, filepath.Join(dir, "ready")) + addresses(t, c)
+	t.Cleanup(p.Kill)
+	if said := readFIFO(t, filepath.Join(dir, "ready")); said != "1" {
+		t.Fatalf("the ready descriptor gave %q", said)
+	}
+	return c, dir, p
+}
+
+// pidOf reads the process id in asPodman's directory.
+func pidOf(t *testing.T, dir string) int {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+// confined is what the kernel says of a subject that is confined.
+func confined(t *testing.T, s subject) string {
+	_, dir, _ := asPodman(t, s)
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pidOf(t, dir)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := regexp.MustCompile(`(?m)^(CapPrm|CapEff|CapBnd|NoNewPrivs|Seccomp):.*$`).FindAllString(string(status), -1)
+	return strings.Join(strings.Fields(strings.Join(lines, " ")), " ")
 }
 
 // pipe returns a pipe that is closed at the test's end.

@@ -99,11 +99,11 @@ func Drop(keep Capabilities) (Capabilities, error) {
 }
 
 // LowPorts returns the capability to bind to ports below 1024, if the process has it:
-// for Harden, where ports are to be published later.
+// for a Policy to Keep, where ports are to be published later.
 func LowPorts() Capabilities {
 	has, err := held()
 	if err != nil {
-		return 0 // to keep what we may not have is an error of Harden
+		return 0 // Enter will say what is wrong
 	}
 	return has & NetBindService
 }
