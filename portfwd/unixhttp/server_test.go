@@ -337,7 +337,7 @@ func TestManyClients(t *testing.T) {
 	t.Run("clients", func(t *testing.T) {
 		var mu sync.Mutex
 		now, most := 0, 0
-		path := start(t, Config{Clients: slots, Timeout: 100 * time.Millisecond, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := start(t, Config{Clients: slots, Timeout: 300 * time.Millisecond, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			mu.Lock()
 			now++
 			most = max(most, now)
