@@ -14,7 +14,7 @@ BINARY := bin/slipway
 PAGES  := $(wildcard docs/man/*.1)
 
 .DEFAULT_GOAL := build
-.PHONY: build test lint fuzz demo bench bench-readme bench-soak microbench install clean help
+.PHONY: build test lint fuzz demo bench bench-readme bench-soak microbench install install-compat clean help
 
 build: ## build bin/slipway, a static binary (this is the default)
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) .
@@ -48,8 +48,11 @@ install: build ## install the binary and the man pages below DESTDIR and PREFIX 
 	@install -d $(DESTDIR)$(PREFIX)/share/man/man1
 	@install -m 0644 $(PAGES) $(DESTDIR)$(PREFIX)/share/man/man1
 
+install-compat: install ## install, and put slipway in the place of slirp4netns: a link in PREFIX/bin
+	@ln -sf slipway $(DESTDIR)$(PREFIX)/bin/slirp4netns
+
 clean: ## remove what was built
 	@rm -rf bin
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/slipway-net/slipway/netstack/attach"
+	"github.com/slipway-net/slipway/netstack/attach/sandbox"
 	"github.com/slipway-net/slipway/tap"
 	"github.com/spf13/pflag"
 )
@@ -28,7 +30,14 @@ type attachFlags struct {
 	exitFD      int
 	pidfile     string
 	api         string
+	sandbox     string
 }
+
+// The values of --sandbox.
+const (
+	sandboxAuto = "auto"
+	sandboxOff  = "off"
+)
 
 func (f *attachFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.ifname, "ifname", tap.DefaultName, "`NAME` of the container's interface")
@@ -40,6 +49,7 @@ func (f *attachFlags) add(fs *pflag.FlagSet) {
 	fs.IntVar(&f.exitFD, "exit-fd", -1, "end when the other end of descriptor `N` is closed")
 	fs.StringVar(&f.pidfile, "pidfile", "", "write the process id to `FILE` when the network is up")
 	fs.StringVar(&f.api, "api", "", "answer slipway flows, ports and pcap at `SOCKET`")
+	fs.StringVar(&f.sandbox, "sandbox", sandboxAuto, "`WHEN` to confine the process itself: auto, as far as can be done, or off")
 }
 
 const (
@@ -87,8 +97,14 @@ func (f *attachFlags) attach(target string, stderr io.Writer) error {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	cfg.Tap.Target.UserNS = f.userns
+	if err := f.checkSandbox(); err != nil {
+		return err
+	}
 	p, err := newProcess(f.readyFD, f.exitFD)
 	if err != nil {
+		return err
+	}
+	if err := checkOtherEnd(f.exitFD); err != nil {
 		return err
 	}
 	if err := attach.Tune(); err != nil {
@@ -124,7 +140,7 @@ func (f *attachFlags) serve(ctx context.Context, s *attach.Session, p *process, 
 		}
 		defer os.Remove(f.pidfile)
 	}
-	if err := attach.Harden(s.Capabilities()); err != nil {
+	if _, err := s.Confine(f.policy()); err != nil {
 		return err
 	}
 	ctx, cancel := p.watchExit(ctx, log)
@@ -144,6 +160,38 @@ func (f *attachFlags) serve(ctx context.Context, s *attach.Session, p *process, 
 	}
 	log.Info("detached")
 	return err
+}
+
+// checkSandbox checks --sandbox, and makes the paths absolute of what is removed at the
+// end, from where the working directory may be out of reach.
+func (f *attachFlags) checkSandbox() error {
+	if f.sandbox != sandboxAuto && f.sandbox != sandboxOff {
+		return fmt.Errorf("%w: --sandbox %q: want %s or %s", errUsage, f.sandbox, sandboxAuto, sandboxOff)
+	}
+	for _, path := range []*string{&f.api, &f.pidfile} {
+		if *path == "" {
+			continue
+		}
+		var err error
+		if *path, err = filepath.Abs(*path); err != nil {
+			return fmt.Errorf("find %s: %w", *path, err)
+		}
+	}
+	return nil
+}
+
+// policy returns what the process needs besides its session.
+func (f *attachFlags) policy() sandbox.Policy {
+	var p sandbox.Policy
+	if f.sandbox == sandboxOff {
+		p.Root, p.Landlock, p.Filter = sandbox.Off, sandbox.Off, sandbox.Off
+	}
+	for _, path := range []string{f.api, f.pidfile} {
+		if path != "" {
+			p.Remove = append(p.Remove, path)
+		}
+	}
+	return p
 }
 
 // capture starts what --pcap asks for, and returns what ends it.

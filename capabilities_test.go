@@ -134,14 +134,14 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
-// powers compares the capabilities of all threads.
+// powers compares the capabilities of all threads, and whether a filter is in force.
 func (h running) powers(t *testing.T, want string) {
 	t.Helper()
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", h.pid))
 	if err != nil || len(tasks) == 0 {
 		t.Fatalf("no threads: %v", err)
 	}
-	wanted := map[string]string{"CapEff": want, "CapPrm": want, "CapInh": noCaps, "CapAmb": noCaps, "NoNewPrivs": "1"}
+	wanted := map[string]string{"CapEff": want, "CapPrm": want, "CapInh": noCaps, "CapAmb": noCaps, "NoNewPrivs": "1", "Seccomp": "2"}
 	if want != noCaps { // it could give up the rest of this one, too
 		wanted["CapBnd"] = want
 	}

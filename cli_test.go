@@ -23,6 +23,7 @@ func TestHelp(t *testing.T) {
 	}{
 		{"help.txt", []string{"--help"}},
 		{"attach-help.txt", []string{"attach", "--help"}},
+		{"slirp4netns-help.txt", []string{"slirp4netns", "--help"}},
 		{"run-help.txt", []string{"run", "--help"}},
 		{"flows-help.txt", []string{"flows", "--help"}},
 		{"ports-help.txt", []string{"ports", "--help"}},

@@ -36,6 +36,8 @@ var layers = []layer{
 	{"bench/...", []string{"bench/...", "netstack/attach", "netstack/policy", "tap"}, "the benchmark measures what users run: a session"},
 	{"scripts/...", nil, "scripts stand for the world outside"},
 	{"cni-plugin/...", []string{"cni-plugin/...", "tap", "portfwd/client"}, "each ADD and DEL would otherwise page in the whole stack"},
+	{"netstack/attach/slirp4netns", []string{"netstack/attach", "netstack", "netstack/policy", "tap"}, "a dialect says what a session is to be, and runs none"},
+	{"netstack/attach/sandbox", nil, "a leaf: it is told what its process needs"},
 	{"netstack/attach", []string{"netstack", "netstack/...", "portfwd/...", "tap"}, "the session joins the parts"},
 	{"netstack", []string{"netstack/sockaddr", "netstack/relay", "netstack/splice", "netstack/loop", "netstack/policy", "netstack/frag", "netstack/dns", "netstack/dhcp", "netstack/neighbor", "tap"}, "the stack knows neither the session nor published ports"},
 	{"netstack/loop", nil, "a leaf, usable without a stack"},

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 
 	"github.com/slipway-net/slipway/launcher"
@@ -35,6 +36,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"attach", "give the network namespace of a process, or at a path, a network", runAttach},
+		{"slirp4netns", "the same with the command line of slirp4netns", runSlirp4netns},
 		{"run", "run a command in a container", runRun},
 		{"flows", "list the flows of a running `slipway attach`", runFlows},
 		{"ports", "list, publish and withdraw ports of a running `slipway attach`", runPorts},
@@ -47,6 +49,9 @@ func commands() []command {
 func main() {
 	if launcher.IsInit(os.Args) {
 		os.Exit(launcher.Init(os.Args))
+	}
+	if filepath.Base(os.Args[0]) == slirp4netnsName {
+		os.Exit(slirp4netnsMain(os.Args[0], os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(dispatch(os.Args[1:], os.Stdout, os.Stderr))
 }
@@ -75,7 +80,7 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 func help(w io.Writer) {
 	fmt.Fprint(w, "Usage: slipway COMMAND [ARGUMENTS]\n\nNetworking for rootless containers.\n\nCommands:\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
+		fmt.Fprintf(w, "  %-11s %s\n", c.name, c.summary)
 	}
 	fmt.Fprint(w, "\n`slipway COMMAND --help` tells more of each.\n")
 }

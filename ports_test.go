@@ -17,9 +17,10 @@ import (
 	"github.com/slipway-net/slipway/portfwd/portapi"
 )
 
-// A published is a helper with an API.
+// A published is a helper with an API, and its container.
 type published struct {
 	*helper
+	c   *attachtest.Place
 	api string
 }
 
@@ -27,7 +28,8 @@ func attachAPI(t *testing.T, flags ...string) published {
 	t.Helper()
 	attachtest.Open(t)
 	api := filepath.Join(t.TempDir(), "api.sock")
-	return published{attachTo(t, attachtest.NewContainer(t), append(flags, "--api", api)...), api}
+	c := attachtest.NewContainer(t)
+	return published{attachTo(t, c, append(flags, "--api", api)...), c, api}
 }
 
 // list returns the ports as the command prints them in JSON.

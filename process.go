@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/slipway-net/slipway/netstack/loop"
@@ -25,8 +26,9 @@ type process struct {
 	readyFD, exitFD int // -1 for none
 }
 
-// newProcess checks the descriptors, and closes all others that were inherited.
-func newProcess(readyFD, exitFD int) (*process, error) {
+// newProcess checks the descriptors, and closes all others that were inherited but
+// those to keep.
+func newProcess(readyFD, exitFD int, keep ...int) (*process, error) {
 	for name, fd := range map[string]int{"--ready-fd": readyFD, "--exit-fd": exitFD} {
 		if fd < -1 {
 			return nil, fmt.Errorf("%w: %s %d: want the number of an open descriptor", errUsage, name, fd)
@@ -38,11 +40,8 @@ func newProcess(readyFD, exitFD int) (*process, error) {
 			return nil, fmt.Errorf("%s %d: the descriptor is not open: does the caller pass it on?", name, fd)
 		}
 	}
-	if err := checkOtherEnd(exitFD); err != nil {
-		return nil, err
-	}
 	p := &process{readyFD: readyFD, exitFD: exitFD}
-	return p, p.closeInherited()
+	return p, p.closeInherited(keep)
 }
 
 // checkOtherEnd returns an error for an exit descriptor that has no other end:
@@ -63,7 +62,7 @@ func checkOtherEnd(exitFD int) error {
 
 // closeInherited closes what the caller left open. The runtime's own descriptors
 // are told apart by being closed on exec, which an inherited one cannot be.
-func (p *process) closeInherited() error {
+func (p *process) closeInherited(keep []int) error {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // no /proc: what was inherited stays open, which harms others only
@@ -73,7 +72,7 @@ func (p *process) closeInherited() error {
 	}
 	for _, e := range entries {
 		fd, err := strconv.Atoi(e.Name())
-		if err != nil || fd < firstInherited || fd == p.readyFD || fd == p.exitFD {
+		if err != nil || fd < firstInherited || fd == p.readyFD || fd == p.exitFD || slices.Contains(keep, fd) {
 			continue
 		}
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {

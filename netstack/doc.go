@@ -104,6 +104,11 @@
 // second while nobody listens; a port that answered somebody in the last seconds, or is
 // bound to one interface, is silent always.
 //
+// A service at the container's 127.0.0.1 gets no frames from the tap. Type Loopback is a
+// socket in the container that speaks with it for all clients; type inlet gives each of
+// them a source address out of 127.0.0.0/8. There is no such thing in IPv6. An error of
+// the host's about an answer does not get there.
+//
 // # Goroutines and ownership
 //
 // The loop owns every flow. gVisor's goroutines touch a flow in two places: they

@@ -16,6 +16,7 @@ type socketError struct {
 	info       uint32         // the second word for the ICMP message to the container
 	offender   netip.Addr     // who sent the ICMP message
 	dst        netip.AddrPort // where the datagram went to
+	local      netip.Addr     // where it came from, on IPv4 sockets that ask (setPacketInfo)
 	body       []byte         // the datagram's payload, as much as came back
 }
 
@@ -56,6 +57,9 @@ func readError(fd int, like netip.Addr) (socketError, bool) {
 		if (h.Level == unix.IPPROTO_IP && h.Type == unix.IP_RECVERR) ||
 			(h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_RECVERR) {
 			e.parse(data)
+		}
+		if h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo {
+			e.local = netip.AddrFrom4([4]byte(data[8:])) // ipi_addr, which the ICMP message was for
 		}
 		b = rest
 	}

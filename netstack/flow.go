@@ -21,6 +21,9 @@ const (
 	// PathLink: datagrams go from the link to a socket of the host and back,
 	// past the TCP/IP stack.
 	PathLink = "link"
+	// PathLoopback: datagrams go from a socket of the host to one in the container,
+	// whose service listens at its loopback, and back.
+	PathLoopback = "loopback"
 )
 
 // The directions of a flow.

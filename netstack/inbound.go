@@ -25,7 +25,7 @@ type Inbound struct {
 	// of the client's family, or, where the container has none of that, of the other.
 	Container netip.AddrPort
 	// Loopback means the container's loopback, whatever the address of Container: IPv4,
-	// and where nobody listens there IPv6.
+	// and, of TCP, where nobody listens there IPv6.
 	Loopback bool
 }
 
@@ -35,6 +35,7 @@ type inboundTable struct {
 	n         *Network
 	listeners map[int]*listener
 	udp       inboundUDP
+	inlet     inlet
 	port      uint16 // the last that was made up for a client
 
 	mu      sync.Mutex
@@ -55,6 +56,7 @@ func (t *inboundTable) init(n *Network) {
 	t.n = n
 	t.listeners = make(map[int]*listener)
 	t.udp.init(n)
+	t.inlet.n = n
 }
 
 // Publish starts to serve the sockets, which are the Network's from now on, and
@@ -162,6 +164,7 @@ func (t *inboundTable) closeAll() {
 	for _, l := range t.listeners {
 		l.close(true)
 	}
+	t.inlet.close()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true

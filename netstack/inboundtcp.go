@@ -94,7 +94,7 @@ func (l *listener) target(client netip.Addr) netip.AddrPort {
 	to := l.Container
 	switch {
 	case l.Loopback:
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), to.Port())
+		return netip.AddrPortFrom(loopback4(), to.Port())
 	case to.Addr().IsValid():
 		return to
 	}

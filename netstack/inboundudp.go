@@ -3,7 +3,6 @@
 package netstack
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -26,13 +25,10 @@ type udpPort struct {
 // openUDP prepares the socket. The error says what cannot be published.
 func (l *listener) openUDP() error {
 	if l.Loopback {
-		// What a frame from the tap says comes from loopback, or goes there, is dropped
-		// by the container's kernel as a martian (RFC 1122 §3.2.1.3 g): it takes a
-		// socket in the container's namespace for each client.
-		return errors.New("a UDP service at the container's loopback address cannot be published: " +
-			"have it listen at the container's own address")
-	}
-	if c := l.Container.Addr(); c.IsValid() && !l.n.cfg.Plan.Of(c).Enabled() {
+		if err := l.n.inbound.inlet.open(); err != nil {
+			return err
+		}
+	} else if c := l.Container.Addr(); c.IsValid() && !l.n.cfg.Plan.Of(c).Enabled() {
 		return fmt.Errorf("publish UDP for %s: the container's network has no addresses of that family", c)
 	}
 	domain, err := unix.GetsockoptInt(l.FD, unix.SOL_SOCKET, unix.SO_DOMAIN)
@@ -78,7 +74,9 @@ func (p *udpPort) receive() {
 	if p.n.inbound.listeners[p.ID] != p.listener {
 		return // closed since this was put off
 	}
-	if p.n.receiver().drain(p.FD, p, p.n.link.offload.Has(tap.OffloadUSO)) {
+	more := p.n.receiver().drain(p.FD, p, !p.Loopback && p.n.link.offload.Has(tap.OffloadUSO))
+	p.n.pending.flush() // to services at loopback
+	if more {
 		p.n.loop.Defer(p.receive)
 	}
 }
@@ -94,6 +92,10 @@ func (p *udpPort) deliver(parts [][]byte, a arrival) {
 	f.arrived(a)
 	f.down += uint64(total(parts))
 	p.n.inbound.udp.used(f)
+	if f.in != nil {
+		f.enter(parts, a)
+		return
+	}
 	p.n.deliverUDP(parts, f.remote, f.container, a)
 }
 
@@ -103,10 +105,15 @@ func (p *udpPort) open(client netip.AddrPort) *inboundFlow {
 		p.n.count.inc(dropClient)
 		return nil
 	}
-	t := &p.n.inbound.udp
+	t, inlet := &p.n.inbound.udp, &p.n.inbound.inlet
 	t.makeRoom()
 	container := p.target(client.Addr())
-	remote := t.shown(client, container)
+	remote := netip.AddrPort{}
+	if p.Loopback {
+		remote = inlet.name(container)
+	} else {
+		remote = t.shown(client, container)
+	}
 	if !remote.IsValid() {
 		p.n.count.inc(dropFlowLimit)
 		return nil
@@ -114,6 +121,9 @@ func (p *udpPort) open(client netip.AddrPort) *inboundFlow {
 	f := &inboundFlow{flow: p.n.newFlow(container, remote, p.Host), port: p, client: client}
 	f.inbound = true
 	f.out = outlet{owner: f, fd: p.FD, gsoMax: maxDatagram, shared: true}
+	if p.Loopback {
+		f.in = inlet.outlet(remote)
+	}
 	t.add(f)
 	return f
 }
@@ -124,18 +134,6 @@ func answerable(client netip.AddrPort) bool {
 	a := client.Addr()
 	return client.Port() != 0 && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLinkLocalUnicast() &&
 		a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
-}
-
-// target says where in the container the datagrams of a client go.
-func (p *udpPort) target(client netip.Addr) netip.AddrPort {
-	if p.Container.Addr().IsValid() {
-		return p.Container
-	}
-	f := p.n.cfg.Plan.Of(client)
-	if !f.Enabled() {
-		f = p.n.cfg.Plan.Families()[0] // the other one
-	}
-	return netip.AddrPortFrom(f.Container, p.Container.Port())
 }
 
 // drainErrors passes the ICMP errors that the kernel noted on the socket on to

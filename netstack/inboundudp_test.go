@@ -268,7 +268,7 @@ func TestInboundUDPWithdrawn(t *testing.T) {
 func TestInboundUDPImpossible(t *testing.T) {
 	r := newRig(t, options{raw: true})
 	r.publish(netip.MustParseAddrPort("127.0.0.1:0"), Inbound{Loopback: true})
-	eventually(func() bool { return strings.Contains(r.log.String(), "loopback address cannot be published") })
+	eventually(func() bool { return strings.Contains(r.log.String(), "loopback is out of reach") })
 	r.on(func() {
 		if len(r.net.inbound.listeners) != 0 {
 			t.Error("it is served")

@@ -36,6 +36,7 @@ type inboundFlow struct {
 	client  netip.AddrPort // its own address and port
 	port    *udpPort
 	out     outlet
+	in      *outlet // to a service at the container's loopback; nil for others
 	element *list.Element
 	list    *list.List // that has it
 }
@@ -142,33 +143,44 @@ func (f *inboundFlow) arrived(a arrival) {
 // reply sends a datagram of the container's, or the segments of that size that it is
 // made of, to the client.
 func (f *inboundFlow) reply(p *packet, segment int) {
-	n := f.port.n
-	if n.expired(p) {
+	if f.port.n.expired(p) {
 		return
 	}
+	f.answer(p.l4[udpLen:], p.rest, segment, max(1, p.ttl-1), p.tos)
+}
+
+// answer sends a payload in two pieces, to go with that hop limit and traffic class.
+func (f *inboundFlow) answer(head, rest []byte, segment int, ttl, tos uint8) {
+	n := f.port.n
 	f.port.listen()
 	f.port.heard = n.now
 	n.inbound.udp.promote(f)
 	n.inbound.udp.used(f)
-	if ttl := max(1, p.ttl-1); f.out.ttl != ttl || f.out.tos != p.tos {
+	if f.out.ttl != ttl || f.out.tos != tos {
 		n.pending.flush() // what is pending was chosen otherwise
-		f.out.ttl, f.out.tos = ttl, p.tos
+		f.out.ttl, f.out.tos = ttl, tos
 	}
-	f.up += uint64(p.len() - udpLen)
-	n.pending.add(&f.out, f.client, p, segment)
+	f.up += uint64(len(head) + len(rest))
+	n.pending.put(&f.out, f.client, segment, head, rest)
 }
 
 // drainErrors is outletOwner's: the socket is the port's.
 func (f *inboundFlow) drainErrors() bool { return f.port.drainErrors() }
 
-// ends is outletOwner's.
+// ends is outletOwner's. No frame gets to a service at the container's loopback.
 func (f *inboundFlow) ends(netip.AddrPort) (container, remote netip.AddrPort) {
+	if f.in != nil {
+		return netip.AddrPort{}, netip.AddrPort{}
+	}
 	return f.container, f.remote
 }
 
 // undelivered tells the container of an ICMP error about an answer of its.
 func (f *inboundFlow) undelivered(e *socketError) {
 	n := f.port.n
+	if f.in != nil {
+		return // no frame gets there
+	}
 	if f.client.Addr().Is4() != f.container.Addr().Is4() {
 		n.report(&packet{
 			src: f.container.Addr(), dst: f.remote.Addr(), proto: protoUDP, ttl: f.out.ttl,
@@ -184,9 +196,12 @@ func (f *inboundFlow) undelivered(e *socketError) {
 }
 
 func (f *inboundFlow) info() FlowInfo {
-	state := "unanswered"
+	state, path := "unanswered", PathLink
 	if f.list == &f.port.n.inbound.udp.answered {
 		state = open.String()
 	}
-	return f.flow.info(f.port.n.now, "udp", PathLink, state)
+	if f.in != nil {
+		path = PathLoopback
+	}
+	return f.flow.info(f.port.n.now, "udp", path, state)
 }

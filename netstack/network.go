@@ -45,6 +45,9 @@ type Config struct {
 	// Policy is asked before any dial. What of the host it serves the container
 	// answers pings and neighbour discovery, too.
 	Policy *policy.Policy
+	// Answers are given to what the policy refuses for a reason, in place of the
+	// reason's own.
+	Answers map[policy.Reason]policy.Answer
 	// DNS answers what is sent to the plan's resolver address; nil means that
 	// nobody answers there.
 	DNS *dns.Forwarder
@@ -57,6 +60,9 @@ type Config struct {
 	// they are stacked, and that the container's loopback is out of reach. It stays the
 	// caller's.
 	Factory *splice.Factory
+	// Loopback reaches UDP services at the container's loopback; nil means that they
+	// are out of reach. It stays the caller's.
+	Loopback *Loopback
 	// MaxFlows bounds the flows of each kind; 0 means DefaultMaxFlows.
 	MaxFlows int
 	Log      *slog.Logger
@@ -312,6 +318,10 @@ func (n *Network) tapReady(ev loop.Events) {
 			if errno != unix.EAGAIN {
 				n.fail(fmt.Errorf("read from tap: %w: %w", errno, ErrTapGone))
 			}
+			break
+		}
+		if size == 0 { // the end of a socket in the place of a tap; no frame is empty
+			n.fail(ErrTapGone)
 			break
 		}
 		read++

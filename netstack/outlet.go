@@ -30,7 +30,8 @@ type outletOwner interface {
 	// reports whether there were any.
 	drainErrors() bool
 	// ends returns the two ends, as the container knows them, of a datagram to an
-	// address of the host's side.
+	// address of the host's side. They are zero where the container cannot be told of
+	// what became of it.
 	ends(dst netip.AddrPort) (container, remote netip.AddrPort)
 }
 

@@ -19,11 +19,15 @@ func (n *Network) refuse(p *packet, d policy.Decision) {
 	if n.log.Enabled(n.ctx, slog.LevelDebug) {
 		n.log.Debug("refused", "reason", d.Reason, "proto", p.proto, "from", p.src, "to", p.dst)
 	}
-	if d.Answer() == policy.AnswerPortUnreachable && p.proto == protoTCP {
+	answer, other := n.cfg.Answers[d.Reason]
+	if !other {
+		answer = d.Answer()
+	}
+	if answer == policy.AnswerPortUnreachable && p.proto == protoTCP {
 		n.sendReset(p)
 		return
 	}
-	n.report(p, troubleFor(d.Answer()))
+	n.report(p, troubleFor(answer))
 }
 
 // sendReset answers a SYN with a RST (RFC 9293 §3.10.7.1).

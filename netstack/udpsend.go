@@ -60,10 +60,15 @@ type mmsghdr struct {
 	_   [4]byte
 }
 
-// add takes the datagram p, or the segments of that size that it is made of, and
-// copies it. What out says must stay so until it is flushed.
+// add takes the datagram p, or the segments of that size that it is made of.
 func (s *udpSender) add(out *outlet, dst netip.AddrPort, p *packet, segment int) {
-	size := p.len() - udpLen
+	s.put(out, dst, segment, p.l4[udpLen:], p.rest)
+}
+
+// put takes a payload in two pieces, or the segments of that size that it is made of,
+// and copies it. What out says must stay so until it is flushed.
+func (s *udpSender) put(out *outlet, dst netip.AddrPort, segment int, head, rest []byte) {
+	size := len(head) + len(rest)
 	if s.fd != out.fd || s.count == sendRuns || s.used+size > sendArena {
 		s.flush()
 		s.fd = out.fd
@@ -75,8 +80,8 @@ func (s *udpSender) add(out *outlet, dst netip.AddrPort, p *packet, segment int)
 		segment = size
 	}
 	at := s.used
-	s.used += copy(s.arena[at:], p.l4[udpLen:])
-	s.used += copy(s.arena[s.used:], p.rest)
+	s.used += copy(s.arena[at:], head)
+	s.used += copy(s.arena[s.used:], rest)
 	if s.extend(out, dst, size, segment) {
 		return
 	}
@@ -211,6 +216,9 @@ func (s *udpSender) report(i int, r *run, errno unix.Errno) {
 	}
 	s.n.count.inc(dropSend)
 	container, remote := r.out.owner.ends(r.dst)
+	if !container.IsValid() {
+		return // there is nobody to tell
+	}
 	s.n.report(&packet{
 		src: container.Addr(), dst: remote.Addr(), proto: protoUDP, ttl: r.out.ttl + 1,
 		l4: quotedUDP(container.Port(), remote.Port(), r.size, nil),

@@ -18,6 +18,8 @@ var (
 	ErrNotOurs = errors.New("the address is not the host's")
 	// ErrNoInterface: the host does not have the interface.
 	ErrNoInterface = errors.New("the host has no such interface")
+	// ErrNoLoopback: services at the container's loopback are out of reach.
+	ErrNoLoopback = errors.New("the container's loopback is out of reach")
 	// ErrTooMany: a Table has its bound, and a process one of descriptors.
 	ErrTooMany = errors.New("too many ports are published")
 	// ErrNoPort: there is no port of that ID.

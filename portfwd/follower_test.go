@@ -204,14 +204,20 @@ func TestFollowAddresses(t *testing.T) {
 		{"loopback if asked for", []string{"127.0.0.1"}, ",loopback", "%d/tcp,loopback"},
 		{"IPv6 loopback if asked for", []string{"[::1]"}, ",loopback", "%d/tcp,loopback"},
 		{"another loopback address", []string{"127.0.0.53"}, ",loopback", ""},
+		{"IPv6 loopback of UDP", []string{"udp [::1]"}, "/udp,loopback", ""},
+		{"loopback of UDP", []string{"udp [::1]", "udp 127.0.0.1"}, "/udp,loopback", "%d/udp,loopback"},
 		{"loopback and the container's", []string{"127.0.0.1", "10.0.2.100"}, ",loopback", "10.0.2.100:%d/tcp"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			follow(t, "127.0.0.1:auto"+tt.auto, func(_ *testing.T, f *following) {
 				var sockets []string
 				for _, at := range tt.at {
+					proto := "tcp"
+					if addr, udp := strings.CutPrefix(at, "udp "); udp {
+						proto, at = "udp", addr
+					}
 					addr, both, _ := strings.Cut(at, " ")
-					sockets = append(sockets, fmt.Sprintf("tcp %s:%d %s", addr, p, both))
+					sockets = append(sockets, fmt.Sprintf("%s %s:%d %s", proto, addr, p, both))
 				}
 				f.listen(sockets...)
 				if tt.rule == "" {

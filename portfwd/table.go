@@ -34,6 +34,10 @@ type Config struct {
 	Stack Stack
 	// Plan is the container's address plan.
 	Plan tap.Plan
+	// Loopback gets ready for services of that protocol at the container's loopback, or
+	// says why they are out of reach. It is called before one of their ports is
+	// published, by one goroutine at a time. Nil means that all are within reach.
+	Loopback func(Proto) error
 	// Max is how many ports may be published at a time; 0 means DefaultMax.
 	Max int
 	// Log receives what is published and what not. Nil discards it.
@@ -97,7 +101,7 @@ func (t *Table) Ports() []Port {
 // are made. A port that a Follower has published gives way.
 //
 // Errors are ErrRule, ErrInUse, ErrPrivileged, ErrNotOurs, ErrNoInterface,
-// ErrTooMany, ErrClosed, that of ctx, or the system's.
+// ErrNoLoopback, ErrTooMany, ErrClosed, that of ctx, or the system's.
 func (t *Table) Add(ctx context.Context, rules []Rule) ([]Port, error) {
 	return t.add(ctx, rules, false, true)
 }
@@ -116,6 +120,9 @@ func (t *Table) add(ctx context.Context, rules []Rule, auto, search bool) ([]Por
 	defer unlock()
 	giveWay, err := t.room(ports)
 	if err != nil {
+		return nil, err
+	}
+	if err := t.reachLoopback(ports); err != nil {
 		return nil, err
 	}
 	t.withdraw(ctx, giveWay, false)
@@ -150,6 +157,22 @@ func (t *Table) expand(rules []Rule, auto bool) ([]Port, error) {
 		}
 	}
 	return ports, nil
+}
+
+// reachLoopback gets ready for those ports that lead to the container's loopback.
+func (t *Table) reachLoopback(ports []Port) error {
+	ready := Proto("")
+	for _, p := range ports {
+		if !p.Loopback || p.Proto == ready || t.cfg.Loopback == nil {
+			continue
+		}
+		if err := t.cfg.Loopback(p.Proto); err != nil {
+			return &failure{kind: ErrNoLoopback, cause: err, text: fmt.Sprintf("publish %s: the container's loopback is out of reach: %v: "+
+				"have the service listen at the container's own address, and leave out ,%s", p.Rule(), err, optLoopback)}
+		}
+		ready = p.Proto // ports of one rule follow each other
+	}
+	return nil
 }
 
 // edit waits for the right to change the table, and returns what gives it back.

@@ -536,6 +536,45 @@ func TestAddRefuses(t *testing.T) {
 	}
 }
 
+// TestLoopback asks whether the container's loopback is within reach, only for what leads
+// there, and then publishes nothing if it is not.
+func TestLoopback(t *testing.T) {
+	s := &fakeStack{t: t, open: map[int]portfwd.Listener{}}
+	var asked []portfwd.Proto
+	table := portfwd.New(portfwd.Config{Stack: s, Plan: plan(t), Loopback: func(p portfwd.Proto) error {
+		if asked = append(asked, p); p == portfwd.UDP {
+			return unix.EADDRINUSE
+		}
+		return nil
+	}})
+	t.Cleanup(table.Close)
+	add := func(rules ...string) error {
+		var parsed []portfwd.Rule
+		for _, s := range rules {
+			r, err := portfwd.ParseRule(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parsed = append(parsed, r)
+		}
+		_, err := table.Add(t.Context(), parsed)
+		return err
+	}
+	if err := add("127.0.0.1::80", "127.0.0.1::80/udp"); err != nil || asked != nil {
+		t.Errorf("no loopback: %v, asked for %v", err, asked)
+	}
+	if err := add("127.0.0.1::80-83,loopback"); err != nil || !slices.Equal(asked, []portfwd.Proto{portfwd.TCP}) {
+		t.Errorf("TCP: %v, asked for %v", err, asked)
+	}
+	err := add("127.0.0.1::80", "127.0.0.1::53/udp,loopback")
+	if !errors.Is(err, portfwd.ErrNoLoopback) || !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), "53/udp,loopback") {
+		t.Errorf("UDP: %v, want %v that names the rule", err, portfwd.ErrNoLoopback)
+	}
+	if n := len(table.Ports()); n != 6 {
+		t.Errorf("%d ports, want 6", n)
+	}
+}
+
 func TestRemove(t *testing.T) {
 	table, stack := newTable(t, 0)
 	ports := add(t, table, "0:1-12")

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -66,20 +67,22 @@ type Config struct {
 // A Device is an open tap in a container's network namespace. Its methods may be
 // called from any goroutine.
 type Device struct {
-	target   Target
-	name     string
-	fd       int
-	mtu      int
-	mac      net.HardwareAddr
-	offload  Offload
-	way      way
-	err6     error
-	inside   Opened
-	granted  bool // see namespaces
-	file     fileID
-	process  *os.File // the pidfd, where Watch needs one
-	closing  sync.Once
-	closeErr error
+	target  Target
+	name    string
+	fd      int
+	mtu     int
+	mac     net.HardwareAddr
+	offload Offload
+	way     way
+	err6    error
+	inside  Opened
+	granted bool // see namespaces
+	file    fileID
+	process *os.File // the pidfd, where Watch needs one
+	// residents are there where the tap keeps the namespace alive.
+	residents residents
+	closing   sync.Once
+	closeErr  error
 }
 
 // Open enters the target, makes (or takes over) the tap there and configures
@@ -138,7 +141,7 @@ func (d *Device) MTU() int { return d.mtu }
 func (d *Device) Name() string { return d.name }
 
 // TakenOver reports whether the tap was there before, made by someone else.
-func (d *Device) TakenOver() bool { return d.way == takenOver }
+func (d *Device) TakenOver() bool { return d.way == takenOver || d.way == adopted }
 
 // IPv6Err returns why the container has no IPv6 although the plan has: the
 // namespace, or the whole host, has it switched off. Nil means no such thing.
@@ -161,6 +164,7 @@ func (d *Device) Close() error {
 		if d.process != nil {
 			d.process.Close()
 		}
+		d.residents.close()
 		d.inside.close()
 		if err := closeFile(d.fd); err != nil {
 			d.closeErr = fmt.Errorf("close %s: %w", d.name, err)
@@ -202,6 +206,13 @@ func (c Config) complete() (Config, error) {
 		return c, fmt.Errorf("MAC address %s: want six bytes, not all zero, and the lowest bit of the first one zero", c.MAC)
 	}
 	c.Offload = c.Offload.bound()
+	if c.Target.NetNS != "" { // Watch may have to find it from another directory
+		path, err := filepath.Abs(c.Target.NetNS)
+		if err != nil {
+			return c, fmt.Errorf("find %s: %w", c.Target.NetNS, err)
+		}
+		c.Target.NetNS = path
+	}
 	return c, c.Inside.check()
 }
 

@@ -21,6 +21,7 @@ const (
 	regOuter                  // a netlink socket in the throw-away namespace
 	regInner                  // a netlink socket in the target namespace
 	regSysctl                 // files under /proc/sys, one after the other
+	regNet                    // the file that tells the namespace of a process
 	regInside                 // the first of what Config.Inside asks for
 	regCount           = regInside + maxInside
 	noReg     register = -1

@@ -55,6 +55,7 @@ const (
 	moved     way = iota // made in a throw-away network namespace, and moved
 	pinned               // made in the target itself
 	takenOver            // it was there already
+	adopted              // somebody else has opened it
 )
 
 // A setup is the script that makes and configures the tap, with the places where
@@ -210,6 +211,10 @@ func (s *setup) configure() {
 		s.addresses(index)
 	}
 	s.inside()
+	if s.way != moved {
+		i := s.open("open "+netFile, regNet, "/proc/self/"+netFile, unix.O_PATH)
+		s.steps[i].otherwise = s.next() // then Watch finds nobody there
+	}
 	s.mtu = s.ifreq()
 	s.ioctl("read the MTU", regInner, unix.SIOCGIFMTU, address(s.mtu))
 }
@@ -320,6 +325,9 @@ func (s *setup) device() (*Device, error) {
 	}
 	d.fd = s.take(regTap)
 	d.inside = s.takeInside()
+	if s.way != moved {
+		d.residents = openResidents(int(s.m.regs[regNet]))
+	}
 	return d, nil
 }
 

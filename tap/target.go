@@ -59,6 +59,33 @@ func (t Target) String() string {
 	return t.NetNS
 }
 
+// process returns the id of the process that names the target, by itself or by the
+// path of its directory in /proc; 0 where there is none.
+func (t Target) process() int {
+	if t.PID != 0 {
+		return t.PID
+	}
+	var pid int
+	if n, err := fmt.Sscanf(t.NetNS, "/proc/%d/ns/net", &pid); err != nil || n != 1 || fmt.Sprintf("/proc/%d/ns/net", pid) != t.NetNS {
+		return 0
+	}
+	return pid
+}
+
+// pidfd opens the process that a path names. It returns -1 where there is none: the
+// path may be of a thread, which only the path tells the end of.
+func (t Target) pidfd() int {
+	pid := t.process()
+	if pid <= 0 {
+		return -1
+	}
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return -1
+	}
+	return fd
+}
+
 // namespaces are the open handles of a target during set-up.
 type namespaces struct {
 	net, user netns.NsHandle
@@ -66,7 +93,7 @@ type namespaces struct {
 	join bool
 	// granted reports that owning user gives us every capability in it.
 	granted bool
-	// pidfd refers to the process of a PID target, else -1.
+	// pidfd refers to the process that names the target, or is -1.
 	pidfd int
 	// file is the identity of the namespace file at Target.NetNS.
 	file fileID
@@ -105,6 +132,7 @@ func (t Target) open() (_ *namespaces, err error) {
 	case t.PID != 0:
 		err = ns.openProcess(t.PID)
 	case t.NetNS != "":
+		ns.pidfd = t.pidfd()
 		ns.net, err = openNS(t.NetNS, unix.CLONE_NEWNET)
 	default:
 		err = errors.New("no target given: want a process id or the path of a network namespace")

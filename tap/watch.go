@@ -33,26 +33,27 @@ type fileID struct{ dev, ino uint64 }
 // is gone (seconds, where packets in the kernel still refer to it). There Watch
 // only waits for ctx. A tap that was taken over, or made with Config.Pin, was
 // opened inside the namespace and keeps it alive, so it tells nothing. Then the
-// target is gone when what named it is, and no process is left in the namespace
-// (of those that we may look at, see residents.go):
-//   - a process id names it until the process ends, which is seen at once,
-//   - a path names it until it is missing or another file, which is seen within
+// target is gone when what named it is, and no process that /proc shows is left in
+// the namespace:
+//   - a process id, or the path of that in /proc, names it until the process ends,
+//     which is seen at once,
+//   - another path names it until it is missing or another file, which is seen within
 //     watchInterval.
 //
 // At most one Watch may run at a time, and it must end before Close.
 func (d *Device) Watch(ctx context.Context) error {
-	if d.way == moved {
+	if d.way == moved || d.way == adopted {
 		<-ctx.Done()
 		return nil
 	}
 	var gone error
 	if d.process != nil {
-		gone = waitProcess(ctx, d.process, d.target.PID)
+		gone = waitProcess(ctx, d.process, d.target.process())
 	} else {
 		gone = d.watchPath(ctx)
 	}
 	for errors.Is(gone, ErrGone) {
-		p, pid := resident(d.file)
+		p, pid := d.residents.any()
 		if p == nil {
 			return gone
 		}
@@ -61,6 +62,20 @@ func (d *Device) Watch(ctx context.Context) error {
 	}
 	return gone
 }
+
+// Watched returns the path that Watch looks at, by stat(2), or "" where there is none.
+// A process that is to lose sight of the file system keeps it in reach.
+func (d *Device) Watched() string {
+	if d.way == moved || d.process != nil {
+		return ""
+	}
+	return d.target.NetNS
+}
+
+// ForgetProc closes /proc, which is open for Watch where the tap keeps the namespace
+// alive. From then on the target is gone as soon as what named it is. It must come
+// before Watch.
+func (d *Device) ForgetProc() { d.residents.close() }
 
 // waitProcess waits until the process of a pidfd has ended, and then returns
 // ErrGone, or until ctx is done, and then returns nil.

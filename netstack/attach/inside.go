@@ -4,14 +4,17 @@ package attach
 
 import (
 	"cmp"
+	"errors"
 
+	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/splice"
 	"github.com/slipway-net/slipway/portfwd"
 	"github.com/slipway-net/slipway/tap"
 )
 
 // inside returns what is to be made in the container besides the tap: first what
-// package splice asks for, where the tap is pinned, then the socket to follow ports by.
+// package splice asks for, and the socket for services at loopback, where the tap is
+// pinned, then the socket to follow ports by.
 func (c Config) inside() tap.Inside {
 	var in tap.Inside
 	if c.Tap.Pin {
@@ -19,6 +22,7 @@ func (c Config) inside() tap.Inside {
 		if c.NoSplice {
 			in.Settings = nil
 		}
+		in.Sockets = append(in.Sockets, netstack.LoopbackSocket())
 	}
 	if c.Auto != nil {
 		in.Sockets = append(in.Sockets, portfwd.DiagSocket())
@@ -26,30 +30,64 @@ func (c Config) inside() tap.Inside {
 	return in
 }
 
-// opened returns what came of it for package splice, and for following ports.
-func (s *Session) opened() (forSplice tap.Opened, diag tap.File) {
-	forSplice = s.device.Inside()
-	if s.cfg.Auto != nil {
-		last := len(forSplice.Sockets) - 1
-		diag, forSplice.Sockets = forSplice.Sockets[last], forSplice.Sockets[:last]
-	}
-	return forSplice, diag
+// opened is what came of it, by whom it is for.
+type opened struct {
+	splice         tap.Opened
+	loopback, diag tap.File
 }
 
-// openHairpin sets the spliced path up, or says why there is none, both ways.
+func (s *Session) opened() opened {
+	if s.cfg.Device != nil {
+		none := tap.File{FD: -1, Err: errors.New("the tap was made by somebody else")}
+		return opened{loopback: none, diag: none}
+	}
+	o := opened{splice: s.device.Inside()}
+	last := func() (f tap.File) {
+		all := o.splice.Sockets
+		f, o.splice.Sockets = all[len(all)-1], all[:len(all)-1]
+		return f
+	}
+	if s.cfg.Auto != nil {
+		o.diag = last()
+	}
+	if s.cfg.Tap.Pin {
+		o.loopback = last()
+	}
+	return o
+}
+
+// openHairpin sets the spliced path up, or says why there is none, both ways, and what
+// reaches services at the container's loopback.
 func (s *Session) openHairpin() {
 	if !s.cfg.Tap.Pin {
 		return
 	}
-	in, _ := s.opened()
-	var err error
-	if s.factory, err = splice.NewFactory(in); err != nil {
-		s.log.Info("inbound TCP is stacked", "why", err)
+	in := s.opened()
+	if s.loopback, s.noLoopback.udp = netstack.NewLoopback(in.loopback); s.noLoopback.udp != nil {
+		s.log.Info("UDP services at the container's loopback are out of reach", "why", s.noLoopback.udp)
+	}
+	if s.factory, s.noLoopback.tcp = splice.NewFactory(in.splice); s.noLoopback.tcp != nil {
+		s.log.Info("inbound TCP is stacked", "why", s.noLoopback.tcp)
 	}
 	if s.cfg.NoSplice {
 		return
 	}
-	if s.hairpin, err = splice.New(s.device.Name(), in); err != nil {
+	var err error
+	if s.hairpin, err = splice.New(s.device.Name(), in.splice); err != nil {
 		s.log.Info("TCP is stacked", "why", err)
 	}
+}
+
+// reachLoopback gets ready for services of that protocol at the container's loopback, or
+// says why they are out of reach.
+func (s *Session) reachLoopback(p portfwd.Proto) error {
+	switch {
+	case !s.cfg.Tap.Pin:
+		return errors.New("no sockets were made in the container")
+	case p == portfwd.TCP:
+		return s.noLoopback.tcp
+	case s.loopback == nil:
+		return s.noLoopback.udp
+	}
+	return s.loopback.Open()
 }

@@ -19,7 +19,9 @@ func (s *Session) Ports() *portfwd.Table { return s.ports }
 // publish makes the table of ports, and publishes those that were asked for.
 func (s *Session) publish() error {
 	s.carries, s.ended = context.WithCancel(context.Background())
-	s.ports = portfwd.New(portfwd.Config{Stack: stackOf{s.network, s.carries}, Plan: s.cfg.Tap.Plan, Log: s.log})
+	s.ports = portfwd.New(portfwd.Config{
+		Stack: stackOf{s.network, s.carries}, Plan: s.cfg.Tap.Plan, Loopback: s.reachLoopback, Log: s.log,
+	})
 	ports, err := s.ports.Add(s.carries, s.cfg.Publish)
 	if err != nil {
 		return err
@@ -35,16 +37,16 @@ func (s *Session) publish() error {
 
 // followPorts prepares to publish what listens in the container.
 func (s *Session) followPorts() error {
-	in, diag := s.opened()
-	if diag.Err != nil {
-		return fmt.Errorf("follow the container's ports: %w", diag.Err)
+	in := s.opened()
+	if in.diag.Err != nil {
+		return fmt.Errorf("follow the container's ports: %w", in.diag.Err)
 	}
-	source, err := portfwd.NewDiag(diag.FD)
+	source, err := portfwd.NewDiag(in.diag.FD)
 	if err != nil {
 		return fmt.Errorf("follow the container's ports: %w", err)
 	}
-	cfg := portfwd.FollowerConfig{Auto: *s.cfg.Auto, Table: s.ports, Source: others{source, in}, Log: s.log}
-	if first, last, err := splice.LocalPorts(in); err == nil {
+	cfg := portfwd.FollowerConfig{Auto: *s.cfg.Auto, Table: s.ports, Source: others{source, in.splice}, Log: s.log}
+	if first, last, err := splice.LocalPorts(in.splice); err == nil {
 		cfg.Ephemeral = portfwd.PortRange{First: first, Last: last}
 	}
 	s.follower, err = portfwd.NewFollower(cfg)

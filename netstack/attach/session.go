@@ -3,6 +3,7 @@
 package attach
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,13 @@ type Config struct {
 	// Tap says where the tap is made, and how it is configured. Its Log is
 	// replaced by Log.
 	Tap tap.Config
+	// Device is a tap that is open already, in place of one that New opens: of Tap
+	// only Plan is used then. It is the Session's; who gets an error closes it, be it
+	// closed already or not.
+	Device *tap.Device
+	// MTU is what the container's interface will have, in bytes, where the container
+	// sets that after New; 0 means that of the tap.
+	MTU int
 	// Rules are the policy's, the first that matches wins.
 	Rules []policy.Rule
 	// HostLoopback lists the addresses, and perhaps ports, at which the container
@@ -41,8 +49,14 @@ type Config struct {
 	HostLoopback []policy.LoopbackAt
 	// HostSockets lists the ports at which it reaches Unix sockets of the host.
 	HostSockets []policy.SocketAt
+	// Answers are given to what the policy refuses for a reason, in place of the
+	// reason's own.
+	Answers map[policy.Reason]policy.Answer
 	// NoDNS leaves the plan's resolver address unanswered.
 	NoDNS bool
+	// MayLackDNS lets New succeed on a host whose /etc/resolv.conf names no
+	// resolver, or cannot be read: then the one at 127.0.0.1 is asked.
+	MayLackDNS bool
 	// DNS lists resolvers to use in place of those in the host's
 	// /etc/resolv.conf.
 	DNS []netip.AddrPort
@@ -65,20 +79,23 @@ type Config struct {
 // A Session is one attached network namespace: its tap, and the Network behind
 // it. Make it with New, Run it, Close it.
 type Session struct {
-	cfg       Config
-	log       *slog.Logger
-	device    *tap.Device
-	network   *netstack.Network
-	dns       *dns.Forwarder
-	hairpin   *splice.Hairpin // nil where all TCP is stacked
-	factory   *splice.Factory // nil where the container's loopback is out of reach
-	capturing atomic.Bool
-	ports     *portfwd.Table
-	follower  *portfwd.Follower // nil where nothing is followed
-	carries   context.Context   // until the loop runs no more
-	ended     context.CancelFunc
-	closing   sync.Once
-	closed    error
+	cfg      Config
+	log      *slog.Logger
+	device   *tap.Device
+	network  *netstack.Network
+	dns      *dns.Forwarder
+	hairpin  *splice.Hairpin    // nil where all TCP is stacked
+	factory  *splice.Factory    // nil where TCP services at the container's loopback are out of reach
+	loopback *netstack.Loopback // the same for UDP
+	// noLoopback says why, of a session whose tap is pinned.
+	noLoopback struct{ tcp, udp error }
+	capturing  atomic.Bool
+	ports      *portfwd.Table
+	follower   *portfwd.Follower // nil where nothing is followed
+	carries    context.Context   // until the loop runs no more
+	ended      context.CancelFunc
+	closing    sync.Once
+	closed     error
 }
 
 // New enters the namespace, makes and configures the tap, and assembles the
@@ -100,7 +117,7 @@ func New(cfg Config) (*Session, error) {
 		return nil, err
 	}
 	if !cfg.NoDNS {
-		if err := checkDNS(cfg); err != nil {
+		if err := checkDNS(cfg); err != nil && !cfg.MayLackDNS {
 			return nil, err
 		}
 		if s.dns, err = newDNS(cfg); err != nil {
@@ -108,32 +125,45 @@ func New(cfg Config) (*Session, error) {
 		}
 	}
 	cfg.Tap.Inside = cfg.inside()
-	if s.device, err = tap.Open(cfg.Tap); err != nil {
-		return nil, err
+	if s.device = cfg.Device; s.device == nil {
+		if s.device, err = tap.Open(cfg.Tap); err != nil {
+			return nil, err
+		}
+		s.openHairpin()
 	}
-	s.openHairpin()
-	s.network, err = netstack.New(netstack.Config{
-		TapFD:        s.device.FD(),
-		Offload:      s.device.Offload(),
-		ContainerMAC: s.device.MAC(),
-		MTU:          s.device.MTU(),
-		Plan:         cfg.Tap.Plan,
-		Policy:       rules,
-		DNS:          s.dns,
-		Outbound:     cfg.Outbound,
-		Hairpin:      s.hairpin,
-		Factory:      s.factory,
-		Log:          cfg.Log,
-	})
-	if err != nil {
+	if err := s.assemble(rules); err != nil {
 		s.device.Close()
-		return nil, fmt.Errorf("set up network: %w", err)
+		return nil, err
 	}
 	if err := s.publish(); err != nil {
 		s.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// assemble makes the network behind the tap.
+func (s *Session) assemble(rules *policy.Policy) (err error) {
+	cfg := s.cfg
+	s.network, err = netstack.New(netstack.Config{
+		TapFD:        s.device.FD(),
+		Offload:      s.device.Offload(),
+		ContainerMAC: s.device.MAC(),
+		MTU:          cmp.Or(cfg.MTU, s.device.MTU()),
+		Plan:         cfg.Tap.Plan,
+		Policy:       rules,
+		Answers:      cfg.Answers,
+		DNS:          s.dns,
+		Outbound:     cfg.Outbound,
+		Hairpin:      s.hairpin,
+		Factory:      s.factory,
+		Loopback:     s.loopback,
+		Log:          cfg.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("set up network: %w", err)
+	}
+	return nil
 }
 
 // Run carries the traffic until ctx is done, and then returns nil, or until the
@@ -184,16 +214,6 @@ func (s *Session) Path() string {
 		return netstack.PathSpliced
 	}
 	return netstack.PathStacked
-}
-
-// Capabilities returns those that the session needs from now on, for Harden. The
-// spliced path changes rules in the container's network namespace, for which the
-// owner of that needs nothing, and others CAP_NET_ADMIN.
-func (s *Session) Capabilities() Capabilities {
-	if s.hairpin == nil || s.device.Granted() {
-		return 0
-	}
-	return netAdmin
 }
 
 // Flows returns what is under way, oldest first; see netstack.Network.Flows.

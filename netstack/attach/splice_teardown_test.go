@@ -18,6 +18,7 @@ import (
 	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/netstack/attach/attachtest"
+	"github.com/slipway-net/slipway/netstack/attach/sandbox"
 	"github.com/slipway-net/slipway/tap"
 )
 
@@ -104,7 +105,7 @@ func helper(pid string) error {
 		return err
 	}
 	defer s.Close()
-	if err := attach.Harden(s.Capabilities()); err != nil {
+	if _, err := s.Confine(sandbox.Policy{}); err != nil {
 		return err
 	}
 	return s.Run(context.Background())

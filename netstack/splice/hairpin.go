@@ -176,30 +176,52 @@ func (h *Hairpin) install(t *table, flows []nftables.SetElement) error {
 	if err := t.addRoutes(&h.route); err != nil {
 		return err
 	}
-	err := h.make(t)
+	err := h.make(t, flows)
 	if err != nil && !h.tracks {
 		h.tracks = true
-		err = h.make(t)
+		err = h.make(t, flows)
 	}
 	if err != nil {
 		return fmt.Errorf("make nftables table %q: %w", t.Name, err)
 	}
-	for some := range slices.Chunk(flows, maxElements) {
-		if err := h.change(func(cc *nftables.Conn) error { return cc.SetAddElements(t.set, some) }); err != nil {
-			return fmt.Errorf("exclude %d flows again: %w", len(some), err)
-		}
-	}
 	return nil
 }
 
-// make makes the table anew.
-func (h *Hairpin) make(t *table) error {
-	return h.change(func(cc *nftables.Conn) error {
-		if h.forwarding {
-			defer t.forward(cc)
+// make makes the table anew. There must be no moment at which its rules hold and a flow
+// that is excluded is not in the set: the kernel would answer that with a RST. Where the
+// flows do not go into one transaction, there are no rules until all are in.
+func (h *Hairpin) make(t *table, flows []nftables.SetElement) error {
+	chunks := slices.Collect(slices.Chunk(flows, maxElements))
+	if len(chunks) <= 1 {
+		return h.change(func(cc *nftables.Conn) error {
+			err := t.build(cc)
+			for _, some := range chunks {
+				err = errors.Join(err, cc.SetAddElements(t.set, some))
+			}
+			h.addRules(t, cc)
+			return err
+		})
+	}
+	if err := h.change(t.build); err != nil {
+		return err
+	}
+	for _, some := range chunks {
+		if err := h.change(func(cc *nftables.Conn) error { return cc.SetAddElements(t.set, some) }); err != nil {
+			return fmt.Errorf("exclude %d flows: %w", len(some), err)
 		}
-		return t.build(cc, !h.tracks)
+	}
+	return h.change(func(cc *nftables.Conn) error {
+		h.addRules(t, cc)
+		return nil
 	})
+}
+
+// addRules adds to cc the rules of the table.
+func (h *Hairpin) addRules(t *table, cc *nftables.Conn) {
+	t.rules(cc, !h.tracks)
+	if h.forwarding {
+		t.forward(cc)
+	}
 }
 
 // change makes a transaction of what f describes.

@@ -108,14 +108,19 @@ func (f family) newTable(ifname string, ifindex uint32, port uint16) *table {
 // destination that its SYN left with.
 const keptPriority nftables.ChainPriority = -99
 
-// build adds to cc what makes the table, whole, in place of one that is there.
-func (t *table) build(cc *nftables.Conn, untracked bool) error {
+// build adds to cc what makes the table, without rules, in place of one that is there.
+func (t *table) build(cc *nftables.Conn) error {
 	cc.AddTable(t.Table)
 	cc.DelTable(t.Table)
 	cc.AddTable(t.Table)
 	if err := cc.AddSet(t.set, nil); err != nil {
 		return fmt.Errorf("describe set: %w", err)
 	}
+	return nil
+}
+
+// rules adds to cc the rules.
+func (t *table) rules(cc *nftables.Conn, untracked bool) {
 	if untracked {
 		raw := cc.AddChain(t.chain("raw", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw))
 		t.rule(cc, raw, t.untracked())
@@ -124,7 +129,6 @@ func (t *table) build(cc *nftables.Conn, untracked bool) error {
 	out := cc.AddChain(t.chain("output", nftables.ChainTypeRoute, nftables.ChainHookOutput, nftables.ChainPriorityRef(keptPriority)))
 	t.rule(cc, pre, t.turned())
 	t.rule(cc, out, t.kept())
-	return nil
 }
 
 // forward adds to cc the rules for what the container forwards.

@@ -250,7 +250,7 @@ func TestStatus(t *testing.T) {
 	for err, want := range map[error]int{
 		portfwd.ErrInUse: 409, portfwd.ErrPrivileged: 403, portfwd.ErrNotOurs: 422, portfwd.ErrNoPort: 404,
 		portfwd.ErrTooMany: 507, portfwd.ErrRule: 400, portfwd.ErrNoInterface: 422, portfwd.ErrClosed: 503,
-		context.DeadlineExceeded: 504, errors.New("other"): 400,
+		portfwd.ErrNoLoopback: 422, context.DeadlineExceeded: 504, errors.New("other"): 400,
 	} {
 		h.table.(*fakeTable).fail = fmt.Errorf("port 80: %w", err)
 		code, body := do(t, h, "POST", "/v1/ports", `"1:1"`)

@@ -25,6 +25,7 @@ func kinds() []struct {
 		{http.StatusInsufficientStorage, portfwd.ErrTooMany},
 		{http.StatusUnprocessableEntity, portfwd.ErrNotOurs},
 		{http.StatusUnprocessableEntity, portfwd.ErrNoInterface},
+		{http.StatusUnprocessableEntity, portfwd.ErrNoLoopback},
 		{http.StatusServiceUnavailable, portfwd.ErrClosed},
 		{http.StatusGatewayTimeout, context.DeadlineExceeded},
 	}

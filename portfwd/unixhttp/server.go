@@ -63,7 +63,7 @@ func Listen(path string, cfg Config) (*Server, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
 	}
-	l, err := listen(path)
+	l, err := ListenSocket(path)
 	if err != nil {
 		return nil, err
 	}

@@ -163,7 +163,7 @@ func TestOwner(t *testing.T) {
 // TestNotTheOwner refuses by the credentials that the kernel tells.
 func TestNotTheOwner(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "api")
-	l, err := listen(path)
+	l, err := ListenSocket(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,11 +197,12 @@ func TestNoCredentials(t *testing.T) {
 }
 
 func TestBodies(t *testing.T) {
-	path := start(t, Config{Handler: http.HandlerFunc(echo), Timeout: 100 * time.Millisecond})
+	patient := start(t, Config{Handler: http.HandlerFunc(echo)})
+	hasty := start(t, Config{Handler: http.HandlerFunc(echo), Timeout: 100 * time.Millisecond})
 	t.Run("too large", func(t *testing.T) {
 		for _, size := range []int{MaxBody + 1, 1 << 20, maxDrained} {
 			for range 10 {
-				resp, err := newClient(path).Post("http://x/", "", bytes.NewReader(make([]byte, size)))
+				resp, err := newClient(patient).Post("http://x/", "", bytes.NewReader(make([]byte, size)))
 				if err != nil {
 					t.Fatalf("%d bytes: %v", size, err)
 				}
@@ -212,7 +213,7 @@ func TestBodies(t *testing.T) {
 		}
 	})
 	t.Run("largest", func(t *testing.T) {
-		resp, err := newClient(path).Post("http://x/", "", bytes.NewReader(make([]byte, MaxBody)))
+		resp, err := newClient(patient).Post("http://x/", "", bytes.NewReader(make([]byte, MaxBody)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -232,7 +233,7 @@ func TestBodies(t *testing.T) {
 		"bad chunks":                 {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nhello\r\n", http.StatusBadRequest, "cannot be read"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := net.Dial("unix", path)
+			c, err := net.Dial("unix", hasty)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -26,8 +26,9 @@ const (
 	lockEvery   = 5 * time.Millisecond
 )
 
-// listen makes the socket.
-func listen(path string) (net.Listener, error) {
+// ListenSocket listens at the socket path, which only our user and root may connect
+// to, as Listen does: for protocols that are not HTTP. Closing it removes the socket.
+func ListenSocket(path string) (net.Listener, error) {
 	// Two that find the same stale socket must not remove each other's new one.
 	unlock, err := lock(filepath.Dir(path))
 	if err != nil {

@@ -29,7 +29,7 @@ func TestListenRace(t *testing.T) {
 		for i := range helpers {
 			wg.Go(func() {
 				<-start
-				l, err := listen(path)
+				l, err := ListenSocket(path)
 				if err == nil {
 					got[i] = l
 				} else if !errors.Is(err, os.ErrExist) {

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package slirp4netns
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// normal is what getopt(1) of util-linux writes for these arguments: options in full,
+// each with its value, then "--" and the operands, all of them quoted.
+func normal(args []string) (out string, err error) {
+	var b strings.Builder
+	quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+	operands, err := getopt(args, specs(), func(s spec, value string) error {
+		b.WriteString(" --" + s.long)
+		if s.value {
+			b.WriteString(" " + quote(value))
+		}
+		return nil
+	})
+	b.WriteString(" --")
+	for _, o := range operands {
+		b.WriteString(" " + quote(o))
+	}
+	return b.String(), err
+}
+
+// theirs is the same from getopt(1), which is getopt_long(3); its short options are
+// turned into their long ones.
+func theirs(t *testing.T, args []string) (out, complaint string) {
+	t.Helper()
+	var long []string
+	short := ""
+	for _, s := range specs() {
+		colon := map[bool]string{true: ":"}[s.value]
+		long = append(long, s.long+colon)
+		if s.short != 0 {
+			short += string(s.short) + colon
+		}
+	}
+	argv := append([]string{"-n", "x", "-o", short, "-l", strings.Join(long, ","), "--"}, args...)
+	cmd := exec.Command("getopt", argv...)
+	cmd.Env = []string{"LC_ALL=C"}
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil && stderr.Len() == 0 {
+		t.Fatal(err)
+	}
+	complaint, _, _ = strings.Cut(stderr.String(), "\n")
+	return strings.TrimSuffix(stdout.String(), "\n"), strings.TrimPrefix(complaint, "x: ")
+}
+
+// TestGetoptAsC compares random command lines with what the C library makes of them.
+func TestGetoptAsC(t *testing.T) {
+	if _, err := exec.LookPath("getopt"); err != nil {
+		t.Skip(err)
+	}
+	words := []string{
+		"-c", "-6", "-m", "-m1500", "-cm9", "-c6r", "-r3", "-e", "-z", "-cz", "-", "--", "-c-", "-a", "-h6",
+		"--mtu", "--mtu=1", "--mt=2", "--m", "--conf", "--c", "--configure=1", "--enable-s", "--enable-sa", "--no", "--n",
+		"--outbound-addr", "--outbound-addr=x=y", "--outbound-addr6=", "--cidr=", "--=", "--=x", "--disable-d", "--bogus", "--bogus=1",
+		"1234", "tap0", "a b", "it's", "", "/proc/1/ns/net",
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	good := 0
+	for range 600 {
+		args := make([]string, rnd.IntN(6))
+		for i := range args {
+			args[i] = words[rnd.IntN(len(words))]
+		}
+		got, err := normal(args)
+		want, complaint := theirs(t, args)
+		if complaint != "" {
+			if err == nil || err.Error() != complaint {
+				t.Errorf("%q: error %v, want %q", args, err, complaint)
+			}
+			continue
+		}
+		good++
+		for _, s := range specs() {
+			if s.short != 0 {
+				want = strings.ReplaceAll(want, fmt.Sprintf(" -%c ", s.short), " --"+s.long+" ")
+				want = strings.ReplaceAll(want, fmt.Sprintf(" -%c ", s.short), " --"+s.long+" ") // one after the other
+			}
+		}
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("%q: error %v (-want +got):\n%s", args, err, diff)
+		}
+	}
+	if good < 50 {
+		t.Errorf("only %d command lines were good: this proves little", good)
+	}
+}
+
+// FuzzGetopt reads again what was read, in full, and wants the same.
+func FuzzGetopt(f *testing.F) {
+	f.Add("-cm1500\x00--api-socket=x\x00tap0\x00--\x00-c")
+	f.Add("--e\x00--outbound\x00-z\x00-\x00")
+	f.Fuzz(func(t *testing.T, line string) {
+		type option struct{ long, value string }
+		var options []option
+		operands, err := getopt(strings.Split(line, "\x00"), specs(), func(s spec, value string) error {
+			options = append(options, option{s.long, value})
+			return nil
+		})
+		if err != nil {
+			return
+		}
+		var again []string
+		for _, o := range options {
+			again = append(again, "--"+o.long)
+			if s, err := findLong("", o.long, specs()); err != nil {
+				t.Fatal(err)
+			} else if s.value {
+				again = append(again, o.value)
+			}
+		}
+		again = append(append(again, "--"), operands...)
+		i := 0
+		rest, err := getopt(again, specs(), func(s spec, value string) error {
+			if i == len(options) || options[i] != (option{s.long, value}) {
+				t.Errorf("option %d is %s %q, want one of %q", i, s.long, value, options)
+			}
+			i++
+			return nil
+		})
+		if err != nil || i != len(options) || cmp.Diff(operands, rest) != "" {
+			t.Errorf("%q: %d options, operands %q, error %v, want %d and %q", again, i, rest, err, len(options), operands)
+		}
+	})
+}
