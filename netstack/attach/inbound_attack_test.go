@@ -101,8 +101,11 @@ func TestInboundClientLeaves(t *testing.T) {
 // listens at, which the container's kernel cannot choose for us: they and the next are
 // spliced as well.
 func TestInboundPortOfTheService(t *testing.T) {
-	const port = 40000
-	r := spliced(t)
+	const port = 22000 // which no kernel gives away in the peer's network
+	r := &rig{World: attachtest.Open(t), c: attachtest.NewContainer(t), plan: newPlan(t), log: &syncBuffer{}}
+	r.c.Exec(t, "sh", "-c", "echo 20000 30000 > /proc/sys/net/ipv4/ip_local_port_range")
+	r.open(t, nil)
+	r.waitSpliced(t, 1)
 	f := attachtest.Families()[0]
 	l := r.c.Listen(t, netip.AddrPortFrom(r.family(f).Container, port))
 	host := r.publish(t, toPort(f.HostAddr, l))
@@ -232,7 +235,7 @@ func TestInboundPortReuse(t *testing.T) {
 		host := r.publish(t, toPort(f.HostAddr, l))
 		for i, way := range ways {
 			t.Run(way.name, func(t *testing.T) {
-				from := netip.AddrPortFrom(f.PeerAddr, uint16(45000+i))
+				from := netip.AddrPortFrom(f.PeerAddr, uint16(21000+i))
 				for n := range times {
 					p := enterFrom(t, r.Peer, from, host, l)
 					if got := tcpAddr(p.container.RemoteAddr()); got != from {

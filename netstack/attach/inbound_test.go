@@ -195,8 +195,14 @@ func enterFrom(t testing.TB, from *attachtest.Place, addr, host netip.AddrPort, 
 	defer s.Close()
 	fd := int(s.Fd())
 	check(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-		unix.Bind(fd, &unix.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}),
-		unix.Connect(fd, &unix.SockaddrInet4{Addr: host.Addr().As4(), Port: int(host.Port())}))
+		unix.Bind(fd, &unix.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}))
+	eventually(t, "the tuple is free", func() bool {
+		err := unix.Connect(fd, &unix.SockaddrInet4{Addr: host.Addr().As4(), Port: int(host.Port())})
+		if err != unix.EADDRNOTAVAIL {
+			check(t, err)
+		}
+		return err == nil
+	})
 	c, err := net.FileConn(s)
 	check(t, err)
 	t.Cleanup(func() { c.Close() })

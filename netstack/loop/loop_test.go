@@ -142,6 +142,61 @@ func TestReusedDescriptorGetsNoStaleEvent(t *testing.T) {
 	on(l, func() {})
 }
 
+// A descriptor that is put aside and added again: what has been fetched for its former
+// handler reaches nobody, what happens while it is aside neither, and what it can do now
+// its new handler is told.
+func TestAddAgain(t *testing.T) {
+	l := start(t)
+	r1, w1 := pipe(t)
+	r2, w2 := pipe(t)
+	for _, fd := range []int{r1, w1, r2, w2} {
+		defer unix.Close(fd)
+	}
+	var tokens [2]loop.Token
+	var order []string
+	done := make(chan struct{})
+	on(l, func() {
+		for i, fd := range []int{r1, r2} {
+			var err error
+			tokens[i], err = l.Add(fd, loop.Readable|loop.Edge, loop.HandlerFunc(func(loop.Events) {
+				order = append(order, "old")
+				// The other's event is in the same batch.
+				l.Forget(tokens[1-i])
+				again, fd := 1-i, []int{r1, r2}[1-i]
+				if tokens[again], err = l.AddAgain(fd, loop.Readable|loop.Edge, loop.HandlerFunc(func(ev loop.Events) {
+					order = append(order, "new")
+					close(done)
+				})); err != nil {
+					t.Error(err)
+				}
+			}))
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		unix.Write(w1, []byte{1})
+		unix.Write(w2, []byte{1})
+	})
+	<-done
+	on(l, func() {
+		if len(order) != 2 || order[0] != "old" || order[1] != "new" {
+			t.Errorf("told were %v, want the old handler of one and the new one of the other", order)
+		}
+		for _, token := range tokens {
+			l.Forget(token)
+		}
+	})
+	for _, w := range []int{w1, w2} {
+		unix.Write(w, []byte{1}) // nobody is to be told
+	}
+	on(l, func() {})
+	on(l, func() {
+		if len(order) != 2 {
+			t.Errorf("told were %v", order)
+		}
+	})
+}
+
 func TestRemoveIgnoresForeignTokens(t *testing.T) {
 	l := start(t)
 	on(l, func() {
