@@ -36,6 +36,9 @@ func dockerFlags() []string {
 	}
 }
 
+// detached is a flag of RootlessKit 2 and later, that Docker gives where it is known.
+const detached = "--detach-netns"
+
 // kitScenarios are ways to start RootlessKit. A flag that a version lacks is left out.
 func kitScenarios(t *testing.T) []scenario {
 	const sandbox, seccomp, byHelper, byKit = "--slirp4netns-sandbox=", "--slirp4netns-seccomp=", "--port-driver=slirp4netns", "--port-driver=builtin"
@@ -54,8 +57,8 @@ func kitScenarios(t *testing.T) []scenario {
 			observe: kitSandbox,
 		},
 	}
-	if help := finish(t, exec.Command("rootlesskit", "--help")); strings.Contains(help.stdout, "--detach-netns") {
-		all = append(all, kitScenario("Docker, detached", append(dockerFlags(), "--detach-netns")...))
+	if help := finish(t, exec.Command("rootlesskit", "--help")); strings.Contains(help.stdout, detached) {
+		all = append(all, kitScenario("Docker, detached", append(dockerFlags(), detached)...))
 	}
 	return all
 }
@@ -110,6 +113,10 @@ func startKit(t *testing.T, s subject, flags ...string) *kit {
 	k.cmd = exec.Command("rootlesskit", slices.Concat([]string{
 		"--state-dir=" + k.state(""), "--net=slirp4netns", "--slirp4netns-binary=" + k.helper,
 	}, flags)...)
+	if slices.Contains(flags, detached) {
+		// The command is left in the host's network.
+		k.cmd.Args = append(k.cmd.Args, "nsenter", "--net="+k.state("netns"))
+	}
 	k.cmd.Env = append(os.Environ(), "PATH="+idTools(t)+":"+os.Getenv("PATH"))
 	k.cmd.Stderr = k.stderr
 	t.Cleanup(func() {
