@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -225,6 +226,12 @@ func links(t testing.TB, c *attachtest.Place) string {
 // line that tells: what else does, a confined one keeps to itself.
 func processes(t testing.TB) []string {
 	t.Helper()
+	return processesOf(t, binary(t))
+}
+
+// processesOf is processes for those that run any of the programs.
+func processesOf(t testing.TB, programs ...string) []string {
+	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
@@ -233,7 +240,7 @@ func processes(t testing.TB) []string {
 	for _, file := range files {
 		// What cannot be read has ended.
 		b, err := os.ReadFile(file)
-		if name, _, _ := strings.Cut(string(b), "\x00"); err == nil && name == binary(t) {
+		if name, _, _ := strings.Cut(string(b), "\x00"); err == nil && slices.Contains(programs, name) {
 			pids = append(pids, filepath.Base(filepath.Dir(file)))
 		}
 	}

@@ -237,7 +237,13 @@ func pidOf(t *testing.T, dir string) int {
 // confined is what the kernel says of a subject that is confined.
 func confined(t *testing.T, s subject) string {
 	_, dir, _ := asPodman(t, s)
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pidOf(t, dir)))
+	return kernelSays(t, strconv.Itoa(pidOf(t, dir)))
+}
+
+// kernelSays is what the kernel says of how a process is confined.
+func kernelSays(t *testing.T, pid string) string {
+	t.Helper()
+	status, err := os.ReadFile("/proc/" + pid + "/status")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,18 +37,24 @@ type scenario struct {
 // TestSlirp4netns runs the same scenarios with the real slirp4netns and with ours.
 func TestSlirp4netns(t *testing.T) {
 	attachtest.NeedTools(t, "slirp4netns", "ping", "ip", "mkfifo")
+	attachtest.Open(t)
+	compare(t, slices.Concat(usageScenarios(), lifeScenarios(), netScenarios(), targetScenarios(), apiScenarios()))
+}
+
+// compare runs the scenarios with the real slirp4netns and with ours.
+func compare(t *testing.T, scenarios []scenario) {
+	t.Helper()
 	theirs, err := exec.LookPath("slirp4netns")
 	if err != nil {
 		t.Fatal(err)
 	}
-	attachtest.Open(t)
 	page, err := os.ReadFile("docs/compat.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	documented := strings.Join(strings.Fields(string(page)), " ")
 	real, ours := subject{false, theirs}, subject{true, oursAs(t, "slirp4netns")}
-	for _, sc := range slices.Concat(usageScenarios(), lifeScenarios(), netScenarios(), targetScenarios(), apiScenarios()) {
+	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
 			// Each in a test of its own, whose end takes away what it made.
 			var a, b string
@@ -74,8 +80,14 @@ func TestSlirp4netns(t *testing.T) {
 // oursAs returns the path of a link by that name to the program.
 func oursAs(t *testing.T, name string) string {
 	t.Helper()
+	return linkTo(t, binary(t), name)
+}
+
+// linkTo returns the path of a link by that name to a program.
+func linkTo(t *testing.T, program, name string) string {
+	t.Helper()
 	link := filepath.Join(t.TempDir(), name)
-	if err := os.Symlink(binary(t), link); err != nil {
+	if err := os.Symlink(program, link); err != nil {
 		t.Fatal(err)
 	}
 	return link

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -20,8 +19,12 @@ const (
 	socketMode = 0o600
 	// probeTimeout is how long the one who listens at a socket may take to show it.
 	probeTimeout = 5 * time.Second
-	// lockTimeout is how long somebody else may keep the directory locked, and
-	// lockEvery how often it is tried. Whoever can read the directory can lock it.
+	// lockSuffix makes the name of the lock's file out of the socket's, and lockMode
+	// keeps others from locking it.
+	lockSuffix = ".lock"
+	lockMode   = 0o600
+	// lockTimeout is how long somebody else may keep the lock, and lockEvery how often
+	// it is tried.
 	lockTimeout = 10 * time.Second
 	lockEvery   = 5 * time.Millisecond
 )
@@ -30,9 +33,9 @@ const (
 // to, as Listen does: for protocols that are not HTTP. Closing it removes the socket.
 func ListenSocket(path string) (net.Listener, error) {
 	// Two that find the same stale socket must not remove each other's new one.
-	unlock, err := lock(filepath.Dir(path))
+	unlock, err := lock(path + lockSuffix)
 	if err != nil {
-		return nil, fmt.Errorf("lock the directory of the API socket: %w", err)
+		return nil, fmt.Errorf("lock the name of the API socket: %w", err)
 	}
 	defer unlock()
 	if err := removeStale(path); err != nil {
@@ -57,24 +60,38 @@ func ListenSocket(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// lock locks a directory against others who do the same (flock(2)), and returns what
-// ends that. One that cannot be opened, or has no locks, is left unlocked.
-func lock(dir string) (unlock func(), err error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return func() {}, nil // whoever makes the socket there says what is wrong
-	}
+// lock locks a file of its own against others who do the same (flock(2)), and returns
+// what ends that and removes it. Where none can be made, nothing is locked. It is not
+// the directory that is locked: RootlessKit does that itself, as long as it runs.
+func lock(path string) (unlock func(), err error) {
 	for end := time.Now().Add(lockTimeout); ; time.Sleep(lockEvery) {
-		err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == unix.EWOULDBLOCK && time.Now().Before(end) || err == unix.EINTR {
-			continue
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, lockMode)
+		if err != nil {
+			return func() {}, nil // whoever makes the socket there says what is wrong
 		}
-		if err == unix.EWOULDBLOCK {
-			d.Close()
-			return nil, fmt.Errorf("%s: somebody keeps it locked: choose another directory", dir)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil && isAt(f, path) {
+			return func() { _ = os.Remove(path); f.Close() }, nil
 		}
-		return func() { d.Close() }, nil
+		f.Close()
+		if err != nil && err != unix.EWOULDBLOCK && err != unix.EINTR {
+			return func() {}, nil // a file system without locks
+		}
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("%s: somebody keeps it locked: remove it, or choose another name", path)
+		}
 	}
+}
+
+// isAt reports whether the file is the one at path still: who held its lock before may
+// have removed it.
+func isAt(f *os.File, path string) bool {
+	ours, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(path)
+	return err == nil && os.SameFile(ours, there)
 }
 
 // removeStale removes a socket at path that nobody listens at.

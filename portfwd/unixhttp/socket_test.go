@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestListenRace has several helpers want one name, at which somebody died: one gets it,
@@ -51,4 +53,27 @@ func TestListenRace(t *testing.T) {
 			t.Fatalf("%d listen at one name, want 1", n)
 		}
 	}
+}
+
+// TestListenInLockedDirectory has somebody keep the directory locked, as RootlessKit
+// does with the one in which it wants the API socket of slirp4netns.
+func TestListenInLockedDirectory(t *testing.T) {
+	dir := t.TempDir()
+	d, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	l, err := ListenSocket(filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 1 {
+		t.Errorf("there are %v, error %v, want the socket alone", files, err)
+	}
+	l.Close()
 }

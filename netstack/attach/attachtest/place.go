@@ -58,6 +58,20 @@ func (p *Place) Split(t testing.TB) *Place {
 	})
 }
 
+// NewPlace makes a place by a command that runs another one: its arguments are followed
+// by those of the place's process, which must get its standard input. The test's end
+// ends that process, and Close waits for the end of the command, too. Where it ends
+// before there is a place, the test ends.
+func NewPlace(t testing.TB, cmd *exec.Cmd) *Place {
+	t.Helper()
+	Open(t)
+	return newPlace(t, func(in *os.File, argv []string) (func(), error) {
+		cmd.Args = append(cmd.Args, argv...)
+		cmd.Stdin = in
+		return func() { _ = cmd.Wait() }, cmd.Start()
+	})
+}
+
 // newPlace makes a place of what start starts: an agent that reads from in.
 func newPlace(t testing.TB, start func(in *os.File, argv []string) (wait func(), err error)) *Place {
 	t.Helper()
