@@ -22,7 +22,8 @@ type Machine struct {
 // machineScript makes the machine of the user namespace it is in, and becomes the
 // first process, which takes in the orphans. What the plain user may start with
 // other rights is a copy that belongs to this root. Control groups are none of the
-// machine's, and crun refuses a mixture of their versions.
+// machine's, and crun refuses a mixture of their versions. The user's subordinate ids
+// are of the 65536 that useradd(8) gives, and above those of users.
 const machineScript = `set -e
 mount --make-rshared /
 mount -t tmpfs -o mode=755 machine /mnt
