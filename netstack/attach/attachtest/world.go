@@ -27,17 +27,23 @@ const (
 	stageNone  = "none"
 )
 
-// Descriptors of stage 2: the sockets to the agents of host and peer.
+// Descriptors of stage 2: the sockets to the agents of host, peer and user.
 const (
 	hostFD = 3 + iota
 	peerFD
+	userFD
 )
+
+// outsideFD is the last one's in stage 1.
+const outsideFD = 3
 
 // A World is the network outside of the containers: the host, in which the test's
 // process is, and one neighbour.
 type World struct {
 	Host *Place // with all capabilities in the host's namespaces
 	Peer *Place // … in the peer's
+
+	user *Place // the plain user where the tests were started
 }
 
 // A Family is what tests have to know of an address family in the World.
@@ -97,7 +103,7 @@ func Main(m *testing.M) int {
 		for c := range uintptr(unix.CAP_LAST_CAP + 1) {
 			attr.AmbientCaps = append(attr.AmbientCaps, c)
 		}
-		code, err := again(stageBuild, attr)
+		code, err := beginWorld(attr)
 		if err == nil {
 			return code
 		}
@@ -153,8 +159,22 @@ var world = sync.OnceValues(func() (*World, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &World{Host: host, Peer: peer}, nil
+	user, err := openPlace(os.NewFile(userFD, "user"))
+	if err != nil {
+		return nil, err
+	}
+	return &World{Host: host, Peer: peer, user: user}, nil
 })
+
+// beginWorld is the rest of stage 0: it serves as the agent outside.
+func beginWorld(attr *syscall.SysProcAttr) (int, error) {
+	outside, theirs, err := socketPair()
+	if err != nil {
+		return 0, err
+	}
+	go serve(theirs)
+	return again(stageBuild, attr, outside)
+}
 
 // again runs this program again, as the given stage, and returns its exit code.
 func again(stage string, attr *syscall.SysProcAttr, files ...*os.File) (int, error) {
@@ -179,6 +199,8 @@ func again(stage string, attr *syscall.SysProcAttr, files ...*os.File) (int, err
 
 // buildWorld is stage 1.
 func buildWorld() int {
+	unix.CloseOnExec(outsideFD)
+	outside := os.NewFile(outsideFD, "outside")
 	host, hostTheirs, err := socketPair()
 	if err != nil {
 		return report(err)
@@ -209,7 +231,7 @@ func buildWorld() int {
 	if err != nil {
 		return report(err)
 	}
-	code, err := again(stageTests, &syscall.SysProcAttr{}, host, peerFile)
+	code, err := again(stageTests, &syscall.SysProcAttr{}, host, peerFile, outside)
 	return max(code, report(err))
 }
 
