@@ -36,6 +36,7 @@ func runDoctor(args []string, stdout, stderr io.Writer) int {
 	ofContainers := launcher.Checks(context.Background())
 	needed := []tap.Check{tap.CheckUserNS(), tap.CheckTun(), ofContainers[0]}
 	useful := append([]tap.Check{tap.CheckPing()}, attach.CheckAcceleration()...)
+	useful = append(useful, attach.CheckSandbox()...)
 	useful = append(useful, ofContainers[1:]...)
 	well := diagnose(stdout, "Needed", needed)
 	diagnose(stdout, "Of use, but not needed", useful)

@@ -273,3 +273,18 @@ func TestSandboxOff(t *testing.T) {
 		t.Errorf("--sandbox on: exit code %d: %s", got.code, got.stderr)
 	}
 }
+
+// TestSandboxLowPort has the helper say, from within, who may have a port.
+func TestSandboxLowPort(t *testing.T) {
+	w := attachtest.Open(t)
+	h := attachAPI(t)
+	start := "/proc/sys/net/ipv4/ip_unprivileged_port_start"
+	before := w.Host.Exec(t, "cat", start)
+	set := func(value string) { w.Host.Exec(t, "sh", "-c", `echo "$1" > "$2"`, "sh", value, start) }
+	defer set(before)
+	set("100")
+	got := slipway(t, "ports", h.api, "add", "127.0.0.1:99:80")
+	if got.code != 1 || !hasAll(got.stderr, []string{"below 100:", "ip_unprivileged_port_start=99", binary(t)}) {
+		t.Errorf("ports add: exit code %d: %s", got.code, got.stderr)
+	}
+}

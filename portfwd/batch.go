@@ -12,6 +12,7 @@ import (
 type batch struct {
 	ports     []Port
 	listeners []Listener // of the same order; FD is -1 where none is open
+	low       lowPorts   // the table's, for errors
 }
 
 // open makes all sockets. Those whose port the kernel chooses come last, lest it
@@ -30,14 +31,14 @@ func (b *batch) open(ctx context.Context, search bool) error {
 				return fmt.Errorf("publish %s: %w", p, err)
 			}
 			if err := b.bind(i); err != nil {
-				return explain(p.Rule(), err, search)
+				return b.low.explain(p.Rule(), err, search)
 			}
 		}
 	}
 	for i, l := range b.listeners {
 		if l.Proto == TCP {
 			if err := listen(l.FD); err != nil {
-				return explain(b.ports[i].Rule(), err, search)
+				return b.low.explain(b.ports[i].Rule(), err, search)
 			}
 		}
 	}

@@ -5,25 +5,15 @@ package portfwd
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
-)
-
-const (
-	// unprivilegedStart is the file of the sysctl that says from which port on
-	// everybody may bind (ip(7)).
-	unprivilegedStart = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
-	// defaultUnprivilegedStart holds where the file cannot be read.
-	defaultUnprivilegedStart = 1024
 )
 
 // explain turns what went wrong with the socket of a rule for one port into an error
 // that says what to do. With search it finds out who has a port that is in use,
 // which takes some ms.
-func explain(r Rule, err error, search bool) error {
+func (l lowPorts) explain(r Rule, err error, search bool) error {
 	kind, why := error(nil), ""
 	var step *stepError
 	if !errors.As(err, &step) {
@@ -38,7 +28,7 @@ func explain(r Rule, err error, search bool) error {
 			why += holder(r)
 		}
 	case errors.Is(err, unix.EACCES) && step.step == stepBind:
-		kind, why = ErrPrivileged, privileged(r)
+		kind, why = ErrPrivileged, l.privileged(r)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		kind, why = ErrNotOurs, r.Host.String()+" is no address of this host: `ip address` lists those it has"
 	case errors.Is(err, unix.ENODEV):
@@ -61,22 +51,13 @@ func explain(r Rule, err error, search bool) error {
 
 // privileged tells a port that only root may have from one that is forbidden by
 // something else.
-func privileged(r Rule) string {
-	start := defaultUnprivilegedStart
-	if b, err := os.ReadFile(unprivilegedStart); err == nil {
-		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
-			start = n
-		}
-	}
+func (l lowPorts) privileged(r Rule) string {
+	start := l.start()
 	if int(r.HostPort) >= start {
 		return "the host's security policy (SELinux, AppArmor or a cgroup) forbids the port: ask its administrator"
 	}
-	program := "slipway"
-	if path, err := os.Executable(); err == nil {
-		program = path
-	}
 	return fmt.Sprintf("only root may have ports of this host below %d: run `sudo sysctl net.ipv4.ip_unprivileged_port_start=%d`, "+
-		"or `sudo setcap cap_net_bind_service=ep %s` and start it again, or publish at a port from %[1]d on", start, r.HostPort, program)
+		"or `sudo setcap cap_net_bind_service=ep %s` and start it again, or publish at a port from %[1]d on", start, r.HostPort, l.program)
 }
 
 func fileLimit() string {

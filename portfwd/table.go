@@ -52,6 +52,7 @@ type Table struct {
 	// editing is held by whoever changes the table. Waiting for it ends with a ctx,
 	// hence no Mutex.
 	editing chan struct{}
+	low     lowPorts
 
 	mu     sync.Mutex // held for moments, never while a system call or the Stack works
 	closed bool
@@ -80,7 +81,7 @@ func New(cfg Config) *Table {
 	}
 	cfg.Max = cmp.Or(cfg.Max, DefaultMax)
 	return &Table{
-		cfg: cfg, log: cfg.Log, editing: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Log, editing: make(chan struct{}, 1), low: openLowPorts(),
 		ports: make(map[int]Port), taken: make(map[portKey][]Port), led: make(map[portKey]int),
 		dismissed: make(map[portKey]bool),
 	}
@@ -126,7 +127,7 @@ func (t *Table) add(ctx context.Context, rules []Rule, auto, search bool) ([]Por
 		return nil, err
 	}
 	t.withdraw(ctx, giveWay, false)
-	b := batch{ports: ports}
+	b := batch{ports: ports, low: t.low}
 	if err := b.open(ctx, search); err != nil {
 		b.close()
 		return nil, err
@@ -355,6 +356,7 @@ func (t *Table) drop(p Port) {
 // the Stack, a second at most. Whoever adds ports then gets ErrClosed. It may be
 // called again.
 func (t *Table) Close() {
+	defer t.low.close()
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
 	unlock, err := t.edit(ctx)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/slipway-net/slipway/netstack/attach/sandbox"
 	"github.com/slipway-net/slipway/netstack/splice"
 	"github.com/slipway-net/slipway/tap"
 )
@@ -60,4 +61,20 @@ func trySplice() (path, forward error) {
 		}
 	}
 	return path, h.Forward()
+}
+
+// CheckSandbox reports which parts of the sandbox a helper can have that a plain user
+// starts. The empty root is not among them: it is for those who may make mounts.
+func CheckSandbox() []tap.Check {
+	version, landlock := sandbox.Landlock()
+	checks := []tap.Check{
+		{Name: "Landlock for the helper", OK: landlock == nil, Detail: fmt.Sprintf("version %d", version)},
+		{Name: "filter of system calls for the helper", OK: true},
+	}
+	for i, err := range []error{landlock, sandbox.Filter()} {
+		if err != nil {
+			checks[i].OK, checks[i].Detail = false, err.Error()
+		}
+	}
+	return checks
 }

@@ -24,3 +24,13 @@ func TestCheckAcceleration(t *testing.T) {
 	}
 	settle(t, before)
 }
+
+// TestCheckSandbox needs a kernel that has everything, too.
+func TestCheckSandbox(t *testing.T) {
+	attachtest.Open(t)
+	for _, c := range attach.CheckSandbox() {
+		if !c.OK || c.Name == "" || c.Fix != "" {
+			t.Errorf("%+v", c)
+		}
+	}
+}

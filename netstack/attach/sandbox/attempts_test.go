@@ -218,6 +218,7 @@ func attemptsByName() map[string]attempt {
 		"mkdir":         do(func(_ prepared, path string) error { return unix.Mkdir(path, 0o700) }),
 		"rename":        do(func(_ prepared, path string) error { return unix.Rename(path, path+".new") }),
 		"setrlimit":     do(func(prepared, string) error { return unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: 1}) }),
+		"getrlimit":     do(func(prepared, string) error { var l unix.Rlimit; return unix.Getrlimit(unix.RLIMIT_NOFILE, &l) }),
 		"truncate":      do(func(b prepared, _ string) error { return unix.Ftruncate(int(b.file.Fd()), 1) }),
 		"unlink":        do(func(_ prepared, path string) error { return unix.Unlink(path) }),
 		"stat":          do(func(_ prepared, path string) error { var st unix.Stat_t; return unix.Stat(path, &st) }),

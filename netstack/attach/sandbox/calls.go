@@ -155,8 +155,8 @@ func plain() []uintptr {
 		unix.SYS_PIPE2, unix.SYS_PREAD64, unix.SYS_EPOLL_CREATE1, unix.SYS_EVENTFD2,
 
 		// The Go runtime: threads, time, signals, memory.
-		unix.SYS_FUTEX, unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_SCHED_YIELD,
-		unix.SYS_CLOCK_GETTIME, unix.SYS_GETTIMEOFDAY, // where the vDSO has no clock
+		unix.SYS_FUTEX, unix.SYS_NANOSLEEP, unix.SYS_SCHED_YIELD,
+		unix.SYS_CLOCK_GETTIME, // where the vDSO has no clock
 		unix.SYS_MADVISE, unix.SYS_MUNMAP,
 		unix.SYS_RT_SIGRETURN, unix.SYS_RT_SIGPROCMASK, unix.SYS_RT_SIGACTION, unix.SYS_SIGALTSTACK,
 		unix.SYS_GETPID, unix.SYS_GETTID, unix.SYS_RESTART_SYSCALL,
@@ -168,8 +168,8 @@ func plain() []uintptr {
 		unix.SYS_NEWFSTATAT, unix.SYS_FSTAT, unix.SYS_LSEEK, unix.SYS_GETDENTS64,
 		unix.SYS_PIDFD_OPEN, unix.SYS_PPOLL,
 
-		// Who is who in messages: net.Conn, and peers of the API.
-		unix.SYS_GETUID, unix.SYS_GETEUID,
+		// For messages: who we are, and how many descriptors there may be.
+		unix.SYS_GETUID, unix.SYS_GETEUID, unix.SYS_GETRLIMIT,
 	}
 }
 

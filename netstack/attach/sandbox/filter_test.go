@@ -118,6 +118,7 @@ func TestFilterAllows(t *testing.T) {
 		{filterOnly(sandbox.Require), "open " + path, "ok"},
 		{filterOnly(sandbox.Require), "read " + path, "ok text"},
 		{filterOnly(sandbox.Require), "stat " + path, "ok"},
+		{filterOnly(sandbox.Require), "getrlimit", "ok"},
 		{filterOnly(sandbox.Require), "map", "ok"},
 		{filterOnly(sandbox.Require), "flags", "ok"},
 		{filterOnly(sandbox.Require), "ttl", "ok"},

@@ -52,6 +52,9 @@ func newPlaces(p Policy) (places, error) {
 			if err != nil {
 				return places{}, fmt.Errorf("find %s: %w", path, err)
 			}
+			if _, err := os.Lstat(at.path); use == useConnect && errors.Is(err, os.ErrNotExist) {
+				continue // the service's directory: its absence is nothing of ours to fail for
+			}
 			at.use |= uses[at.path].use
 			uses[at.path] = at
 		}

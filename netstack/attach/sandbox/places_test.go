@@ -58,6 +58,7 @@ func TestPlaces(t *testing.T) {
 			policy: Policy{Read: []string{"etc/relative"}, Look: []string{"run/resolve/other"}, Connect: []string{"nix/socket"}},
 			want:   []place{{path: "nix", use: useConnect}, {path: "run/resolve", use: useRead | useLook}}, links: []string{"etc/relative"},
 		},
+		{name: "a service that is not there", policy: Policy{Connect: []string{"nowhere/socket"}}},
 		{name: "loop", policy: Policy{Read: []string{"etc/loop"}}, err: unix.ELOOP},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

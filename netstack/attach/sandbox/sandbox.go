@@ -42,8 +42,9 @@ type Policy struct {
 	Remove []string
 	// Look are files to be looked at by stat(2), but not opened.
 	Look []string
-	// Connect are Unix sockets to connect to. They need not be there yet, but
-	// their directories must. Without any, no Unix socket can be made.
+	// Connect are Unix sockets to connect to. They need not be there yet, but a
+	// directory that is not stays out of reach. Without any, no Unix socket can be
+	// made.
 	Connect []string
 }
 
