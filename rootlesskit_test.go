@@ -51,6 +51,23 @@ func kitScenarios(t *testing.T) []scenario {
 		kitScenario("Docker", dockerFlags()...),
 		{name: "IPv6", observe: kitIPv6},
 		{
+			name: "two ports for one UDP port", intended: "two ports of the host may lead to one UDP port of the container",
+			theirs: "10.97.0.2 silence", ours: "10.97.0.2 10.97.0.2",
+			observe: func(t *testing.T, s subject) string {
+				w, host := attachtest.Open(t), attachtest.Families()[0].HostAddr
+				flags, seen := []string{byHelper}, []string{}
+				for _, port := range []string{kitPort, kitPortAsked} {
+					flags = append(flags, fmt.Sprintf("--publish=%s:%s:80/udp", host, port))
+				}
+				greet(t, startKit(t, s, flags...).c, netip.MustParseAddrPort("0.0.0.0:80"))
+				for _, port := range []string{kitPort, kitPortAsked} {
+					seen = append(seen, visit(t, w.Peer, "udp", netip.MustParseAddrPort(host.String()+":"+port)))
+				}
+				slices.Sort(seen) // RootlessKit publishes them in any order
+				return strings.Join(seen, " ")
+			},
+		},
+		{
 			name: "sandbox", intended: "Started outside of it, it keeps none",
 			theirs:  "CapPrm: 0000000000000400 CapEff: 0000000000000400 NoNewPrivs: 1 Seccomp: 2",
 			ours:    "CapPrm: 0000000000000000 CapEff: 0000000000000000 NoNewPrivs: 1 Seccomp: 2",

@@ -51,6 +51,10 @@
 //     "host", see one that names the bench's resolver in "peer", which is how their
 //     users' helpers learn theirs (resolv.go).
 //   - fairness: round trips over TCP and UDP while another flow moves bulk data.
+//   - pull: what `podman pull` and a build do. The container gets an archive over HTTP
+//     and unpacks it while it comes in, 512 MB for each second of -duration. A process
+//     in namespaces of its own mounts what it unpacks onto: an overlay, or a tmpfs where
+//     users may mount none; the detail in the JSON says which.
 //   - memory, start: the helper at rest, under idle connections, and until it is ready.
 //   - longpath: a path of 100 ms there and back. Two taps take the place of the veth
 //     pair, and the stage carries every frame between them after 50 ms (relay.go).

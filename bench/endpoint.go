@@ -111,6 +111,10 @@ func (e *endpoint) handle(req request) (any, error) {
 		return e.soak.counts(), nil
 	case "soak.stop":
 		return e.soak.stop()
+	case "pull.serve":
+		return nil, servePull()
+	case "pull":
+		return do(req, pull)
 	case "iperf.serve":
 		return do(req, iperfServe)
 	case "iperf.run":

@@ -24,6 +24,7 @@ const (
 	stageTopology = "stage:topology" // the stage
 	stageEndpoint = "stage:endpoint" // an endpoint
 	stageIDMap    = "stage:idmap"    // newuidmap or newgidmap; see idtools.go
+	stageUnpack   = "stage:unpack"   // gets and unpacks an archive; see load_pull.go
 )
 
 // Exit codes.
@@ -53,6 +54,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			err = runStage(ctx, stdin, stdout)
 		case stageEndpoint:
 			err = runEndpoint(stdin, stdout)
+		case stageUnpack:
+			err = runUnpack(strings.Join(args[2:], " "), stdout)
 		case stageIDMap:
 			err = mapIDs(args[2:])
 		default:

@@ -78,7 +78,7 @@ func needUserNamespaces(t *testing.T) {
 
 func TestDirectPath(t *testing.T) {
 	needUserNamespaces(t)
-	o, err := ParseOptions(strings.Fields("-cases ^tcp/throughput/.*/1$|connect/1$|roundtrip/1$|udp/up/1400|dns/1$|fairness/up|longpath/connect|publish/.*/(tcp/down|udp) -subjects direct,pasta@/no/such/pasta "+
+	o, err := ParseOptions(strings.Fields("-cases ^tcp/throughput/.*/1$|connect/1$|roundtrip/1$|udp/up/1400|dns/1$|fairness/up|^pull$|longpath/connect|publish/.*/(tcp/down|udp) -subjects direct,pasta@/no/such/pasta "+
 		"-duration 200ms -repeat 1 -mtu 1500 -family 4,6 -cc reno -user nobody"), io.Discard)
 	if err != nil {
 		t.Fatal(err)
