@@ -15,6 +15,7 @@
 //	UDP              one socket per container address     udp.go
 //	    published    one flow per client of the port      inboundudp.go
 //	TCP              one socket per connection            tcp.go
+//	    published    accepted on the host                 inboundtcp.go, inboundflow.go
 //	    spliced      by the container's kernel            kernelpath.go, packages splice, relay
 //	    stacked      by gVisor                            pump.go
 //	fragments        put together first                   package frag
@@ -71,6 +72,22 @@
 // The states of a TCP flow are drawn at type tcpState. A closed flow stays in the
 // table until gVisor's endpoint has said goodbye, so that a SYN which reuses the
 // port can find and end it.
+//
+// # Published TCP ports
+//
+// Here it is the host's connection that is there first: the kernel has shaken hands with
+// the client before accept(2). The container is connected to from the client's own
+// address and port, or the gateway's where that cannot be (inboundname.go):
+//
+//	accept ── spliced: a socket in the container's namespace (splice.Factory) ──> relay
+//	      └── stacked: an endpoint of gVisor's, whose tuple is excluded first ──> pump
+//	    refused: the container's other family, where the port may lead there; else a RST
+//
+// It is stacked where the spliced path is not open, where the container forwards packets
+// and so may translate the port, while frames are captured, and when answers come by the
+// tap that should have stayed in the container. Flows that came by ports may have three
+// quarters of what there is of flows, descriptors and connects, so that clients cannot
+// shut the container in.
 //
 // # UDP and ping
 //
