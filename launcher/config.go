@@ -65,6 +65,9 @@ type Config struct {
 	// Session sets up the network in the namespaces of the process pid. It is
 	// needed by NetPrivate alone. The command starts after it has returned.
 	Session func(pid int) (Network, error)
+	// Started is called, on the goroutine of Run, once the command has been
+	// executed; pid is that of the container's first process. It may be nil.
+	Started func(pid int)
 	// DNS, Search and ContainerAddrs go into resolv.conf and hosts; they are used
 	// by NetPrivate alone.
 	DNS            []netip.Addr
