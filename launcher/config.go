@@ -9,7 +9,10 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
+
+	"github.com/slipway-net/slipway/launcher/userns"
 )
 
 // ErrUsage is what errors.Is finds in an error that the user's words caused, such
@@ -40,6 +43,58 @@ type Network interface {
 	Close() error
 }
 
+// A Root says what a container's root directory is made of. The zero Root is the
+// host's own root under a layer that is thrown away. All paths are absolute, on the
+// host, and belong to ids that Config.IDs maps; what is in the directories is not
+// trusted.
+type Root struct {
+	// Dir is used as it is: the container writes to it. No other field but ReadOnly
+	// goes with it.
+	Dir string
+	// Lowers are the lower layers of an overlay, topmost first.
+	Lowers []string
+	// Data are the data-only layers below them, to whose files a layer's
+	// user.overlay.redirect points ("Data-only lower layers" in
+	// Documentation/filesystems/overlayfs.rst of Linux).
+	Data []string
+	// Upper and Work are the overlay's writable layer and the empty directory beside
+	// it that the kernel works in. Empty is a tmpfs that is thrown away.
+	Upper, Work string
+	// Volatile gives up the writes' safety in a crash of the machine: for an Upper
+	// that is removed when the container ends.
+	Volatile bool
+	// ReadOnly lets the container write to nothing but its volumes and tmpfs.
+	ReadOnly bool
+}
+
+// IsHost reports whether r is the host's own root.
+func (r Root) IsHost() bool { return r.Dir == "" && len(r.Lowers) == 0 }
+
+// check says what of r cannot be.
+func (r Root) check() error {
+	paths := append(append([]string{}, r.Lowers...), r.Data...)
+	for _, p := range append(paths, r.Dir, r.Upper, r.Work) {
+		if p != "" && !filepath.IsAbs(p) {
+			return fmt.Errorf("root: %q: want an absolute path", p)
+		}
+	}
+	switch {
+	case r.Dir != "" && (len(r.Lowers) > 0 || len(r.Data) > 0 || r.Upper != "" || r.Work != ""):
+		return errors.New("root: a directory and layers: want one or the other")
+	case r.IsHost() && (len(r.Data) > 0 || r.Upper != "" || r.Work != ""):
+		return errors.New("root: an upper or data layer without a lower one")
+	case (r.Upper == "") != (r.Work == ""):
+		return errors.New("root: want both an upper and a work directory or neither")
+	case len(r.Lowers)+len(r.Data) > maxLowers:
+		return fmt.Errorf("root: %d layers: overlayfs takes %d at most", len(r.Lowers)+len(r.Data), maxLowers)
+	}
+	return nil
+}
+
+// maxLowers is the number of lower layers that overlayfs takes (OVL_MAX_STACK in
+// fs/overlayfs/params.c).
+const maxLowers = 500
+
 // Config says what to run and how. It is copied by New.
 type Config struct {
 	// Args is the command and its arguments. A command without a slash is looked
@@ -54,6 +109,11 @@ type Config struct {
 	Hostname string
 	// Net is the network mode; empty is NetPrivate.
 	Net NetMode
+	// Root is the container's root directory; zero is the host's own.
+	Root Root
+	// IDs are the container's ids as they are outside of it; zero maps 0 to the
+	// caller, and nothing else.
+	IDs userns.Mapping
 	// TTY gives the command a terminal on all three streams even where the
 	// caller's are none. Without it each stream that is a terminal is replaced by
 	// the container's if Stdin is one.
@@ -65,6 +125,9 @@ type Config struct {
 	// Session sets up the network in the namespaces of the process pid. It is
 	// needed by NetPrivate alone. The command starts after it has returned.
 	Session func(pid int) (Network, error)
+	// Started is called, on the goroutine of Run, once the command has been
+	// executed; pid is that of the container's first process. It may be nil.
+	Started func(pid int)
 	// DNS, Search and ContainerAddrs go into resolv.conf and hosts; they are used
 	// by NetPrivate alone.
 	DNS            []netip.Addr
@@ -90,6 +153,17 @@ func (c *Config) check() error {
 	}
 	if c.Net == NetPrivate && c.Session == nil {
 		return errors.New("network mode private: no session to carry it")
+	}
+	if err := c.Root.check(); err != nil {
+		return err
+	}
+	if !c.Root.IsHost() || !c.IDs.IsZero() {
+		return errors.New("a root other than the host's, and ids other than the caller's, are not known to this version")
+	}
+	if !c.IDs.IsZero() {
+		if err := c.IDs.Check(); err != nil {
+			return err
+		}
 	}
 	if c.Workdir == "" {
 		c.Workdir = "/"

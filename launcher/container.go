@@ -24,6 +24,8 @@ const stopGrace = 10 * time.Second
 type Container struct {
 	cfg    Config
 	bundle bundle
+	asked  chan func(*running) // for the goroutine of Run, while the command runs
+	ended  chan struct{}       // closed at the end of Run
 }
 
 // New checks c and writes the container down; it starts nothing and holds
@@ -48,7 +50,12 @@ func newContainer(c Config, legacy bool) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Container{cfg: c, bundle: bundle{Spec: Spec(c, h), Files: files, Streams: streams, Legacy: legacy}}, nil
+	return &Container{
+		cfg:    c,
+		bundle: bundle{Spec: Spec(c, h), Files: files, Streams: streams, Legacy: legacy},
+		asked:  make(chan func(*running)),
+		ended:  make(chan struct{}),
+	}, nil
 }
 
 // Run starts the container, passes signals and the terminal on, and returns the
@@ -61,6 +68,7 @@ func (ct *Container) Run(ctx context.Context) (code int, err error) {
 	// this one must outlive it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	defer close(ct.ended)
 	r, err := ct.start()
 	if err != nil {
 		return exitOurs, err
@@ -234,6 +242,8 @@ func (r *running) wait(ctx context.Context, sigs *signals) (int, error) {
 			r.kill()
 		case sig := <-sigs.c:
 			r.signal(sig)
+		case do := <-r.ct.asked:
+			do(r)
 		case <-done:
 			done = nil
 			r.signal(unix.SIGTERM)
@@ -282,6 +292,10 @@ func (r *running) handle(f received) error {
 		}
 		r.term = t
 		return nil
+	case frameStarted:
+		if r.ct.cfg.Started != nil {
+			r.ct.cfg.Started(r.proc.Pid)
+		}
 	case frameFailure:
 		var fail Failure
 		if err := json.Unmarshal(f.payload, &fail); err != nil {

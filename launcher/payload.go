@@ -118,6 +118,8 @@ func (p *payload) run() (int, error) {
 		return 0, err
 	}
 	p.pid.Store(int64(pid))
+	// If the supervisor is gone watch will tell.
+	_ = writeFrame(p.ctl, frameStarted, nil)
 	// From here on pid 1 has nothing to do that its children could not, but to
 	// signal those that changed their user.
 	if err := dropCapsEverywhere(1 << unix.CAP_KILL); err != nil {

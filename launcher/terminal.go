@@ -103,7 +103,11 @@ func (t *terminal) resize() {
 	if t.tty == nil {
 		return
 	}
-	rows, columns := windowSize(t.tty)
+	t.setSize(windowSize(t.tty))
+}
+
+// setSize gives the container's terminal a size.
+func (t *terminal) setSize(rows, columns uint16) {
 	_ = withFD(t.master, func(fd int) error {
 		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns})
 	})

@@ -23,6 +23,7 @@ const (
 	frameConsole                      // to the supervisor: the terminal's descriptor comes with it
 	frameSignal                       // to init: one byte, a signal for the command
 	frameFailure                      // to the supervisor: JSON of a Failure
+	frameStarted                      // to the supervisor: the command has been executed
 )
 
 // frameHeaderLen is the length in bytes of a frame's header: kind and payload

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package userns
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// The tools that write mappings of subordinate ids for a plain user.
+const (
+	newUIDMap = "newuidmap"
+	newGIDMap = "newgidmap"
+)
+
+// Write maps the ids of the user namespace that the process pid was started in. pid
+// must be a child of the caller that nobody waits for meanwhile, so that the number
+// cannot become another process's. An error's text says what mends it.
+func (m Mapping) Write(pid int) error {
+	if err := m.Check(); err != nil {
+		return err
+	}
+	if direct() {
+		return m.writeFiles(pid)
+	}
+	if m.ownAlone() {
+		// Who may not set groups may map a gid of its own (user_namespaces(7)).
+		if err := writeProc(pid, "setgroups", "deny"); err != nil {
+			return err
+		}
+		return m.writeFiles(pid)
+	}
+	var uerr, gerr error
+	var wg sync.WaitGroup
+	wg.Go(func() { uerr = runTool(newUIDMap, pid, m.UIDs) })
+	gerr = runTool(newGIDMap, pid, m.GIDs)
+	wg.Wait()
+	return errors.Join(uerr, gerr)
+}
+
+// ownAlone reports whether m maps the caller's own ids alone, which needs no tool.
+func (m Mapping) ownAlone() bool {
+	return m.IsSingle() && m.UIDs[0].Outside == uint32(os.Geteuid()) && m.GIDs[0].Outside == uint32(os.Getegid())
+}
+
+func (m Mapping) writeFiles(pid int) error {
+	if err := writeProc(pid, "uid_map", lines(m.UIDs)); err != nil {
+		return err
+	}
+	return writeProc(pid, "gid_map", lines(m.GIDs))
+}
+
+func writeProc(pid int, name, content string) error {
+	// O_TRUNC and O_CREATE are not for procfs; one write or none (user_namespaces(7)).
+	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/%s", pid, name), os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString(content)
+		f.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("map ids: %w", err)
+	}
+	return nil
+}
+
+func lines(ranges []Range) string {
+	var b strings.Builder
+	for _, r := range ranges {
+		fmt.Fprintf(&b, "%d %d %d\n", r.Inside, r.Outside, r.Size)
+	}
+	return b.String()
+}
+
+// runTool runs newuidmap(1) or newgidmap(1).
+func runTool(name string, pid int, ranges []Range) error {
+	args := []string{strconv.Itoa(pid)}
+	for _, r := range ranges {
+		for _, n := range []uint32{r.Inside, r.Outside, r.Size} {
+			args = append(args, strconv.FormatUint(uint64(n), 10))
+		}
+	}
+	cmd := exec.Command(name, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err != nil {
+		said, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
+		return fmt.Errorf("map ids: %s: %w: %s; to mend it: %s", name, err, said, toolFix(name))
+	}
+	return nil
+}
+
+// toolFix says what keeps a set-user-ID tool from working.
+func toolFix(name string) string {
+	if n, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err == nil && n == 1 {
+		return "run outside of what sets no_new_privs (a systemd unit with NoNewPrivileges=, a container)"
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "sudo apt-get install uidmap (shadow-utils on Fedora)"
+	}
+	return fmt.Sprintf("look at subuid(5) and subgid(5), and whether %s is set-user-ID (ls -l) on a file system without nosuid", path)
+}
+
+// direct reports whether the caller may write any mapping itself.
+func direct() bool {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&hdr, &data[0]) != nil {
+		return false
+	}
+	// The owner of a file capability must be writable, too, to map the parent's root.
+	const need = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID | 1<<unix.CAP_SETFCAP
+	return data[0].Effective&need == need
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/slipway-net/slipway/launcher/userns"
+)
+
+// stages are what this binary does in a user namespace of its own, by the names that
+// userns.Command is given. Each may chown and remove files of subordinate ids.
+func stages() map[string]func(args []string, stdout, stderr io.Writer) int {
+	return map[string]func(args []string, stdout, stderr io.Writer) int{}
+}
+
+// stageMain is the main function of a stage.
+func stageMain(args []string, stdout, stderr io.Writer) int {
+	name, words, err := userns.Stage(args)
+	if err != nil {
+		return report(stderr, err)
+	}
+	run, ok := stages()[name]
+	if !ok {
+		return report(stderr, fmt.Errorf("%w: unknown stage %q", errUsage, name))
+	}
+	return run(words, stdout, stderr)
+}
