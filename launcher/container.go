@@ -26,6 +26,7 @@ type Container struct {
 	bundle bundle
 	asked  chan func(*running) // for the goroutine of Run, while the command runs
 	ended  chan struct{}       // closed at the end of Run
+	order  []byte              // what the init stage is told
 }
 
 // New checks c and writes the container down; it starts nothing and holds
@@ -94,7 +95,7 @@ func (ct *Container) Run(ctx context.Context) (code int, err error) {
 type running struct {
 	ct     *Container
 	ctl    *control
-	proc   *os.Process
+	proc   child
 	frames chan received // from the init stage; closed at its end
 	ended  chan int      // one exit code
 	netErr chan error    // the network's end; nil channel without one
@@ -102,6 +103,24 @@ type running struct {
 	endNet context.CancelFunc
 	work   sync.WaitGroup
 	term   *terminal
+}
+
+// A child is a process of ours: the init stage, or one that joined a container.
+type child struct {
+	pid  int
+	kill func() error
+	wait func() (unix.WaitStatus, error)
+}
+
+// childOf is the child that package os has started.
+func childOf(p *os.Process) child {
+	return child{pid: p.Pid, kill: p.Kill, wait: func() (unix.WaitStatus, error) {
+		st, err := p.Wait()
+		if err != nil {
+			return 0, err
+		}
+		return unix.WaitStatus(st.Sys().(syscall.WaitStatus)), nil
+	}}
 }
 
 // received is a frame from the init stage.
@@ -129,9 +148,8 @@ func (ct *Container) start() (*running, error) {
 		ours.close()
 		return nil, err
 	}
-	r := &running{ct: ct, ctl: ours, proc: proc, frames: make(chan received), ended: make(chan int, 1), endNet: func() {}}
-	r.work.Go(r.receive)
-	r.work.Go(r.await)
+	ct.order = encoded
+	r := newRunning(ct, ours, childOf(proc))
 	if encErr == nil && len(encoded) > maxFrame {
 		encErr = fmt.Errorf("%w: command and environment are longer than %d bytes", ErrUsage, maxFrame)
 	}
@@ -143,6 +161,14 @@ func (ct *Container) start() (*running, error) {
 	// If the init stage ended early its failure is what receive gets.
 	_ = writeFrame(ours, frameBundle, encoded)
 	return r, nil
+}
+
+// newRunning begins to look after a child that has the other end of ctl.
+func newRunning(ct *Container, ctl *control, proc child) *running {
+	r := &running{ct: ct, ctl: ctl, proc: proc, frames: make(chan received), ended: make(chan int, 1), endNet: func() {}}
+	r.work.Go(r.receive)
+	r.work.Go(r.await)
+	return r
 }
 
 // startInit starts this binary as the init stage, in the container's namespaces
@@ -209,7 +235,7 @@ func (r *running) network(ctx context.Context) error {
 	if r.ct.cfg.Net != NetPrivate {
 		return nil
 	}
-	n, err := r.ct.cfg.Session(r.proc.Pid)
+	n, err := r.ct.cfg.Session(r.proc.pid)
 	if err != nil {
 		return fmt.Errorf("set up the network: %w", err)
 	}
@@ -294,7 +320,7 @@ func (r *running) handle(f received) error {
 		return nil
 	case frameStarted:
 		if r.ct.cfg.Started != nil {
-			r.ct.cfg.Started(r.proc.Pid)
+			r.ct.cfg.Started(r.proc.pid)
 		}
 	case frameFailure:
 		var fail Failure
@@ -317,7 +343,7 @@ func (r *running) signal(sig unix.Signal) {
 }
 
 // kill ends the container at once; the kernel kills what lives under pid 1.
-func (r *running) kill() { _ = r.proc.Kill() }
+func (r *running) kill() { _ = r.proc.kill() }
 
 // receive reads what the init stage says until it ends.
 func (r *running) receive() {
@@ -333,12 +359,11 @@ func (r *running) receive() {
 
 // await waits for the end of pid 1.
 func (r *running) await() {
-	st, err := r.proc.Wait()
+	ws, err := r.proc.wait()
 	if err != nil {
 		r.ended <- exitOurs
 		return
 	}
-	ws := st.Sys().(syscall.WaitStatus)
 	if ws.Signaled() {
 		r.ended <- exitSignal + int(ws.Signal())
 		return

@@ -20,6 +20,7 @@ const InitArg = "slipway-init"
 // The init stage's second word, which says what it is started for.
 const (
 	initRun   = "run"   // make a container and run its command
+	initExec  = "exec"  // run one more command in a container that it has joined
 	initProbe = "probe" // find out whether a container's root can be made
 )
 
@@ -43,7 +44,11 @@ func Init(args []string) int {
 		return probeMain()
 	}
 	ctl := &control{fd: controlFD, passed: -1}
-	code, err := initMain(ctl)
+	main := initMain
+	if args[1] == initExec {
+		main = execMain
+	}
+	code, err := main(ctl)
 	if err == nil {
 		return code
 	}
@@ -79,6 +84,23 @@ func initMain(ctl *control) (int, error) {
 	kind, _, err := readFrame(ctl)
 	if err != nil || kind != frameGo {
 		return 0, errors.New("the supervisor went away before the network was up")
+	}
+	return p.run()
+}
+
+// execMain runs a command in a container that is there.
+func execMain(ctl *control) (int, error) {
+	// This process has more rights than the container until it runs the command.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return 0, fmt.Errorf("make the init stage untraceable: %w", err)
+	}
+	o, err := receiveOrder(ctl)
+	if err != nil {
+		return 0, err
+	}
+	p, err := newPayload(o, ctl)
+	if err != nil {
+		return 0, err
 	}
 	return p.run()
 }

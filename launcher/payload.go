@@ -136,7 +136,8 @@ func (p *payload) start() (int, error) {
 	attr := &syscall.ProcAttr{
 		Env:   proc.Env,
 		Files: p.streams[:],
-		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: proc.Terminal, Ctty: p.ctty()},
+		// The kernel kills what is left of a container, but not what joined it.
+		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: proc.Terminal, Ctty: p.ctty(), Pdeathsig: unix.SIGKILL},
 	}
 	pid, err := syscall.ForkExec(p.argv0, proc.Args, attr)
 	if err == nil {
@@ -167,8 +168,13 @@ func (p *payload) ctty() int {
 // console opens a terminal of the container's devpts, hands its master to the
 // supervisor and puts its slave in place of the streams that are to have it.
 func (p *payload) console() error {
-	how := unix.OpenHow{Flags: unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: insideOnly}
-	master, err := unix.Openat2(unix.AT_FDCWD, "/dev/pts/ptmx", &how)
+	// From the root: the working directory is the command's already.
+	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open the root: %w", err)
+	}
+	defer unix.Close(root)
+	master, err := place{root, "/dev/pts/ptmx"}.open(unix.O_RDWR | unix.O_NOCTTY)
 	if err != nil {
 		return fmt.Errorf("open /dev/pts/ptmx: %w", err)
 	}

@@ -194,6 +194,13 @@ func (c *control) dropPassed() {
 	}
 }
 
+// take hands the socket itself over to the caller.
+func (c *control) take() int {
+	fd := c.fd
+	c.fd = -1
+	return fd
+}
+
 func (c *control) close() {
 	c.dropPassed()
 	if c.fd >= 0 {
