@@ -36,7 +36,7 @@ const (
 // the family is switched off.
 type Family struct {
 	Prefix    netip.Prefix // the network, masked
-	Gateway   netip.Addr   // our router address, host number 2
+	Gateway   netip.Addr   // our router address, host number 2; invalid for a network without a way out
 	DNS       netip.Addr   // our resolver address, host number 3
 	Container netip.Addr   // the container's address, host number 100
 	// LeaseFirst and LeaseLast bound the addresses that DHCP hands out besides

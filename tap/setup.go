@@ -245,14 +245,17 @@ func (s *setup) addresses(index []byte) {
 	for _, f := range s.cfg.Plan.Families() {
 		p := netip.PrefixFrom(f.Container, f.Prefix.Bits())
 		a := s.indexed("add the address "+p.String(), addrMsg(p), addrIndexAt, index)
-		r := s.indexed("add the default route via "+f.Gateway.String(), routeMsg(f.Gateway), routeIndexAt, index,
-			hint{unix.EEXIST, "there is one already: remove it, or leave the configuration to the container"})
+		r := -1
+		if f.Gateway.IsValid() {
+			r = s.indexed("add the default route via "+f.Gateway.String(), routeMsg(f.Gateway), routeIndexAt, index,
+				hint{unix.EEXIST, "there is one already: remove it, or leave the configuration to the container"})
+		}
 		if f.Container.Is6() {
 			s.late = s.await("wait for the address "+p.String(), regInner, s.bytes(lookupMsg(f.Container)))
 			s.soft = append(s.soft, soft{a, off6})
 			s.steps[a].otherwise = s.next()
 		}
-		if s.way == takenOver {
+		if s.way == takenOver && r >= 0 {
 			s.soft = append(s.soft, soft{r, func(err error) bool { return errors.Is(err, unix.EEXIST) }})
 			s.steps[r].otherwise = r + 1
 		}
