@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 
 	"github.com/slipway-net/slipway/launcher"
+	"github.com/slipway-net/slipway/launcher/lan"
 	"github.com/slipway-net/slipway/launcher/userns"
 	"github.com/slipway-net/slipway/portfwd"
 )
@@ -53,6 +54,9 @@ func main() {
 	}
 	if userns.IsStage(os.Args) {
 		os.Exit(stageMain(os.Args, os.Stdout, os.Stderr))
+	}
+	if lan.IsSwitch(os.Args) {
+		os.Exit(lanSwitchMain(os.Args, os.Stderr))
 	}
 	if filepath.Base(os.Args[0]) == slirp4netnsName {
 		os.Exit(slirp4netnsMain(os.Args[0], os.Args[1:], os.Stdout, os.Stderr))

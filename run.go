@@ -32,10 +32,12 @@ const exitRun = 125
 // runRun is `slipway run`.
 func runRun(args []string, stdout, stderr io.Writer) int {
 	var net netFlags
+	var lans lanFlags
 	cfg := launcher.Config{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	fs := newFlagSet("run")
 	launcher.AddFlags(fs, &cfg, os.LookupEnv)
 	net.add(fs)
+	lans.add(fs)
 	must(fs.Lookup("log-level").Value.Set("warn"))
 	fs.Lookup("log-level").DefValue = "warn"
 	if err := fs.Parse(args); err != nil {
@@ -45,7 +47,7 @@ func runRun(args []string, stdout, stderr io.Writer) int {
 		}
 		return report(stderr, fmt.Errorf("%w: %w", errUsage, err))
 	}
-	code, err := run(fs, &net, cfg, stderr)
+	code, err := run(fs, &net, &lans, cfg, stderr)
 	switch {
 	case isUsage(err):
 		fmt.Fprintf(stderr, "slipway: %v\n", err)
@@ -57,9 +59,12 @@ func runRun(args []string, stdout, stderr io.Writer) int {
 }
 
 // run starts the container and returns its exit code.
-func run(fs *pflag.FlagSet, net *netFlags, cfg launcher.Config, stderr io.Writer) (int, error) {
+func run(fs *pflag.FlagSet, net *netFlags, lans *lanFlags, cfg launcher.Config, stderr io.Writer) (int, error) {
 	var err error
 	if cfg.Args, err = launcher.Command(fs); err != nil {
+		return exitRun, err
+	}
+	if err := lans.check(cfg); err != nil {
 		return exitRun, err
 	}
 	w := newLogWriter(stderr)
@@ -81,6 +86,7 @@ func run(fs *pflag.FlagSet, net *netFlags, cfg launcher.Config, stderr io.Writer
 		session.Tap.Target = tap.Target{PID: pid}
 		return newContainerNetwork(session, net, log)
 	}
+	withLans(lans, &cfg, &session, log)
 	c, err := launcher.New(cfg)
 	if err != nil {
 		return exitRun, err

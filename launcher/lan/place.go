@@ -40,9 +40,6 @@ const lockPatience = 10 * time.Second
 // lockRetry is how long to wait before the lock is tried again.
 const lockRetry = 2 * time.Millisecond
 
-// errBusy is the lock's being held by another.
-var errBusy = errors.New("the networks are locked by another process")
-
 // IsSwitch reports whether args, the process' own, say that it is to be a switch.
 func IsSwitch(args []string) bool { return len(args) > 0 && args[0] == SwitchArg }
 
@@ -52,6 +49,12 @@ func SwitchConfig(args []string) (Config, error) {
 		return Config{}, fmt.Errorf("%s: want the directory of a network", SwitchArg)
 	}
 	return Config{Dir: args[1], Listener: inheritedSocket}, nil
+}
+
+// Files returns the files that a Switch of the network in dir removes at its end. It
+// opens none after New.
+func Files(dir string) []string {
+	return []string{filepath.Join(dir, socketFile), filepath.Join(dir, subnetFile)}
 }
 
 // start starts a switch for the network in dir, with the listener, and leaves it to
@@ -78,7 +81,7 @@ func connect(dir string, launch func(dir string, listener int) error) (int, erro
 	if err := makeDir(dir); err != nil {
 		return -1, err
 	}
-	unlock, err := lock(filepath.Dir(dir), lockPatience)
+	unlock, err := lock(filepath.Dir(dir))
 	if err != nil {
 		return -1, err
 	}
@@ -120,24 +123,30 @@ func makeDir(dir string) error {
 
 // lock takes the lock of all networks in the directory. Those who have it wait for
 // nobody.
-func lock(dir string, patience time.Duration) (unlock func(), err error) {
-	fd, err := unix.Open(filepath.Join(dir, lockFile), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+func lock(dir string) (unlock func(), err error) {
+	fd, err := openLock(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open the lock of the networks: %w", err)
+		return nil, err
 	}
-	for end := time.Now().Add(patience); ; time.Sleep(lockRetry) {
+	for end := time.Now().Add(lockPatience); ; time.Sleep(lockRetry) {
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return func() { unix.Close(fd) }, nil
 		}
-		if err != unix.EINTR && (err != unix.EWOULDBLOCK || !time.Now().Before(end)) {
-			unix.Close(fd)
-			if err == unix.EWOULDBLOCK {
-				return nil, errBusy
-			}
-			return nil, fmt.Errorf("lock the networks: %w", err)
+		if err == unix.EINTR || err == unix.EWOULDBLOCK && time.Now().Before(end) {
+			continue
 		}
+		unix.Close(fd)
+		return nil, fmt.Errorf("lock the networks: %w", err)
 	}
+}
+
+func openLock(dir string) (int, error) {
+	fd, err := unix.Open(filepath.Join(dir, lockFile), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return -1, fmt.Errorf("open the lock of the networks: %w", err)
+	}
+	return fd, nil
 }
 
 // dial connects to the switch. Its listener takes us in at once or is gone.

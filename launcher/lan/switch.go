@@ -34,6 +34,7 @@ type Config struct {
 type Switch struct {
 	cfg     Config
 	subnets []netip.Prefix
+	lock    int // descriptor of the lock of all networks
 	loop    *loop.Loop
 	end     context.CancelFunc
 	ports   map[*port]struct{}
@@ -47,28 +48,32 @@ type Switch struct {
 }
 
 // New takes over the listener. After an error it is closed.
-func New(cfg Config) (*Switch, error) {
+func New(cfg Config) (_ *Switch, err error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	subnets, err := readSubnets(cfg.Dir)
-	if err == nil {
-		err = unix.SetNonblock(cfg.Listener, true)
-	}
-	if err != nil {
-		unix.Close(cfg.Listener)
-		return nil, fmt.Errorf("make a switch: %w", err)
-	}
-	l, err := loop.New()
-	if err != nil {
-		unix.Close(cfg.Listener)
-		return nil, fmt.Errorf("make a switch: %w", err)
-	}
-	return &Switch{
-		cfg: cfg, subnets: subnets, loop: l, last: firstHost - 1,
+	s := &Switch{
+		cfg: cfg, lock: -1, last: firstHost - 1,
 		ports: map[*port]struct{}{}, byMAC: map[[macLen]byte]*port{},
 		frame: make([]byte, maxFrame), message: make([]byte, maxMessage),
-	}, nil
+	}
+	defer func() {
+		if err != nil {
+			s.closeFiles()
+			err = fmt.Errorf("make a switch: %w", err)
+		}
+	}()
+	if s.subnets, err = readSubnets(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if s.lock, err = openLock(filepath.Dir(cfg.Dir)); err != nil {
+		return nil, err
+	}
+	if err = unix.SetNonblock(cfg.Listener, true); err != nil {
+		return nil, err
+	}
+	s.loop, err = loop.New()
+	return s, err
 }
 
 // Run carries frames until there has been no member for Linger, or ctx is done, and
@@ -93,8 +98,15 @@ func (s *Switch) Close() error {
 	for p := range s.ports {
 		p.close()
 	}
-	unix.Close(s.cfg.Listener)
+	s.closeFiles()
 	return s.loop.Close()
+}
+
+func (s *Switch) closeFiles() {
+	unix.Close(s.cfg.Listener)
+	if s.lock >= 0 {
+		unix.Close(s.lock)
+	}
 }
 
 // await starts the time that the switch waits for its next member.
@@ -108,12 +120,11 @@ func (s *Switch) finish() {
 	if len(s.ports) > 0 {
 		return
 	}
-	unlock, err := lock(filepath.Dir(s.cfg.Dir), 0)
-	if err != nil {
+	if err := unix.Flock(s.lock, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		s.await()
 		return
 	}
-	defer unlock()
+	defer unix.Flock(s.lock, unix.LOCK_UN)
 	if s.accept(); len(s.ports) > 0 {
 		return
 	}
