@@ -36,7 +36,7 @@ var layers = []layer{
 	{"launcher/...", []string{"launcher/...", "netstack/attach", "netstack/policy", "tap"}, "the launcher networks a container by a session, not by the stack's parts"},
 	{"bench/...", []string{"bench/...", "netstack/attach", "netstack/policy", "tap"}, "the benchmark measures what users run: a session"},
 	{"scripts/...", nil, "scripts stand for the world outside"},
-	{"cni-plugin/...", []string{"cni-plugin/...", "tap", "portfwd/client"}, "each ADD and DEL would otherwise page in the whole stack"},
+	{"cni-plugin/...", []string{"cni-plugin/...", "tap", "portfwd/client", "portfwd/portapi"}, "each ADD and DEL would otherwise page in the whole stack"},
 	{"netstack/attach/slirp4netns", []string{"netstack/attach", "netstack", "netstack/policy", "tap"}, "a dialect says what a session is to be, and runs none"},
 	{"netstack/attach/sandbox", nil, "a leaf: it is told what its process needs"},
 	{"netstack/attach", []string{"netstack", "netstack/...", "portfwd/...", "tap"}, "the session joins the parts"},

@@ -11,16 +11,21 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 
 	"github.com/slipway-net/slipway/launcher"
 	"github.com/slipway-net/slipway/launcher/lan"
+	"github.com/slipway-net/slipway/launcher/state"
 	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/netstack/attach/sandbox"
 	"github.com/slipway-net/slipway/tap"
 	"github.com/spf13/pflag"
 )
+
+// lansDir is where the user's private networks are, below the directory of what runs.
+const lansDir = "lan"
 
 // lanFlags are the flags about the private networks that containers share.
 type lanFlags struct {
@@ -64,9 +69,26 @@ func (f *lanFlags) check(cfg launcher.Config) error {
 	return nil
 }
 
-// lans are a container's private networks. The zero value has none.
+// prepare returns the private networks of the flags, nil where there are none, and has
+// the container look for names there.
+func (f *lanFlags) prepare(cfg *launcher.Config, session *attach.Config) *lans {
+	if len(f.networks) == 0 {
+		return nil
+	}
+	l := &lans{flags: f, hostname: cfg.Hostname, mtu: session.Tap.MTU}
+	session.LocalNames = l.lookup
+	// Names without a dot are asked for as they are, before the host's search domains.
+	cfg.ResolvOptions = append(cfg.ResolvOptions, "ndots:0")
+	return l
+}
+
+// lans are a container's private networks.
 type lans struct {
-	mu      sync.Mutex // guards members while they are joined
+	flags    *lanFlags
+	hostname string // empty is a random one
+	mtu      int    // bytes
+
+	mu      sync.Mutex // guards members
 	members []*lan.Member
 }
 
@@ -81,26 +103,31 @@ func (l *lans) lookup(name string) []netip.Addr {
 	return addrs
 }
 
-// join takes the container, which has the process pid, into its networks.
-func (l *lans) join(f *lanFlags, hostname string, pid, mtu int, log *slog.Logger) error {
-	names := append([]string{}, f.aliases...)
-	if hostname != "" {
-		names = append(names, hostname)
+// join takes the container, which has the process pid and the name, into its networks,
+// and returns outside, which leads anywhere else, with them. After an error outside is
+// closed.
+func (l *lans) join(outside launcher.Network, pid int, name string, log *slog.Logger) (launcher.Network, error) {
+	names := slices.Clone(l.flags.aliases)
+	for _, n := range []string{name, l.hostname} {
+		if lan.CheckName(n) == nil && !slices.Contains(names, n) {
+			names = append(names, n)
+		}
 	}
-	for i, n := range f.networks {
+	n := lanNetwork{outside, l}
+	for i, network := range l.flags.networks {
 		m, err := lan.Join(lan.JoinConfig{
-			Dir: filepath.Join(lanDir(), n), Names: names, Target: tap.Target{PID: pid},
-			Interface: "eth" + strconv.Itoa(i+1), MTU: mtu, Log: log,
+			Dir: filepath.Join(state.RunDir(os.Getenv), lansDir, network), Names: names, Target: tap.Target{PID: pid},
+			Interface: "eth" + strconv.Itoa(i+1), MTU: l.mtu, Log: log,
 		})
 		if err != nil {
-			l.close()
-			return err
+			n.Close()
+			return nil, err
 		}
 		l.mu.Lock()
 		l.members = append(l.members, m)
 		l.mu.Unlock()
 	}
-	return nil
+	return n, nil
 }
 
 // run follows the networks until ctx is done.
@@ -138,38 +165,6 @@ func (n lanNetwork) Run(ctx context.Context) error {
 
 // Close leaves the private networks, too.
 func (n lanNetwork) Close() error { return errors.Join(n.lans.close(), n.Network.Close()) }
-
-// withLans lets a container have the private networks of the flags, besides what
-// open gives it.
-func withLans(f *lanFlags, cfg *launcher.Config, session *attach.Config, log *slog.Logger) {
-	if len(f.networks) == 0 {
-		return
-	}
-	l := &lans{}
-	session.LocalNames = l.lookup
-	cfg.ResolvOptions = append(cfg.ResolvOptions, "ndots:0") // names of one label are first asked for as they are
-	open, mtu, hostname := cfg.Session, session.Tap.MTU, cfg.Hostname
-	cfg.Session = func(pid int) (launcher.Network, error) {
-		n, err := open(pid)
-		if err != nil {
-			return nil, err
-		}
-		if err := l.join(f, hostname, pid, mtu, log); err != nil {
-			n.Close()
-			return nil, err
-		}
-		return lanNetwork{n, l}, nil
-	}
-}
-
-// lanDir is where the user's private networks are. They are gone after a restart, as
-// their containers are.
-func lanDir() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "slipway", "lan")
-	}
-	return filepath.Join(os.TempDir(), "slipway-"+strconv.Itoa(os.Getuid()), "lan")
-}
 
 // lanSwitchMain is the process that joins the containers of a private network.
 func lanSwitchMain(args []string, stderr io.Writer) int {

@@ -225,7 +225,7 @@ func (m *Member) settle(s *Station) (err error) {
 func (m *Member) open() (*tap.Device, error) {
 	d, err := tap.Open(tap.Config{
 		Target: m.cfg.Target, Name: m.cfg.Interface, MTU: m.cfg.MTU, MAC: m.station.MAC,
-		Plan: m.plan(), Configure: true, Pin: true, Log: m.cfg.Log,
+		Plan: m.plan(), Routes: []netip.Prefix{}, Configure: true, Pin: true, Log: m.cfg.Log,
 	})
 	if err != nil {
 		return nil, err
