@@ -124,33 +124,16 @@ func showImages(w io.Writer, rows []imageRow, digests bool) error {
 			names = []string{"<none>"}
 		}
 		for _, n := range names {
-			fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", n, r.ID.Short(), age(r.Created), image.Size(r.Size))
+			fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", printable(n), r.ID.Short(), created(r.Created), image.Size(r.Size))
 		}
 	}
 	return tw.Flush()
 }
 
-// age is how long ago a time was, for people.
-func age(t time.Time) string {
-	const day = 24 * time.Hour
-	d := time.Since(t)
-	n, unit := int64(d/time.Second), "second"
-	switch {
-	case t.IsZero() || t.Unix() == 0: // as reproducible builds have it
+// created is how long ago an image was made, which reproducible builds do not say.
+func created(t time.Time) string {
+	if t.IsZero() || t.Unix() == 0 {
 		return "-"
-	case d >= 2*365*day:
-		n, unit = int64(d/(365*day)), "year"
-	case d >= 60*day:
-		n, unit = int64(d/(30*day)), "month"
-	case d >= 2*day:
-		n, unit = int64(d/day), "day"
-	case d >= 2*time.Hour:
-		n, unit = int64(d/time.Hour), "hour"
-	case d >= 2*time.Minute:
-		n, unit = int64(d/time.Minute), "minute"
 	}
-	if n != 1 {
-		unit += "s"
-	}
-	return fmt.Sprintf("%d %s ago", n, unit)
+	return age(time.Since(t)) + " ago"
 }
