@@ -64,6 +64,7 @@ type runner struct {
 	args []string // the words behind "run"
 	fs   *pflag.FlagSet
 	net  netFlags
+	lans lanFlags
 	life lifeFlags
 	cfg  launcher.Config
 	// again is the id of a container that is started again; empty is a new one.
@@ -82,6 +83,7 @@ func newRunner(args []string) *runner {
 	launcher.AddFlags(r.fs, &r.cfg, r.life.lookup)
 	r.life.add(r.fs)
 	r.net.add(r.fs)
+	r.lans.add(r.fs)
 	must(r.fs.Lookup("log-level").Value.Set("warn"))
 	r.fs.Lookup("log-level").DefValue = "warn"
 	return r
@@ -92,6 +94,9 @@ func newRunner(args []string) *runner {
 func (r *runner) run(w io.Writer) (int, error) {
 	var err error
 	if r.cfg.Args, err = launcher.Command(r.fs); err != nil {
+		return exitRun, err
+	}
+	if err := r.lans.check(r.cfg); err != nil {
 		return exitRun, err
 	}
 	lines := newLogWriter(w)
@@ -109,9 +114,15 @@ func (r *runner) run(w io.Writer) (int, error) {
 	}
 	r.cfg.Log = log
 	describe(&r.cfg, session)
+	private := r.lans.prepare(&r.cfg, &session)
 	r.cfg.Session = func(pid int) (launcher.Network, error) {
 		session.Tap.Target = tap.Target{PID: pid}
-		return newContainerNetwork(session, &r.net, r.held.Dir(), log)
+		n, err := newContainerNetwork(session, &r.net, r.held.Dir(), log)
+		if err != nil || private == nil {
+			return n, err
+		}
+		rec := r.held.Record()
+		return private.join(n, pid, rec.DisplayName(), log)
 	}
 	s, err := r.supervisor(log)
 	if err != nil {
