@@ -104,7 +104,9 @@ func TestExec(t *testing.T) {
 		ended := make(chan result)
 		cmd := u.command(t, "exec", "box", "sleep", "1000")
 		go func() { ended <- finish(t, cmd) }()
-		eventually(t, "the command runs", func() bool { return u.slipway(t, "exec", "box", "sh", "-c", "cat /proc/*/comm 2>/dev/null | grep -c sleep").stdout == "2\n" })
+		eventually(t, "the command runs", func() bool {
+			return u.slipway(t, "exec", "box", "sh", "-c", "cat /proc/*/comm 2>/dev/null | grep -c sleep").stdout == "2\n"
+		})
 		u.must(t, "stop", "-t", "0", "box")
 		if got := <-ended; got.code != 137 {
 			t.Errorf("got %+v, want code 137", got)
