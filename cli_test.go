@@ -25,10 +25,20 @@ func TestHelp(t *testing.T) {
 		{"attach-help.txt", []string{"attach", "--help"}},
 		{"slirp4netns-help.txt", []string{"slirp4netns", "--help"}},
 		{"run-help.txt", []string{"run", "--help"}},
+		{"pull-help.txt", []string{"pull", "--help"}},
+		{"images-help.txt", []string{"images", "--help"}},
+		{"load-help.txt", []string{"load", "--help"}},
 		{"flows-help.txt", []string{"flows", "--help"}},
 		{"ports-help.txt", []string{"ports", "--help"}},
 		{"pcap-help.txt", []string{"pcap", "--help"}},
 		{"doctor-help.txt", []string{"doctor", "--help"}},
+		{"ps-help.txt", []string{"ps", "--help"}},
+		{"logs-help.txt", []string{"logs", "--help"}},
+		{"stop-help.txt", []string{"stop", "--help"}},
+		{"kill-help.txt", []string{"kill", "--help"}},
+		{"wait-help.txt", []string{"wait", "--help"}},
+		{"rm-help.txt", []string{"rm", "--help"}},
+		{"inspect-help.txt", []string{"inspect", "--help"}},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			got := slipway(t, tt.args...)

@@ -10,9 +10,12 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/slipway-net/slipway/launcher"
+	"github.com/slipway-net/slipway/launcher/state"
+	"github.com/slipway-net/slipway/launcher/supervise"
 	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/tap"
 	"github.com/spf13/pflag"
@@ -29,66 +32,168 @@ slipway failed, 126 that COMMAND cannot be run, 127 that it was not found.`
 // container tools have it.
 const exitRun = 125
 
+// newContainer, in place of an id, is what a detached supervisor gets for a
+// container that is not there yet.
+const newContainer = "new"
+
 // runRun is `slipway run`.
 func runRun(args []string, stdout, stderr io.Writer) int {
-	var net netFlags
-	cfg := launcher.Config{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
-	fs := newFlagSet("run")
-	launcher.AddFlags(fs, &cfg, os.LookupEnv)
-	net.add(fs)
-	must(fs.Lookup("log-level").Value.Set("warn"))
-	fs.Lookup("log-level").DefValue = "warn"
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			usage(stdout, fs, runSynopsis, runAbout)
-			return exitOK
-		}
+	r := newRunner(args)
+	if err := r.fs.Parse(args); errors.Is(err, pflag.ErrHelp) {
+		usage(stdout, r.fs, runSynopsis, runAbout)
+		return exitOK
+	} else if err != nil {
 		return report(stderr, fmt.Errorf("%w: %w", errUsage, err))
 	}
-	code, err := run(fs, &net, cfg, stderr)
-	switch {
-	case isUsage(err):
-		fmt.Fprintf(stderr, "slipway: %v\n", err)
-		return exitUsage
-	case err != nil:
+	var code int
+	var err error
+	if r.life.detach {
+		code, err = detach(newContainer, args, "", stdout)
+	} else {
+		r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr = os.Stdin, os.Stdout, os.Stderr
+		code, err = r.run(stderr)
+	}
+	if err != nil {
 		fmt.Fprintf(stderr, "slipway: %v\n", err)
 	}
-	return code
+	return exitCode(code, err)
 }
 
-// run starts the container and returns its exit code.
-func run(fs *pflag.FlagSet, net *netFlags, cfg launcher.Config, stderr io.Writer) (int, error) {
+// A runner runs one container as its command line says.
+type runner struct {
+	args []string // the words behind "run"
+	fs   *pflag.FlagSet
+	net  netFlags
+	lans lanFlags
+	life lifeFlags
+	cfg  launcher.Config
+	// again is the id of a container that is started again; empty is a new one.
+	again string
+	// began and started are called as those of supervise.Config are; either may be
+	// nil.
+	began   func(*state.Held) error
+	started func(state.Record)
+	held    *state.Held
+}
+
+// newRunner returns a runner of the words behind "run", which its flag set is to
+// parse.
+func newRunner(args []string) *runner {
+	r := &runner{args: args, fs: newFlagSet("run")}
+	launcher.AddFlags(r.fs, &r.cfg, r.life.lookup)
+	r.life.add(r.fs)
+	r.net.add(r.fs)
+	r.lans.add(r.fs)
+	must(r.fs.Lookup("log-level").Value.Set("warn"))
+	r.fs.Lookup("log-level").DefValue = "warn"
+	return r
+}
+
+// run starts the container, logs to w, and returns the container's exit code when
+// it has ended.
+func (r *runner) run(w io.Writer) (int, error) {
 	var err error
-	if cfg.Args, err = launcher.Command(fs); err != nil {
+	if r.cfg.Args, err = launcher.Command(r.fs); err != nil {
 		return exitRun, err
 	}
-	w := newLogWriter(stderr)
-	defer w.Close()
-	log, err := net.logger(w)
+	if err := r.lans.check(r.cfg); err != nil {
+		return exitRun, err
+	}
+	lines := newLogWriter(w)
+	defer lines.Close()
+	log, err := r.net.logger(lines)
 	if err != nil {
 		return exitRun, err
 	}
-	session, err := net.config(log)
+	session, err := r.net.config(log)
 	if err != nil {
 		return exitRun, err
 	}
 	if err := attach.Tune(); err != nil {
 		return exitRun, err
 	}
-	cfg.Log = log
-	describe(&cfg, session)
-	cfg.Session = func(pid int) (launcher.Network, error) {
+	r.cfg.Log = log
+	describe(&r.cfg, session)
+	private := r.lans.prepare(&r.cfg, &session)
+	r.cfg.Session = func(pid int) (launcher.Network, error) {
 		session.Tap.Target = tap.Target{PID: pid}
-		return newContainerNetwork(session, net, log)
+		n, err := newContainerNetwork(session, &r.net, r.held.Dir(), log)
+		if err != nil || private == nil {
+			return n, err
+		}
+		rec := r.held.Record()
+		return private.join(n, pid, rec.DisplayName(), log)
 	}
-	c, err := launcher.New(cfg)
+	s, err := r.supervisor(log)
 	if err != nil {
 		return exitRun, err
 	}
 	// The container's init passes signals on; ours only must not kill us first.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP)
 	defer stop()
-	return c.Run(ctx)
+	return s.Run(ctx)
+}
+
+// supervisor makes what looks after the container.
+func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
+	rec, err := r.record()
+	if err != nil {
+		return nil, err
+	}
+	store, err := openStore()
+	if err != nil {
+		return nil, err
+	}
+	input, err := r.fs.GetBool("interactive")
+	must(err)
+	return supervise.New(supervise.Config{
+		Store:   store,
+		Record:  rec,
+		Launch:  r.cfg,
+		Input:   input,
+		LogSize: r.life.logSize,
+		Began: func(h *state.Held) error {
+			r.held = h
+			if r.began != nil {
+				if err := r.began(h); err != nil {
+					return err
+				}
+			}
+			return r.life.began(h.Record())
+		},
+		Started: func(rec state.Record) {
+			err := errors.Join(r.life.started(rec), notifyReady(os.Getenv))
+			if err != nil {
+				log.Warn("the container runs, but not all were told", "err", err)
+			}
+			if r.started != nil {
+				r.started(rec)
+			}
+		},
+		Ended: func() { r.life.ended(rec.Keep) },
+		Log:   log,
+	})
+}
+
+// record is what is written down of the container.
+func (r *runner) record() (state.Record, error) {
+	rec, err := r.life.record(r.args)
+	if err != nil {
+		return rec, err
+	}
+	rec.ID, rec.Args, rec.TTY = r.again, r.cfg.Args, r.cfg.TTY
+	rec.Net = string(r.cfg.Net)
+	if rec.Net == "" {
+		rec.Net = string(launcher.NetPrivate)
+	}
+	for _, p := range r.net.publish {
+		rec.Ports = append(rec.Ports, p.String())
+	}
+	rec.UIDs = []state.Mapping{{Container: 0, Host: uint32(os.Geteuid()), Size: 1}}
+	rec.GIDs = []state.Mapping{{Container: 0, Host: uint32(os.Getegid()), Size: 1}}
+	rec.Detached = r.life.detach || r.again != ""
+	rec.Keep = rec.Detached && !r.life.remove
+	return rec, nil
 }
 
 // describe fills in what the container's files say of its network.
@@ -104,31 +209,41 @@ func describe(cfg *launcher.Config, session attach.Config) {
 	}
 }
 
-// A containerNetwork is a session as the launcher knows it, with its capture.
+// A containerNetwork is a session as the launcher knows it, with its capture and
+// its API.
 type containerNetwork struct {
 	*attach.Session
+	api         *attach.API
 	stopCapture func()
 }
 
-func newContainerNetwork(cfg attach.Config, net *netFlags, log *slog.Logger) (launcher.Network, error) {
+// apiFile is the name of the API's socket in the container's directory.
+const apiFile = "api"
+
+func newContainerNetwork(cfg attach.Config, net *netFlags, dir string, log *slog.Logger) (launcher.Network, error) {
 	s, err := attach.New(cfg)
 	if err != nil {
 		return nil, err
 	}
-	stop, err := net.capture(s)
-	if err != nil {
+	n := &containerNetwork{Session: s}
+	if n.stopCapture, err = net.capture(s); err != nil {
+		s.Close()
+		return nil, err
+	}
+	if n.api, err = attach.Listen(filepath.Join(dir, apiFile), s); err != nil {
+		n.stopCapture()
 		s.Close()
 		return nil, err
 	}
 	log.Info("network is up", "interface", s.Device().Name(), "mtu", s.Device().MTU(),
 		"offload", s.Device().Offload().String(), "path", s.Path())
-	return &containerNetwork{s, stop}, nil
+	return n, nil
 }
 
-// Close ends the capture, too.
+// Close ends the capture and the API, too.
 func (n *containerNetwork) Close() error {
 	n.stopCapture()
-	return n.Session.Close()
+	return errors.Join(n.api.Close(), n.Session.Close())
 }
 
 // must panics on an error that only a mistake in this program can cause.

@@ -30,11 +30,24 @@ type bout struct {
 	helper    *helper // nil for the direct path
 	publish   []publication
 	inbound   *inbound // set where the case's flows come from outside
+	carrier   *Proof   // set where the case itself has seen who carried its flows
 }
 
 // A publisher is a case that needs ports to be published.
 type publisher interface {
 	publications(family int) []publication
+}
+
+// A launcher is a case in which something else starts the container and its helper, and
+// the endpoint is on the host. A subject that it cannot be given is not one of its case's.
+type launcher interface {
+	launches(s Subject) bool
+}
+
+// launches reports whether the case is a launcher.
+func launches(c Case) bool {
+	_, ok := c.(launcher)
+	return ok
 }
 
 // A partialError says that the named metric, and what comes after it, is missing.
@@ -145,7 +158,7 @@ func (b *bout) restart(ctx context.Context) error {
 		b.container = b.helper.endpoint
 		return nil
 	}
-	contained := s.Tool != directName
+	contained := s.Tool != directName && !launches(b.step.Case)
 	c, err := startRemote(b.topo.host.on(b.plan.Pin[kindContainer]), "container", contained)
 	if err != nil {
 		return err

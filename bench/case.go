@@ -89,7 +89,7 @@ func allCases() []Case {
 	for _, up := range []bool{true, false} {
 		all = append(all, fairnessCase{up: up})
 	}
-	all = append(all, pullCase{}, memoryCase{}, startCase{}, longConnectCase{})
+	all = append(all, pullCase{}, podmanCase{podmanRun}, podmanCase{podmanBuild}, memoryCase{}, startCase{}, longConnectCase{})
 	for _, streams := range []int{1, longStreams} {
 		for _, up := range []bool{true, false} {
 			all = append(all, longThroughputCase{streams: streams, up: up})

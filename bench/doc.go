@@ -55,6 +55,15 @@
 //     and unpacks it while it comes in, 512 MB for each second of -duration. A process
 //     in namespaces of its own mounts what it unpacks onto: an overlay, or a tmpfs where
 //     users may mount none; the detail in the JSON says which.
+//   - pull/podman-run, pull/podman-build: a real `podman run` and `podman build` whose
+//     container downloads an archive by curl and unpacks it by tar, 2 GB for each second
+//     of -duration, onto the kernel's overlay in memory. Podman starts slirp4netns and
+//     slipway by itself: run by network_cmd_path in containers.conf, build since it finds
+//     them as the first slirp4netns in PATH. Podman 4.3 knows no pasta; that one serves a
+//     network namespace which Podman is told to use (--network ns:PATH), as later versions
+//     do by themselves. The limit is --network host. Time is that of the whole command;
+//     before the container ends the peer holds it until the stage has seen which process
+//     has the download's socket, and how much CPU time that one has used.
 //   - memory, start: the helper at rest, under idle connections, and until it is ready.
 //   - longpath: a path of 100 ms there and back. Two taps take the place of the veth
 //     pair, and the stage carries every frame between them after 50 ms (relay.go).

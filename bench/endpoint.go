@@ -19,6 +19,7 @@ type endpoint struct {
 	svc  *service
 	udp  udpPort
 	soak soakLoad
+	pull *pullServer // nil until it serves
 }
 
 // runEndpoint obeys requests until the input ends.
@@ -112,9 +113,17 @@ func (e *endpoint) handle(req request) (any, error) {
 	case "soak.stop":
 		return e.soak.stop()
 	case "pull.serve":
-		return nil, servePull()
+		server, err := servePull()
+		e.pull = server
+		return nil, err
+	case "pull.held":
+		return do(req, e.pull.held)
+	case "pull.release":
+		return do(req, e.pull.release)
 	case "pull":
 		return do(req, pull)
+	case "podman":
+		return do(req, podman)
 	case "iperf.serve":
 		return do(req, iperfServe)
 	case "iperf.run":

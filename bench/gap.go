@@ -56,9 +56,19 @@ func (s *stage) probePrograms() {
 	if err := openTun(tunPath); err != nil {
 		s.loseHelpers(err)
 	}
-	if slices.ContainsFunc(s.plan.cases(), func(c Case) bool { return strings.HasPrefix(c.Name(), iperfPrefix) }) {
-		if _, err := exec.LookPath("iperf3"); err != nil {
-			s.plan.Gaps = append(s.plan.Gaps, Gap{Cases: iperfPrefix, Why: "iperf3 is not installed: install the package iperf3"})
+	s.needPrograms(iperfPrefix, "iperf3")
+	s.needPrograms(podmanPrefix, podmanPrograms[:]...)
+}
+
+// needPrograms leaves out the cases whose names begin with prefix where one of the
+// programs is missing.
+func (s *stage) needPrograms(prefix string, programs ...string) {
+	if !slices.ContainsFunc(s.plan.cases(), func(c Case) bool { return strings.HasPrefix(c.Name(), prefix) }) {
+		return
+	}
+	for _, name := range programs {
+		if _, err := exec.LookPath(name); err != nil {
+			s.plan.Gaps = append(s.plan.Gaps, Gap{Cases: prefix, Why: fmt.Sprintf("%[1]s is not installed: install the package %[1]s", name)})
 		}
 	}
 }

@@ -50,7 +50,7 @@ func (p *patience) over(s step) string {
 // most: that this fails says nothing about the others.
 func special(c Case) bool {
 	_, publishes := c.(publisher)
-	return publishes || toLoopback(c)
+	return publishes || toLoopback(c) || launches(c)
 }
 
 // note takes down how a step ended: failed is empty where the helper lived.

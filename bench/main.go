@@ -25,6 +25,7 @@ const (
 	stageEndpoint = "stage:endpoint" // an endpoint
 	stageIDMap    = "stage:idmap"    // newuidmap or newgidmap; see idtools.go
 	stageUnpack   = "stage:unpack"   // gets and unpacks an archive; see load_pull.go
+	stagePodman   = "stage:podman"   // has Podman get and unpack one; see podman.go
 )
 
 // Exit codes.
@@ -56,6 +57,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			err = runEndpoint(stdin, stdout)
 		case stageUnpack:
 			err = runUnpack(strings.Join(args[2:], " "), stdout)
+		case stagePodman:
+			err = runPodman(strings.Join(args[2:], " "), stdout)
 		case stageIDMap:
 			err = mapIDs(args[2:])
 		default:

@@ -25,7 +25,7 @@ const (
 	quickRepeat       = 2
 	quickWindow       = 300 * time.Millisecond
 	minWindow         = 50 * time.Millisecond
-	defaultLimit      = 30 * time.Minute
+	defaultLimit      = 35 * time.Minute
 	quickLimit        = 3 * time.Minute
 	defaultStartLimit = 10 * time.Second
 )

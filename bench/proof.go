@@ -29,6 +29,9 @@ type Proof struct {
 // prove looks for the process that carries the step's flows. It returns nil where
 // the case is about the helper alone and leaves no flow.
 func (b *bout) prove(ctx context.Context) *Proof {
+	if b.carrier != nil {
+		return b.carrier
+	}
 	p, err := b.proof(ctx)
 	if err != nil {
 		return &Proof{Failed: err.Error()}
@@ -55,10 +58,6 @@ func (b *bout) proof(ctx context.Context) (*Proof, error) {
 		}
 		p.Later = true
 	}
-	p.Comm = strings.TrimSpace(readFile(fmt.Sprintf("/proc/%d/comm", p.PID)))
-	if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.PID)); err == nil {
-		p.Exe = filepath.Base(exe)
-	}
 	p.Paths, err = b.slipwayPaths(ctx)
 	return p, err
 }
@@ -76,6 +75,12 @@ func (b *bout) ownedFlow(ctx context.Context) (*Proof, error) {
 	if err != nil {
 		return nil, err
 	}
+	return ownerAmong(pids, finds)
+}
+
+// ownerAmong returns the first of the flows whose end on the host one of the processes
+// has.
+func ownerAmong(pids []int, finds []find) (*Proof, error) {
 	errs := []error{errNoFlow}
 	for i, f := range finds {
 		if i == 0 {
@@ -84,12 +89,20 @@ func (b *bout) ownedFlow(ctx context.Context) (*Proof, error) {
 		for _, s := range f.sockets {
 			pid, err := s.owner(pids)
 			if pid != 0 {
-				return &Proof{Socket: f.flow.String(), PID: pid}, nil
+				return newProof(f.flow, pid), nil
 			}
 			errs = append(errs, err)
 		}
 	}
 	return nil, errors.Join(errs...)
+}
+
+func newProof(f flow, pid int) *Proof {
+	p := &Proof{Socket: f.String(), PID: pid, Comm: strings.TrimSpace(readFile(fmt.Sprintf("/proc/%d/comm", pid)))}
+	if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil {
+		p.Exe = filepath.Base(exe)
+	}
+	return p
 }
 
 // suspects are the processes that may carry the flow: the helper's, or on the direct

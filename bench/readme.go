@@ -65,6 +65,8 @@ var readmeRows = [...]readmeRow{
 	{"TCP down over a path of 100 ms, 1 stream", "longpath/throughput/down/1", 0, "rate", "Gbit/s " + more, 1},
 	{"round trip beside a bulk upload, p99", "fairness/up", 0, "p99", "µs " + less, 1},
 	{"archive by HTTP, unpacked onto an overlay", "pull", 0, "time", "s per GB " + less, 1},
+	{"the same by `podman run`, all of it", podmanPrefix + podmanRun, 0, "time", "s per GB " + less, 1},
+	{"the same by `podman build`, all of it", podmanPrefix + podmanBuild, 0, "time", "s per GB " + less, 1},
 	{"start to ready", "start", 0, "ready", "ms " + less, 1},
 	{"memory (RSS), idle", "memory", 0, "idle", "MB " + less, 1},
 	{"memory per 1000 idle connections", "memory", 0, "per1000", "MB " + less, 1},

@@ -51,6 +51,9 @@ func ParseSubject(s string) (Subject, error) {
 
 // takesPart reports whether the case is one of the subject's.
 func (s *Subject) takesPart(c Case) bool {
+	if l, ok := c.(launcher); ok && !l.launches(*s) {
+		return false
+	}
 	return regexp.MustCompile(s.Cases).MatchString(c.Name())
 }
 

@@ -144,6 +144,11 @@ func slirpArguments(j job) [][]string {
 // pastaArguments are those of Podman (containers/common, libnetwork/pasta), which
 // is inside the user namespace already and so gives no --userns.
 func pastaArguments(j job) [][]string {
+	return [][]string{append(pastaFlags(j), "--userns", fmt.Sprintf("/proc/%d/ns/user", j.PID), "--netns", fmt.Sprintf("/proc/%d/ns/net", j.PID))}
+}
+
+// pastaFlags are pasta's arguments but for the namespaces.
+func pastaFlags(j job) []string {
 	all := []string{"--config-net"}
 	for _, kind := range []struct{ flag, proto string }{{"-t", "tcp"}, {"-u", "udp"}} {
 		some := false
@@ -158,8 +163,7 @@ func pastaArguments(j job) [][]string {
 		}
 	}
 	all = concat(all, []string{"-T", "none", "-U", "none"}, j.noLoopback("--no-map-gw"))
-	return [][]string{append(all, "--dns-forward", pastaDNS, "--quiet", "-m", strconv.Itoa(j.MTU), "-P", j.pidFile(),
-		"--userns", fmt.Sprintf("/proc/%d/ns/user", j.PID), "--netns", fmt.Sprintf("/proc/%d/ns/net", j.PID))}
+	return append(all, "--dns-forward", pastaDNS, "--quiet", "-m", strconv.Itoa(j.MTU), "-P", j.pidFile())
 }
 
 // rootlesskitArguments are those of Docker's rootless mode (moby, contrib's

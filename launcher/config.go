@@ -172,10 +172,11 @@ type Config struct {
 	// Started is called, on the goroutine of Run, once the command has been
 	// executed; pid is that of the container's first process. It may be nil.
 	Started func(pid int)
-	// DNS, Search and ContainerAddrs go into resolv.conf and hosts; they are used
+	// DNS, Search, ResolvOptions and ContainerAddrs go into resolv.conf and hosts; they are used
 	// by NetPrivate alone.
 	DNS            []netip.Addr
 	Search         []string
+	ResolvOptions  []string // options of resolv.conf(5)
 	ContainerAddrs []netip.Addr
 
 	// Log receives what the user need not act on; nil discards it.

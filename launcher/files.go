@@ -84,5 +84,8 @@ func resolvConf(c Config) (string, error) {
 	if len(search) > 0 {
 		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
 	}
+	if len(c.ResolvOptions) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(c.ResolvOptions, " "))
+	}
 	return b.String(), nil
 }

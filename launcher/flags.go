@@ -19,9 +19,8 @@ func AddFlags(fs *pflag.FlagSet, c *Config, lookup func(string) (string, bool)) 
 	fs.StringVarP(&c.Workdir, "workdir", "w", "/", "`DIR` the command starts in")
 	fs.StringVar(&c.Hostname, "hostname", "", "`NAME` of the container (default random)")
 	fs.Var((*netValue)(&c.Net), "net", "`MODE` of the network: private, none or host")
-	fs.BoolP("interactive", "i", false, "pass standard input on (always so)")
+	fs.BoolP("interactive", "i", false, "pass standard input on (in the foreground always so)")
 	fs.BoolVarP(&c.TTY, "tty", "t", false, "give the command a terminal even where standard input is none")
-	fs.Bool("rm", false, "throw the container's files away at its end (always so)")
 }
 
 // Command returns the command that a parsed fs ends with: the words after "--".

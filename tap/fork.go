@@ -28,8 +28,8 @@ const (
 
 // Sizes of what a script may hold.
 const (
-	maxSteps  = 96
-	arenaSize = 24 << 10 // bytes for all buffers of a script
+	maxSteps  = 160
+	arenaSize = 32 << 10 // bytes for all buffers of a script
 )
 
 // shared is the memory that the child and the parent have in common: a mapping

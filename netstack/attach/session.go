@@ -60,6 +60,9 @@ type Config struct {
 	// DNS lists resolvers to use in place of those in the host's
 	// /etc/resolv.conf.
 	DNS []netip.AddrPort
+	// LocalNames, if not nil, has addresses of names that no resolver is asked for; see
+	// dns.Config.
+	LocalNames func(name string) []netip.Addr
 	// Auto asks for what listens in the container to be published as it comes and goes;
 	// nil means that nothing is.
 	Auto *portfwd.Auto
@@ -273,6 +276,7 @@ func checkDNS(cfg Config) error {
 func newDNS(cfg Config) (*dns.Forwarder, error) {
 	return dns.New(dns.Config{
 		Upstream:   cfg.DNS,
+		Local:      cfg.LocalNames,
 		Control:    cfg.Outbound.ControlConn,
 		LocalAddr4: cfg.Outbound.Addr4,
 		LocalAddr6: cfg.Outbound.Addr6,

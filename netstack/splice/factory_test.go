@@ -108,6 +108,32 @@ func TestFactoryUsesAgain(t *testing.T) {
 	}
 }
 
+// TestFactoryCongestion has sockets keep the listener's congestion control, the used ones too.
+func TestFactoryCongestion(t *testing.T) {
+	for _, f := range families {
+		t.Run(f.listen.String(), func(t *testing.T) {
+			b := newBench(t, f)
+			fd, _, peer := b.dial(t, b.from)
+			isCongestion(t, fd)
+			must(t, peer.Close())
+			must(t, ignore(unix.Shutdown(fd, unix.SHUT_WR), unix.ENOTCONN))
+			if !b.GiveBack(fd, b.from) {
+				t.Fatal("the socket is not taken back")
+			}
+			again, _, _ := b.dial(t, b.from)
+			defer unix.Close(again)
+			isCongestion(t, again)
+		})
+	}
+}
+
+func isCongestion(t testing.TB, fd int) {
+	t.Helper()
+	if got, err := unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION); err != nil || got != congestion {
+		t.Errorf("the congestion control is %q, %v, want %q", got, err, congestion)
+	}
+}
+
 func ignore(err, harmless error) error {
 	if errors.Is(err, harmless) {
 		return nil

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package supervise
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// DetachedArg is the argv[0] under which a binary is the supervisor of a detached
+// container.
+const DetachedArg = "slipway-supervisor"
+
+// readyFD is the descriptor at which a detached supervisor finds the pipe to its
+// caller.
+const readyFD = 3
+
+// IsDetached reports whether a process with these arguments (os.Args) is the
+// supervisor of a detached container.
+func IsDetached(args []string) bool { return len(args) > 1 && args[0] == DetachedArg }
+
+// A Start is what a detached supervisor tells its caller: that the command runs, or
+// why not.
+type Start struct {
+	ID    string `json:"id,omitempty"`
+	Code  int    `json:"code,omitempty"`  // the exit code for a failure
+	Error string `json:"error,omitempty"` // empty for none
+}
+
+// errSilent is the error of a supervisor that ended without a word.
+var errSilent = errors.New("the supervisor ended before the container had started: was it killed?")
+
+// Detach starts this binary as a supervisor, in a session of its own and without a
+// terminal, with the words args behind its name, in the directory dir; empty is the
+// caller's. It returns when the command runs, or with what the supervisor says.
+func Detach(args []string, dir string) (Start, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return Start{}, fmt.Errorf("start the supervisor: %w", err)
+	}
+	defer r.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		w.Close()
+		return Start{}, fmt.Errorf("start the supervisor: %w", err)
+	}
+	defer null.Close()
+	proc, err := os.StartProcess("/proc/self/exe", append([]string{DetachedArg}, args...), &os.ProcAttr{
+		Dir:   dir,
+		Files: []*os.File{null, null, null, w},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	w.Close()
+	if err != nil {
+		return Start{}, fmt.Errorf("start the supervisor: %w", err)
+	}
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return Start{}, fmt.Errorf("wait for the supervisor: %w", err)
+	}
+	var s Start
+	if json.Unmarshal(b, &s) != nil {
+		return Start{}, errSilent
+	}
+	return s, proc.Release()
+}
+
+// A Caller is who waits for a detached supervisor.
+type Caller struct{ pipe *os.File }
+
+// NewCaller returns the caller of this process, which must be one that Detach has
+// started.
+func NewCaller() *Caller {
+	unix.CloseOnExec(readyFD)
+	return &Caller{os.NewFile(readyFD, "ready")}
+}
+
+// Tell tells the caller what has become of the container. Only the first call has
+// an effect.
+func (c *Caller) Tell(s Start) {
+	if c.pipe == nil {
+		return
+	}
+	if b, err := json.Marshal(s); err == nil {
+		_, _ = c.pipe.Write(b) // a caller that is gone need not know
+	}
+	c.pipe.Close()
+	c.pipe = nil
+}

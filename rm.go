@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/slipway-net/slipway/launcher/state"
+	"github.com/slipway-net/slipway/launcher/supervise"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	rmSynopsis = "rm [flags] CONTAINER..."
+	rmAbout    = `Removes each CONTAINER, with its files and its log. One that runs is left alone
+unless --force says otherwise.`
+)
+
+// runRm is `slipway rm`.
+func runRm(args []string, stdout, stderr io.Writer) int {
+	fs := newFlagSet("rm")
+	force := fs.BoolP("force", "f", false, "end a container that runs; one that is not there is no failure")
+	all := fs.BoolP("all", "a", false, "remove all containers, but for those that run without --force")
+	grace := fs.IntP("time", "t", 0, "with --force, `SECONDS` the command has to end before it is killed")
+	if code, over := parseFlags(fs, args, rmSynopsis, rmAbout, stdout, stderr); over {
+		return code
+	}
+	words := fs.Args()
+	if !*all {
+		if err := wantContainers(fs, rmSynopsis, 1, -1); err != nil {
+			return report(stderr, err)
+		}
+	} else {
+		var err error
+		if words, err = allIDs(*force); err != nil {
+			return report(stderr, err)
+		}
+	}
+	return report(stderr, eachContainer(words, func(s *state.Store, c *state.Container) error {
+		if err := remove(s, c, *force, *grace); err != nil {
+			return err
+		}
+		fmt.Fprintln(stdout, c.DisplayName())
+		return nil
+	}))
+}
+
+// allIDs lists all containers, those that run only if running is true.
+func allIDs(running bool) ([]string, error) {
+	store, err := openStore()
+	if err != nil {
+		return nil, err
+	}
+	all, err := store.List()
+	var ids []string
+	for _, c := range all {
+		if running || c.Status == state.Exited {
+			ids = append(ids, c.ID)
+		}
+	}
+	return ids, err
+}
+
+// remove removes a container.
+func remove(s *state.Store, c *state.Container, force bool, grace int) error {
+	err := s.Remove(c.ID)
+	if !errors.Is(err, state.ErrAlive) {
+		return err
+	}
+	if !force {
+		return fmt.Errorf("container %s is %s: stop it before, or give --force", c.DisplayName(), c.Status)
+	}
+	if err := halt(s, c, grace); err != nil {
+		return err
+	}
+	// One that is thrown away has removed itself.
+	if err := s.Remove(c.ID); err != nil && !errors.Is(err, state.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// halt ends a container in whatever state it is.
+func halt(s *state.Store, c *state.Container, grace int) error {
+	if c.Status == state.Running {
+		return stop(s, c, unix.Signal(c.StopSignal), grace)
+	}
+	// Nothing of it can be asked before its command runs.
+	w, err := s.Watch(c)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	return end(w, supervise.NewClient(s.Dir(c.ID)))
+}
