@@ -33,6 +33,7 @@ func runExec(args []string, stdout, stderr io.Writer) int {
 	fs.SetInterspersed(false)
 	interactive := fs.BoolP("interactive", "i", false, "pass standard input on")
 	fs.BoolVarP(&e.TTY, "tty", "t", false, "give the command a terminal")
+	fs.StringVarP(&e.User, "user", "u", "", "`USER[:GROUP]` to run the command as (default: the container's)")
 	launcher.AddProcessFlags(fs, &e.Env, &e.Workdir, os.LookupEnv)
 	if code, over := parseFlags(fs, args, execSynopsis, execAbout, stdout, stderr); over {
 		return code

@@ -4,15 +4,16 @@ package launcher
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"runtime"
 	"strings"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-	"github.com/slipway-net/slipway/launcher/join"
 	"golang.org/x/sys/unix"
+
+	"github.com/slipway-net/slipway/launcher/join"
+	"github.com/slipway-net/slipway/launcher/sandbox"
+	"github.com/slipway-net/slipway/launcher/userns/inside"
 )
 
 // ErrGone is found by errors.Is in the error of Exec.Run if the container had ended.
@@ -27,8 +28,9 @@ type Exec struct {
 	Pidfd int
 	// Args and Env are as in Config; Env is added to the container's.
 	Args, Env []string
-	// Workdir is the directory the command starts in; empty is the container's.
-	Workdir string
+	// Workdir is the directory the command starts in, and User who it is run as;
+	// empty is as the container's own command has it.
+	Workdir, User string
 	// TTY and the streams are as in Config.
 	TTY                   bool
 	Stdin, Stdout, Stderr *os.File
@@ -39,18 +41,18 @@ type Exec struct {
 func (ct *Container) Order() []byte { return ct.order }
 
 // Run runs the command with the rights of the container's own: capabilities,
-// no_new_privs, limits. What it returns is as with Container.Run. The command is
-// killed when this process ends.
+// no_new_privs, seccomp filter, limits. What it returns is as with Container.Run. The
+// command is killed when this process ends.
 func (e Exec) Run(ctx context.Context) (int, error) {
 	runtime.LockOSThread() // see join.Start
 	defer runtime.UnlockOSThread()
-	ct, err := e.container()
+	ct, namespaces, err := e.container()
 	if err != nil {
-		return exitOurs, err
+		return sandbox.ExitOurs, err
 	}
-	r, err := e.start(ct)
+	r, err := ct.launch(func(r *running, theirs *sandbox.Control) error { return e.join(r, theirs, namespaces) })
 	if err != nil {
-		return exitOurs, err
+		return sandbox.ExitOurs, err
 	}
 	defer r.close()
 	sigs := newSignals()
@@ -58,118 +60,81 @@ func (e Exec) Run(ctx context.Context) (int, error) {
 	return r.wait(ctx, sigs)
 }
 
-// container is the Container that r looks after: of the one that is joined, what
-// the command has of it.
-func (e Exec) container() (*Container, error) {
-	cfg := Config{Args: e.Args, Env: e.Env, Workdir: e.Workdir, TTY: e.TTY, Net: NetNone, Stdin: e.Stdin, Stdout: e.Stdout, Stderr: e.Stderr}
+// container is the Container that a running looks after: of the one that is joined,
+// what the command has of it. It returns the namespaces to join, too.
+func (e Exec) container() (*Container, uintptr, error) {
+	no := false
+	cfg := Config{Args: e.Args, Env: e.Env, Workdir: e.Workdir, TTY: e.TTY, Net: NetNone, Init: &no, Stdin: e.Stdin, Stdout: e.Stdout, Stderr: e.Stderr}
 	if err := cfg.check(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	pty := e.TTY || isTerminal(e.Stdin)
 	ct := &Container{cfg: cfg, asked: make(chan func(*running)), ended: make(chan struct{})}
+	pty := e.TTY || isTerminal(e.Stdin)
 	for i, f := range []*os.File{e.Stdin, e.Stdout, e.Stderr} {
-		ct.bundle.Streams[i] = e.TTY || pty && isTerminal(f)
+		ct.plan.streams[i] = e.TTY || pty && isTerminal(f)
 	}
-	o, err := decodeOrder(e.Order)
+	o, err := sandbox.Decode(e.Order)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	p := &o.Spec.Process
+	p := &o.Process
 	p.Args, p.Env = e.Args, mergeEnv(p.Env, e.Env)
 	if e.Workdir != "" {
 		p.Cwd = e.Workdir
 	}
-	if p.Terminal = pty; pty {
+	if e.User != "" {
+		p.User, p.Groups = e.User, nil
+	}
+	p.Init, p.Streams, p.Terminal, p.Rows, p.Columns = false, ct.plan.streams, pty, 0, 0
+	if pty {
 		p.Env = mergeEnv([]string{"TERM=xterm"}, p.Env)
 	}
-	p.ConsoleSize = nil
-	if rows, columns := windowSize(e.Stdin); isTerminal(e.Stdin) && rows > 0 && columns > 0 {
-		p.ConsoleSize = &specs.Box{Height: uint(rows), Width: uint(columns)}
+	if isTerminal(e.Stdin) {
+		rows, columns := windowSize(e.Stdin)
+		p.Rows, p.Columns = uint32(rows), uint32(columns)
 	}
-	o.Streams, o.Files, o.Spec.Mounts = ct.bundle.Streams, nil, nil
-	if ct.order, err = json.Marshal(o); err != nil {
-		return nil, fmt.Errorf("encode the order: %w", err)
+	if ct.order = (&sandbox.Order{Process: *p}).Encode(); len(ct.order) > sandbox.MaxFrame {
+		return nil, 0, fmt.Errorf("%w: command and environment are longer than %d bytes", ErrUsage, sandbox.MaxFrame)
 	}
-	if len(ct.order) > maxFrame {
-		return nil, fmt.Errorf("%w: command and environment are longer than %d bytes", ErrUsage, maxFrame)
+	namespaces := uintptr(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP)
+	if o.OwnNetwork {
+		namespaces |= unix.CLONE_NEWNET
 	}
-	return ct, nil
+	return ct, namespaces, nil
 }
 
-// start starts the init stage in the container.
-func (e Exec) start(ct *Container) (*running, error) {
-	o, err := decodeOrder(e.Order)
+// join starts the init stage in the container, with the streams and the control.
+func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
+	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("open the null device: %w", err)
 	}
-	ours, theirs, err := newControls()
+	defer unix.Close(null)
+	exe, err := unix.Open(selfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("open our own binary: %w", err)
 	}
-	defer theirs.close()
-	pid, err := e.join(ct, theirs, namespaceFlags(o))
-	if err != nil {
-		ours.close()
-		return nil, err
-	}
-	r := newRunning(ct, ours, child{
-		pid:  pid,
-		kill: func() error { return unix.Kill(pid, unix.SIGKILL) },
-		wait: func() (unix.WaitStatus, error) { return join.Wait(pid) },
-	})
-	// If the init stage ended early its failure is what receive gets.
-	_ = writeFrame(ours, frameBundle, ct.order)
-	return r, nil
-}
-
-// join starts the init stage with the streams and the control socket.
-func (e Exec) join(ct *Container, ctl *control, namespaces uintptr) (int, error) {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return 0, fmt.Errorf("open the null device: %w", err)
-	}
-	defer null.Close()
-	exe, err := os.OpenFile(selfExe, unix.O_PATH, 0)
-	if err != nil {
-		return 0, fmt.Errorf("open our own binary: %w", err)
-	}
-	defer exe.Close()
-	socket := os.NewFile(uintptr(ctl.take()), "control")
-	defer socket.Close()
-	files := []*os.File{e.Stdin, e.Stdout, e.Stderr, socket}
-	for i := range files {
-		if files[i] == nil || i < len(ct.bundle.Streams) && ct.bundle.Streams[i] {
-			files[i] = null
+	defer unix.Close(exe)
+	fds := []int{null, null, null, ctl.FD()}
+	for i, f := range []*os.File{e.Stdin, e.Stdout, e.Stderr} {
+		if f != nil && !r.ct.plan.streams[i] {
+			fds[i] = int(f.Fd()) // and makes it blocking, as commands expect
 		}
 	}
-	return join.Start(join.Config{
+	r.pid, err = join.Start(join.Config{
 		Pidfd: e.Pidfd, Namespaces: namespaces, Exe: exe,
-		Args: []string{InitArg, initExec}, Env: initEnv(), Files: files,
+		Args: []string{sandbox.InitArg, sandbox.ModeExec}, Env: inside.Environ(), Files: fds,
 	})
-}
-
-// namespaceFlags are the namespaces that a container has of its own, as CLONE_NEW*.
-func namespaceFlags(o *order) uintptr {
-	var flags uintptr
-	for _, n := range o.Spec.Linux.Namespaces {
-		switch n.Type {
-		case specs.UserNamespace:
-			flags |= unix.CLONE_NEWUSER
-		case specs.MountNamespace:
-			flags |= unix.CLONE_NEWNS
-		case specs.PIDNamespace:
-			flags |= unix.CLONE_NEWPID
-		case specs.IPCNamespace:
-			flags |= unix.CLONE_NEWIPC
-		case specs.UTSNamespace:
-			flags |= unix.CLONE_NEWUTS
-		case specs.CgroupNamespace:
-			flags |= unix.CLONE_NEWCGROUP
-		case specs.NetworkNamespace:
-			flags |= unix.CLONE_NEWNET
-		}
+	if err != nil {
+		return err
 	}
-	return flags
+	// Our child's id is not given to another before we have waited for it.
+	if r.pidfd, err = unix.PidfdOpen(r.pid, 0); err != nil {
+		_ = unix.Kill(r.pid, unix.SIGKILL)
+		_, _ = join.Wait(r.pid)
+		return fmt.Errorf("open the process in the container: %w", err)
+	}
+	return nil
 }
 
 // mergeEnv is env with the words of more put over it.

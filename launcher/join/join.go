@@ -25,12 +25,14 @@ type Config struct {
 	// Namespaces are the CLONE_NEW* flags of those to join. New are those that the
 	// process gets of its own, in the user namespace it joins.
 	Namespaces, New uintptr
-	// Exe is the binary to execute. Args and Env are as execve(2) takes them.
-	Exe  *os.File
+	// Exe is the binary to execute, an open file that stays the caller's. Args and
+	// Env are as execve(2) takes them.
+	Exe  int
 	Args []string
 	Env  []string
-	// Files become its descriptors from 0 on; it has no other.
-	Files []*os.File
+	// Files become its descriptors from 0 on; it has no other, and leads a session of
+	// its own.
+	Files []int
 }
 
 // maxFiles bounds Config.Files: the standard streams, and a few more.
@@ -143,21 +145,13 @@ func newPlan(c Config) (_ *plan, err error) {
 	return p, nil
 }
 
-// duplicate returns a duplicate of f's descriptor, above all places it may be put in.
-func duplicate(f *os.File) (int, error) {
-	raw, err := f.SyscallConn()
+// duplicate returns a duplicate of fd, above all places it may be put in.
+func duplicate(fd int) (int, error) {
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, firstFree)
 	if err != nil {
-		return -1, err
+		return -1, fmt.Errorf("duplicate a descriptor: %w", err)
 	}
-	fd := -1
-	var derr error
-	if err := raw.Control(func(old uintptr) { fd, derr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, firstFree) }); err != nil {
-		return -1, err
-	}
-	if derr != nil {
-		return -1, fmt.Errorf("duplicate a descriptor: %w", derr)
-	}
-	return fd, nil
+	return dup, nil
 }
 
 // close frees what the plan holds.
@@ -232,6 +226,9 @@ func enter(arg unsafe.Pointer) {
 func execute(p *plan) {
 	p.told.step = stepFiles
 	if _, _, errno := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0, 0); errno != 0 {
+		fail(p, errno)
+	}
+	if _, _, errno := syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0); errno != 0 {
 		fail(p, errno)
 	}
 	for i := 0; i < p.count; i++ {
