@@ -114,6 +114,7 @@ func (r *runner) run(w io.Writer) (int, error) {
 	}
 	r.cfg.Log = log
 	describe(&r.cfg, session)
+	session.OwnNamespace = true
 	private := r.lans.prepare(&r.cfg, &session)
 	r.cfg.Session = func(pid int) (launcher.Network, error) {
 		session.Tap.Target = tap.Target{PID: pid}
