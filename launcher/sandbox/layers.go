@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package launcher
+package sandbox
 
 import (
 	"errors"
@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,9 +22,7 @@ const modeBits = 0o1777
 // A layering spreads the directories of a lower root over a new root, each under
 // a throw-away layer of its own.
 type layering struct {
-	mt     *mounter
-	m      mountSpec
-	base   place           // where upper and work directories are made
+	s      *setup
 	root   place           // the new root
 	skip   map[string]bool // paths that something else will be put at
 	split  map[string]bool // paths with a mount below them
@@ -97,25 +94,13 @@ func (l *layering) directory(lower int, name, p string) error {
 
 // overlay mounts the overlay of p.
 func (l *layering) overlay(lower int, p string, mode uint32) error {
-	n := strconv.Itoa(l.mounts)
-	fds := [2]int{-1, -1}
-	for i, kind := range []string{"upper", "work"} {
-		at := l.base.join(kind + n)
-		if err := at.mkdir(); err != nil {
-			return err
-		}
-		fd, err := at.open(unix.O_RDONLY | unix.O_DIRECTORY)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		fds[i] = fd
+	upper, work, err := l.s.throwAway(mode)
+	if err != nil {
+		return err
 	}
-	// The merged directory has the owner and mode of the upper one.
-	if err := unix.Fchmod(fds[0], mode); err != nil {
-		return fmt.Errorf("set mode of %s: %w", p, err)
-	}
-	return l.mt.overlay(l.root.join(p), lower, fds[0], fds[1], l.m)
+	defer unix.Close(upper)
+	defer unix.Close(work)
+	return l.s.mt.overlay(l.root.join(p), layerSet{lowers: []int{lower}, upper: upper, work: work, options: []string{userXattr}})
 }
 
 // symlink copies a symbolic link.
@@ -141,7 +126,7 @@ func (l *layering) regular(lower int, name, p string) error {
 	if err := l.root.join(p).create("", 0o644); err != nil {
 		return err
 	}
-	if err := l.mt.bind(f, l.root.join(p), unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NODEV, false); err != nil {
+	if err := l.s.mt.bind(f, l.root.join(p), unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NODEV, false); err != nil {
 		return fmt.Errorf("show %s: %w", p, err)
 	}
 	l.mounts++

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package launcher
+package sandbox
 
 import (
 	"fmt"
@@ -29,7 +29,7 @@ func probeOverlay() error {
 	if err != nil {
 		return fmt.Errorf("open the host's root: %w", err)
 	}
-	mt, at := newMounter(false), place{host, basePoint}
+	mt, at := newMounter(false), in(host, basePoint)
 	if err := mt.attach(at, parseMount("tmpfs", "slipway", []string{"mode=755"})); err != nil {
 		return fmt.Errorf("mount a tmpfs: %w", err)
 	}
@@ -44,7 +44,8 @@ func probeOverlay() error {
 			return err
 		}
 	}
-	if err := mt.overlay(at.join("merged"), fds[0], fds[1], fds[2], parseMount("overlay", "/", []string{"userxattr"})); err != nil {
+	l := layerSet{lowers: fds[:1], upper: fds[1], work: fds[2], options: []string{userXattr}}
+	if err := mt.overlay(at.join("merged"), l); err != nil {
 		return fmt.Errorf("mount an overlay: %w", err)
 	}
 	for _, dir := range []string{"dir/below", "dir"} {
