@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/slipway-net/slipway/launcher"
 	"github.com/slipway-net/slipway/launcher/state"
@@ -38,6 +39,10 @@ const exitRun = 125
 // newContainer, in place of an id, is what a detached supervisor gets for a
 // container that is not there yet.
 const newContainer = "new"
+
+// settled is how long a container has run when its supervisor drops from memory what it
+// needed to start it: most do not run that long.
+const settled = time.Second
 
 // runRun is `slipway run`.
 func runRun(args []string, stdout, stderr io.Writer) int {
@@ -209,6 +214,7 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 			if r.started != nil {
 				r.started(rec)
 			}
+			time.AfterFunc(settled, func() { takeFootprint().drop() })
 		},
 		Ended: func() { r.life.ended(rec.Keep) },
 		Log:   log,
