@@ -52,6 +52,7 @@ require (
 )
 
 tool (
+	github.com/containernetworking/cni/cnitool
 	golang.org/x/vuln/cmd/govulncheck
 	honnef.co/go/tools/cmd/staticcheck
 )
