@@ -16,16 +16,19 @@ import (
 	"github.com/slipway-net/slipway/launcher"
 	"github.com/slipway-net/slipway/launcher/state"
 	"github.com/slipway-net/slipway/launcher/supervise"
+	"github.com/slipway-net/slipway/launcher/userns"
 	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/tap"
 	"github.com/spf13/pflag"
 )
 
 const (
-	runSynopsis = "run [flags] -- COMMAND [ARG...]"
-	runAbout    = `Runs COMMAND in a container: the host's root is its file system, and what it
-writes is thrown away at the end. Its exit code is passed on; 125 means that
-slipway failed, 126 that COMMAND cannot be run, 127 that it was not found.`
+	runSynopsis = "run [flags] [IMAGE] [--] [COMMAND [ARG...]]"
+	runAbout    = `Runs COMMAND, or what the image says, in a container. IMAGE is what slipway pull
+takes, or the beginning of an image's id. Without one COMMAND stands behind --, and
+the host's root is the file system. What a container writes is thrown away at its
+end. Its exit code is passed on; 125 means that slipway failed, 126 that COMMAND
+cannot be run, 127 that it was not found.`
 )
 
 // exitRun is the exit code of `slipway run` where slipway itself failed, as other
@@ -66,6 +69,7 @@ type runner struct {
 	net  netFlags
 	lans lanFlags
 	life lifeFlags
+	root rootFlags
 	cfg  launcher.Config
 	// again is the id of a container that is started again; empty is a new one.
 	again string
@@ -80,7 +84,8 @@ type runner struct {
 // parse.
 func newRunner(args []string) *runner {
 	r := &runner{args: args, fs: newFlagSet("run")}
-	launcher.AddFlags(r.fs, &r.cfg, r.life.lookup)
+	r.root.launcher = launcher.AddFlags(r.fs, &r.cfg, r.life.lookup, volumesDir())
+	r.root.add(r.fs)
 	r.life.add(r.fs)
 	r.net.add(r.fs)
 	r.lans.add(r.fs)
@@ -92,10 +97,11 @@ func newRunner(args []string) *runner {
 // run starts the container, logs to w, and returns the container's exit code when
 // it has ended.
 func (r *runner) run(w io.Writer) (int, error) {
-	var err error
-	if r.cfg.Args, err = launcher.Command(r.fs); err != nil {
+	image, args, err := r.root.launcher.Command()
+	if err != nil {
 		return exitRun, err
 	}
+	r.cfg.Args = args
 	if err := r.lans.check(r.cfg); err != nil {
 		return exitRun, err
 	}
@@ -115,6 +121,14 @@ func (r *runner) run(w io.Writer) (int, error) {
 	r.cfg.Log = log
 	describe(&r.cfg, session)
 	private := r.lans.prepare(&r.cfg, &session)
+	// The container's init passes signals on; ours only must not kill us first.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP)
+	defer stop()
+	release, err := r.root.prepare(ctx, &r.cfg, image, r.owner(), w, log)
+	if err != nil {
+		return exitRun, err
+	}
+	defer release()
 	r.cfg.Session = func(pid int) (launcher.Network, error) {
 		session.Tap.Target = tap.Target{PID: pid}
 		n, err := newContainerNetwork(session, &r.net, r.held.Dir(), log)
@@ -128,10 +142,19 @@ func (r *runner) run(w io.Writer) (int, error) {
 	if err != nil {
 		return exitRun, err
 	}
-	// The container's init passes signals on; ours only must not kill us first.
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP)
-	defer stop()
 	return s.Run(ctx)
+}
+
+// owner is whom ids are taken for: a container that is started again gets those it had,
+// and so does one of the same name, for the sake of its volumes.
+func (r *runner) owner() string {
+	switch {
+	case r.life.name != "":
+		return r.life.name
+	case r.again != "":
+		return r.again
+	}
+	return state.NewID()
 }
 
 // supervisor makes what looks after the container.
@@ -189,11 +212,22 @@ func (r *runner) record() (state.Record, error) {
 	for _, p := range r.net.publish {
 		rec.Ports = append(rec.Ports, p.String())
 	}
-	rec.UIDs = []state.Mapping{{Container: 0, Host: uint32(os.Geteuid()), Size: 1}}
-	rec.GIDs = []state.Mapping{{Container: 0, Host: uint32(os.Getegid()), Size: 1}}
+	rec.UIDs, rec.GIDs = recordMapping(r.cfg.IDs.UIDs, os.Geteuid()), recordMapping(r.cfg.IDs.GIDs, os.Getegid())
 	rec.Detached = r.life.detach || r.again != ""
 	rec.Keep = rec.Detached && !r.life.remove
 	return rec, nil
+}
+
+// recordMapping is a mapping as a record has it; none is 0 for own.
+func recordMapping(ranges []userns.Range, own int) []state.Mapping {
+	if len(ranges) == 0 {
+		return []state.Mapping{{Container: 0, Host: uint32(own), Size: 1}}
+	}
+	var all []state.Mapping
+	for _, r := range ranges {
+		all = append(all, state.Mapping{Container: r.Inside, Host: r.Outside, Size: r.Size})
+	}
+	return all
 }
 
 // describe fills in what the container's files say of its network.
