@@ -234,6 +234,7 @@ func recordMapping(ranges []userns.Range, own int) []state.Mapping {
 func describe(cfg *launcher.Config, session attach.Config) {
 	for _, f := range session.Tap.Plan.Families() {
 		cfg.ContainerAddrs = append(cfg.ContainerAddrs, f.Container)
+		cfg.Gateways = append(cfg.Gateways, f.Gateway)
 		if !session.NoDNS {
 			cfg.DNS = append(cfg.DNS, f.DNS)
 		}
