@@ -33,6 +33,7 @@ func TestHelp(t *testing.T) {
 		{"pcap-help.txt", []string{"pcap", "--help"}},
 		{"doctor-help.txt", []string{"doctor", "--help"}},
 		{"ps-help.txt", []string{"ps", "--help"}},
+		{"exec-help.txt", []string{"exec", "--help"}},
 		{"logs-help.txt", []string{"logs", "--help"}},
 		{"stop-help.txt", []string{"stop", "--help"}},
 		{"kill-help.txt", []string{"kill", "--help"}},

@@ -33,7 +33,7 @@ type layer struct {
 var layers = []layer{
 	{".", []string{"..."}, "main wires everything"},
 	{"launcher/lan", []string{"netstack/loop", "tap"}, "a switch of frames, on the loop that carries the rest; it knows no container"},
-	{"launcher/...", []string{"launcher/...", "netstack/attach", "netstack/policy", "tap"}, "the launcher networks a container by a session, not by the stack's parts"},
+	{"launcher/...", []string{"launcher/...", "netstack/attach", "netstack/policy", "tap", "tap/rawfork"}, "the launcher networks a container by a session, not by the stack's parts"},
 	{"bench/...", []string{"bench/...", "netstack/attach", "netstack/policy", "tap"}, "the benchmark measures what users run: a session"},
 	{"scripts/...", nil, "scripts stand for the world outside"},
 	{"cni-plugin/...", []string{"cni-plugin/...", "tap", "portfwd/client", "portfwd/portapi"}, "each ADD and DEL would otherwise page in the whole stack"},

@@ -117,7 +117,7 @@ func (l *lans) join(outside launcher.Network, pid int, name string, log *slog.Lo
 	for i, network := range l.flags.networks {
 		m, err := lan.Join(lan.JoinConfig{
 			Dir: filepath.Join(state.RunDir(os.Getenv), lansDir, network), Names: names, Target: tap.Target{PID: pid},
-			Interface: "eth" + strconv.Itoa(i+1), MTU: l.mtu, Log: log,
+			Interface: "eth" + strconv.Itoa(i+1), MTU: l.mtu, OwnNamespace: true, Log: log,
 		})
 		if err != nil {
 			n.Close()

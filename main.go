@@ -42,6 +42,7 @@ func commands() []command {
 		{"slirp4netns", "the same with the command line of slirp4netns", runSlirp4netns},
 		{"run", "run a command in a container", runRun},
 		{"ps", "list containers", runPs},
+		{"exec", "run one more command in a container", runExec},
 		{"logs", "print what a detached container has written", runLogs},
 		{"stop", "ask containers to end, and kill those that do not", runStop},
 		{"kill", "send containers a signal", runKill},

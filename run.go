@@ -120,6 +120,7 @@ func (r *runner) run(w io.Writer) (int, error) {
 	}
 	r.cfg.Log = log
 	describe(&r.cfg, session)
+	session.OwnNamespace = true
 	private := r.lans.prepare(&r.cfg, &session)
 	// The container's init passes signals on; ours only must not kill us first.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP)

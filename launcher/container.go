@@ -25,6 +25,7 @@ type Container struct {
 	plan  plan
 	asked chan func(*running) // for the goroutine of Run, while the command runs
 	ended chan struct{}       // closed at the end of Run
+	order []byte              // what the init stage is told
 }
 
 // New checks c and writes the container down; it starts nothing and holds

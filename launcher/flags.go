@@ -36,10 +36,7 @@ func AddFlags(fs *pflag.FlagSet, c *Config, lookup func(string) (string, bool), 
 
 // addCommandFlags are those of the command and where it finds itself.
 func addCommandFlags(fs *pflag.FlagSet, c *Config, lookup func(string) (string, bool)) {
-	fs.VarP(&envValue{env: &c.Env, lookup: lookup}, "env", "e",
-		"set `KEY=VALUE` in the container, or pass KEY on from the environment (repeatable)")
-	fs.Var(&envFileValue{env: &c.Env, lookup: lookup}, "env-file", "set what lines of `FILE` say, as -e does (repeatable)")
-	fs.StringVarP(&c.Workdir, "workdir", "w", "", "`DIR` the command starts in (default the image's, or /)")
+	AddProcessFlags(fs, &c.Env, &c.Workdir, lookup)
 	fs.StringVarP(&c.User, "user", "u", "", "`USER[:GROUP]`, by number or the container's name, that runs the command (default the image's, or root)")
 	fs.StringSliceVar(&c.Groups, "group-add", nil, "`GROUP,...` more that the command is in")
 	fs.Var(&entrypointValue{&c.Entrypoint}, "entrypoint", "`COMMAND`, or a JSON array, in place of the image's entry point; \"\" is none")
@@ -51,6 +48,15 @@ func addCommandFlags(fs *pflag.FlagSet, c *Config, lookup func(string) (string, 
 	fs.BoolVarP(&c.TTY, "tty", "t", false, "give the command a terminal even where standard input is none")
 	initFlag := fs.VarPF(&initValue{&c.Init}, "init", "", "keep a pid 1 that reaps and passes signals on (default with the host's own root)")
 	initFlag.NoOptDefVal = "true"
+}
+
+// AddProcessFlags adds those flags of AddFlags that are about a command alone, and
+// fill env and workdir.
+func AddProcessFlags(fs *pflag.FlagSet, env *[]string, workdir *string, lookup func(string) (string, bool)) {
+	fs.VarP(&envValue{env: env, lookup: lookup}, "env", "e",
+		"set `KEY=VALUE` in the container, or pass KEY on from the environment (repeatable)")
+	fs.Var(&envFileValue{env: env, lookup: lookup}, "env-file", "set what lines of `FILE` say, as -e does (repeatable)")
+	fs.StringVarP(workdir, "workdir", "w", "", "`DIR` the command starts in (default: the container's, or /)")
 }
 
 // addRootFlags are those of the file system.

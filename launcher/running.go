@@ -177,7 +177,7 @@ func (r *running) receive() {
 func (r *running) await() {
 	var ws unix.WaitStatus
 	for {
-		_, err := unix.Wait4(r.pid, &ws, 0, nil)
+		_, err := unix.Wait4(r.pid, &ws, unix.WALL, nil) // what joined sends no SIGCHLD
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue

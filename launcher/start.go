@@ -25,13 +25,20 @@ func (ct *Container) start() (*running, error) {
 	if len(encoded) > sandbox.MaxFrame {
 		return nil, fmt.Errorf("%w: command and environment are longer than %d bytes", ErrUsage, sandbox.MaxFrame)
 	}
+	ct.order = encoded
+	return ct.launch((*running).startInit)
+}
+
+// launch has start start an init stage, which has the other end of the control it
+// gets, and begins to look after it.
+func (ct *Container) launch(start func(*running, *sandbox.Control) error) (*running, error) {
 	ours, theirs, err := sandbox.NewControls()
 	if err != nil {
 		return nil, err
 	}
 	defer theirs.Close()
 	r := &running{ct: ct, ctl: ours, pidfd: -1, frames: make(chan received), ended: make(chan int, 1), endNet: func() {}}
-	if err := r.startInit(theirs); err != nil {
+	if err := start(r, theirs); err != nil {
 		ours.Close()
 		if r.group != nil {
 			r.group.close()
@@ -41,7 +48,7 @@ func (ct *Container) start() (*running, error) {
 	r.work.Go(r.receive)
 	r.work.Go(r.await)
 	// If the init stage ended early its failure is what receive gets.
-	_ = sandbox.WriteFrame(ours, sandbox.FrameOrder, encoded)
+	_ = sandbox.WriteFrame(ours, sandbox.FrameOrder, ct.order)
 	return r, nil
 }
 

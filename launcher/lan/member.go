@@ -45,6 +45,9 @@ type JoinConfig struct {
 	// Launch starts a switch with the listening socket, which becomes its own. Nil
 	// starts this binary again; see IsSwitch.
 	Launch func(dir string, listener int) error
+	// OwnNamespace says that nobody is left in the container when Close is called; see
+	// tap.Device.Abandon.
+	OwnNamespace bool
 	// Log takes what happens; nil discards it.
 	Log *slog.Logger
 }
@@ -130,9 +133,12 @@ func (m *Member) Run(ctx context.Context) error {
 
 // Close leaves the network.
 func (m *Member) Close() error {
-	m.hangUp()
-	if m.device == nil {
+	defer m.hangUp()
+	switch {
+	case m.device == nil:
 		return nil
+	case m.cfg.OwnNamespace:
+		return m.device.Abandon()
 	}
 	return m.device.Close()
 }

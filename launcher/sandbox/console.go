@@ -12,8 +12,14 @@ import (
 // console opens a terminal of the container's devpts, hands its master to the
 // supervisor and keeps its slave.
 func (pl *payload) console() error {
+	// From the root: the working directory is the command's already.
+	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open the root: %w", err)
+	}
+	defer unix.Close(root)
 	how := unix.OpenHow{Flags: unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: insideOnly}
-	master, err := unix.Openat2(unix.AT_FDCWD, "/dev/pts/ptmx", &how)
+	master, err := unix.Openat2(root, "dev/pts/ptmx", &how)
 	if err != nil {
 		return fmt.Errorf("open /dev/pts/ptmx: %w", err)
 	}

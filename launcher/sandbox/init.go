@@ -19,6 +19,7 @@ const InitArg = "slipway-init"
 // The init stage's second word, which says what it is started for.
 const (
 	ModeRun   = "run"   // make a container and run its command
+	ModeExec  = "exec"  // run one more command in a container that it has joined
 	ModeProbe = "probe" // find out whether a container's root can be made
 )
 
@@ -42,7 +43,11 @@ func Init(args []string) int {
 		return probeMain()
 	}
 	ctl := &Control{fd: ControlFD, passed: -1}
-	code, err := initMain(ctl)
+	main := initMain
+	if args[1] == ModeExec {
+		main = execMain
+	}
+	code, err := main(ctl)
 	if err == nil {
 		return code
 	}
@@ -75,6 +80,23 @@ func initMain(ctl *Control) (int, error) {
 	}
 	if err := await(ctl, FrameGo); err != nil {
 		return 0, fmt.Errorf("wait for the network: %w", err)
+	}
+	return p.run()
+}
+
+// execMain runs a command in a container that is there.
+func execMain(ctl *Control) (int, error) {
+	// This process has more rights than the container until it runs the command.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return 0, fmt.Errorf("make the init stage untraceable: %w", err)
+	}
+	o, err := receiveOrder(ctl)
+	if err != nil {
+		return 0, err
+	}
+	p, err := newPayload(&o.Process, ctl)
+	if err != nil {
+		return 0, err
 	}
 	return p.run()
 }
