@@ -101,8 +101,6 @@ type Config struct {
 	// Args is the command and its arguments. A command without a slash is looked
 	// for in the container's PATH.
 	Args []string
-	// Entrypoint goes before Args. Nil is the image's, an empty one is none.
-	Entrypoint []string
 	// Env holds KEY=VALUE words, which replace or add to the container's default
 	// environment; the last of several wins.
 	Env []string
@@ -191,7 +189,6 @@ const SeccompUnconfined = "unconfined"
 
 // check fills in the zero values and says what of c cannot be.
 func (c *Config) check() error {
-	c.Args, c.Entrypoint = slices.Concat(c.Entrypoint, c.Args), nil
 	if c.Net == "" {
 		c.Net = NetPrivate
 	}
@@ -277,9 +274,9 @@ type ImageDefaults struct {
 	Workdir, User   string
 }
 
-// ApplyImage puts what an image says in where c says nothing. An Entrypoint replaces the
-// image's, and with it the image's command.
-func (c *Config) ApplyImage(d ImageDefaults) {
+// ApplyImage puts what an image says in where c says nothing. entrypoint, unless nil,
+// replaces the image's, and with it the image's command.
+func (c *Config) ApplyImage(d ImageDefaults, entrypoint []string) {
 	c.Env = append(slices.Clone(d.Env), c.Env...)
 	if c.Workdir == "" {
 		c.Workdir = d.Workdir
@@ -287,12 +284,13 @@ func (c *Config) ApplyImage(d ImageDefaults) {
 	if c.User == "" {
 		c.User = d.User
 	}
-	if c.Entrypoint == nil {
-		c.Entrypoint = d.Entrypoint
+	if entrypoint == nil {
+		entrypoint = d.Entrypoint
 		if len(c.Args) == 0 {
 			c.Args = d.Cmd
 		}
 	}
+	c.Args = slices.Concat(entrypoint, c.Args)
 }
 
 // checkHostname takes labels of letters, digits, hyphens and underscores joined

@@ -2,11 +2,7 @@
 
 package launcher
 
-import (
-	"fmt"
-
-	"github.com/spf13/pflag"
-)
+import "github.com/spf13/pflag"
 
 // Flags are what the launcher's flags say besides the Config.
 type Flags struct {
@@ -14,9 +10,6 @@ type Flags struct {
 	UserNS UserNS
 	// Runtime is the OCI runtime that is to run the container in the launcher's place.
 	Runtime string
-
-	rootfs rootfsValue
-	fs     *pflag.FlagSet
 }
 
 // AddFlags adds the launcher's flags to fs, which fill c when fs is parsed, and the
@@ -24,11 +17,10 @@ type Flags struct {
 // where -e KEY finds a value, normally os.LookupEnv. volumes is the directory of named
 // volumes.
 func AddFlags(fs *pflag.FlagSet, c *Config, lookup func(string) (string, bool), volumes string) *Flags {
-	f := &Flags{fs: fs}
-	f.rootfs.root = &c.Root
+	f := &Flags{}
 	fs.SetInterspersed(false)
 	addCommandFlags(fs, c, lookup)
-	addRootFlags(fs, c, f, volumes)
+	addRootFlags(fs, c, volumes)
 	addRightsFlags(fs, c, f)
 	addLimitFlags(fs, c)
 	return f
@@ -39,7 +31,6 @@ func addCommandFlags(fs *pflag.FlagSet, c *Config, lookup func(string) (string, 
 	AddProcessFlags(fs, &c.Env, &c.Workdir, lookup)
 	fs.StringVarP(&c.User, "user", "u", "", "`USER[:GROUP]`, by number or the container's name, that runs the command (default the image's, or root)")
 	fs.StringSliceVar(&c.Groups, "group-add", nil, "`GROUP,...` more that the command is in")
-	fs.Var(&entrypointValue{&c.Entrypoint}, "entrypoint", "`COMMAND`, or a JSON array, in place of the image's entry point; \"\" is none")
 	fs.StringVar(&c.Hostname, "hostname", "", "`NAME` of the container (default random)")
 	fs.StringVar(&c.Domainname, "domainname", "", "NIS domain `NAME` of the container")
 	fs.StringArrayVar(&c.Hosts, "add-host", nil, "`NAME:ADDR` more in /etc/hosts; host-gateway is the gateway's address (repeatable)")
@@ -60,8 +51,7 @@ func AddProcessFlags(fs *pflag.FlagSet, env *[]string, workdir *string, lookup f
 }
 
 // addRootFlags are those of the file system.
-func addRootFlags(fs *pflag.FlagSet, c *Config, f *Flags, volumes string) {
-	fs.Var(&f.rootfs, "rootfs", "use `DIR` as the root; with :O, under a layer that is thrown away")
+func addRootFlags(fs *pflag.FlagSet, c *Config, volumes string) {
 	fs.BoolVar(&c.Root.ReadOnly, "read-only", false, "make the root read-only, but for /run, /tmp and /var/tmp in memory")
 	fs.VarP(&volumeValue{mounts: &c.Mounts, volumes: volumes}, "volume", "v",
 		"show `SOURCE:DIR[:OPTIONS]`, a path or a volume's name; ro, O (a layer that is thrown away), U (owned by root), z, rslave, bind, noexec (repeatable)")
@@ -89,25 +79,4 @@ func addLimitFlags(fs *pflag.FlagSet, c *Config) {
 	fs.Float64Var(&c.Limits.CPUs, "cpus", 0, "`NUMBER` of processors whose time the container may use")
 	fs.Int64Var(&c.Limits.Pids, "pids-limit", 0, "`NUMBER` of processes and threads")
 	fs.IntVar(&c.OOMScoreAdj, "oom-score-adj", 0, "`NUMBER` up to 1000: how soon the kernel kills the container when memory runs out")
-}
-
-// Command returns what a parsed flag set ends with: an image's name, unless the root is
-// another, and the command. With the words after a leading "--" alone there is no
-// image: the root is the host's own. Its error is an ErrUsage.
-func (f *Flags) Command() (image string, args []string, err error) {
-	args = f.fs.Args()
-	if f.fs.ArgsLenAtDash() == 0 || f.rootfs.given {
-		if len(args) > 0 && args[0] == "--" {
-			args = args[1:]
-		}
-		return "", args, nil
-	}
-	if len(args) == 0 {
-		return "", nil, fmt.Errorf("%w: neither an image nor a command: give one, as in: slipway run alpine, or slipway run -- sh", ErrUsage)
-	}
-	image, args = args[0], args[1:]
-	if len(args) > 0 && args[0] == "--" {
-		args = args[1:]
-	}
-	return image, args, nil
 }

@@ -3,10 +3,8 @@
 package launcher
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -99,30 +97,6 @@ func (v *netValue) String() string {
 	return string(*v)
 }
 
-// entrypointValue is the value of --entrypoint.
-type entrypointValue struct{ words *[]string }
-
-// Set takes a command, which is one word, or a JSON array of words.
-func (v *entrypointValue) Set(s string) error {
-	words := []string{}
-	switch {
-	case strings.HasPrefix(s, "["):
-		if err := json.Unmarshal([]byte(s), &words); err != nil {
-			return errors.New(`want a command, or a JSON array such as ["sh", "-c"]`)
-		}
-	case s != "":
-		words = append(words, s)
-	}
-	*v.words = words
-	return nil
-}
-
-// Type names the value's kind to pflag.
-func (*entrypointValue) Type() string { return "command" }
-
-// String is empty: the default is the image's.
-func (*entrypointValue) String() string { return "" }
-
 // initValue is the value of --init.
 type initValue struct{ init **bool }
 
@@ -141,33 +115,6 @@ func (*initValue) Type() string { return "bool" }
 
 // String is empty: the default depends on the root.
 func (*initValue) String() string { return "" }
-
-// rootfsValue is the value of --rootfs.
-type rootfsValue struct {
-	root  *Root
-	given bool
-}
-
-// Set takes DIR or DIR:O.
-func (v *rootfsValue) Set(s string) error {
-	dir, overlay := strings.CutSuffix(s, ":O")
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return err
-	}
-	v.given = true
-	v.root.Dir, v.root.Lowers = dir, nil
-	if overlay {
-		v.root.Dir, v.root.Lowers = "", []string{dir}
-	}
-	return nil
-}
-
-// Type names the value's kind to pflag.
-func (*rootfsValue) Type() string { return "dir" }
-
-// String is empty: there is no default to show.
-func (*rootfsValue) String() string { return "" }
 
 // sizeValue is a number of bytes.
 type sizeValue int64

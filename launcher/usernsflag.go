@@ -82,9 +82,8 @@ func (u *UserNS) IsZero() bool { return u.mode == "" }
 
 // Mapping returns the mapping that u asks for, and the user whom it makes the default.
 // A slice of ids is taken from pool for owner, and is the caller's to free. The error
-// of a mode that was asked for by name is an ErrNoSubIDs where ids are missing; the
-// default mode then is a single id, which warn is told.
-func (u *UserNS) Mapping(c userns.Caller, pool userns.Pool, owner string, warn func(error)) (userns.Mapping, string, error) {
+// is an ErrNoSubIDs where ids are missing.
+func (u *UserNS) Mapping(c userns.Caller, pool userns.Pool, owner string) (userns.Mapping, string, error) {
 	switch u.mode {
 	case usernsSingle:
 		return c.Single(), "", nil
@@ -110,9 +109,5 @@ func (u *UserNS) Mapping(c userns.Caller, pool userns.Pool, owner string, warn f
 		return m, fmt.Sprintf("%d:%d", uid, gid), err
 	}
 	m, err := c.Default()
-	if u.mode == "" && errors.Is(err, userns.ErrNoSubIDs) {
-		warn(err)
-		return c.Single(), "", nil
-	}
 	return m, "", err
 }

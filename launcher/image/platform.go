@@ -5,6 +5,7 @@ package image
 import (
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -63,17 +64,19 @@ func (p Platform) String() string {
 }
 
 // runs reports whether what is built for o can be run on p, and how well it fits:
-// the exact variant best, then one that is not named, then the nearest lower one.
+// the exact variant best, then the nearest lower one, then one that is not named.
 func (p Platform) runs(o Platform) (rank int, ok bool) {
 	switch {
 	case p.OS != o.OS || p.Arch != o.Arch:
 		return 0, false
 	case p.Variant == o.Variant:
-		return 3, true
+		return math.MaxInt, true
 	case o.Variant == "":
+		return 0, true
+	case p.Arch == "arm" && p.Variant == "":
 		return 1, true
-	case p.Arch == "arm" && (p.Variant == "" || p.Variant > o.Variant):
-		return 2, true
+	case p.Arch == "arm" && p.Variant > o.Variant: // v5, v6, v7, v8
+		return int(o.Variant[len(o.Variant)-1]), true
 	}
 	return 0, false
 }

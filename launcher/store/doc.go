@@ -13,6 +13,7 @@
 //	    meta.json            a Layer
 //	images/HEX.json          an Image, by the digest of its configuration
 //	refs/HASH.json           a Ref: a name, and the image it is of
+//	writable/NAME/           a Writable: the layer that a container writes to
 //	tmp/                     what is being made
 //	trash/                   what is being removed
 //	locks/                   empty files
@@ -37,6 +38,7 @@
 //	locks/HEX-KEY      exclusive by who unpacks the layer; others wait, and find it
 //	locks/gc           shared by pulls, which have layers that no image has yet;
 //	                   exclusive by GC
+//	writable/NAME/lock exclusive by the container whose layer it is
 //	images/HEX.json    shared by a container for as long as it runs; exclusive by who
 //	                   removes the image
 //

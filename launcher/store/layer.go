@@ -178,14 +178,3 @@ func (s *Store) copy(w *os.File, in io.Reader, src Source) error {
 	}
 	return nil
 }
-
-// remove removes a file or directory of the store, whoever owns what is in it.
-func (s *Store) remove(ctx context.Context, name string) error {
-	if _, err := os.Lstat(s.path(name)); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err := s.ns.call(ctx, opRemove, removeArgs{Name: name}, nil, nil); err != nil {
-		return fmt.Errorf("remove %s: %w", s.path(name), err)
-	}
-	return nil
-}

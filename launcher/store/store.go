@@ -35,6 +35,7 @@ const (
 	tmpDir      = "tmp"
 	trashDir    = "trash"
 	lockDir     = "locks"
+	writableDir = "writable"
 	gcLock      = "gc"
 )
 
@@ -81,7 +82,7 @@ func Open(c Config) (*Store, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
-	for _, d := range []string{"", blobDir, layerDir, imageDir, refDir, tmpDir, trashDir, lockDir} {
+	for _, d := range []string{"", blobDir, layerDir, imageDir, refDir, tmpDir, trashDir, lockDir, writableDir} {
 		if err := os.MkdirAll(s.path(d), 0o700); err != nil {
 			return nil, fmt.Errorf("make the store: %w", err)
 		}
