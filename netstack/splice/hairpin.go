@@ -199,7 +199,11 @@ func (h *Hairpin) install(t *table, flows []nftables.SetElement) error {
 	}
 	err := h.make(t, flows)
 	if err != nil && t.fresh {
-		t.fresh = false
+		// Somebody else's, which cannot become ours; perhaps there is none.
+		_ = h.change(func(cc *nftables.Conn) error {
+			cc.DelTable(t.Table)
+			return nil
+		})
 		err = h.make(t, flows)
 	}
 	if err != nil && !h.tracks {
