@@ -5,19 +5,22 @@
 GO       ?= go
 PREFIX   ?= /usr/local
 DESTDIR  ?=
+CNIDIR   ?= /opt/cni/bin
 FUZZTIME ?= 10s
 COUNT    ?= 6
 RESULT   ?= $(shell date +%Y-%m-%d)
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 BINARY := bin/slipway
+PLUGIN := bin/slipway-cni
 PAGES  := $(wildcard docs/man/*.1)
 
 .DEFAULT_GOAL := build
-.PHONY: build test lint fuzz demo bench bench-readme bench-soak microbench install install-compat clean help
+.PHONY: build test lint fuzz demo bench bench-readme bench-soak microbench install install-compat install-cni clean help
 
-build: ## build bin/slipway, a static binary (this is the default)
+build: ## build bin/slipway and bin/slipway-cni, static binaries (this is the default)
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) .
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.pluginVersion=$(VERSION)' -o $(PLUGIN) ./cni-plugin
 
 test: ## install what the tests need and run every level of them (CI=true: a skip fails)
 	@scripts/test
@@ -43,13 +46,18 @@ bench-soak: build ## load slipway for ten minutes and see that it holds nothing 
 microbench: ## run the hot path's benchmarks COUNT (6) times; compare two outputs with benchstat
 	@COUNT=$(COUNT) scripts/microbench
 
-install: build ## install the binary and the man pages below DESTDIR and PREFIX (/usr/local)
+install: build ## install the binaries and the man pages below DESTDIR and PREFIX (/usr/local)
 	@install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/slipway
+	@install -m 0755 $(PLUGIN) $(DESTDIR)$(PREFIX)/bin/slipway-cni
 	@install -d $(DESTDIR)$(PREFIX)/share/man/man1
 	@install -m 0644 $(PAGES) $(DESTDIR)$(PREFIX)/share/man/man1
 
 install-compat: install ## install, and put slipway in the place of slirp4netns: a link in PREFIX/bin
 	@ln -sf slipway $(DESTDIR)$(PREFIX)/bin/slirp4netns
+
+install-cni: install ## install, and put the CNI plugin where runtimes look: a link in CNIDIR (/opt/cni/bin)
+	@install -d $(DESTDIR)$(CNIDIR)
+	@ln -sf $(PREFIX)/bin/slipway-cni $(DESTDIR)$(CNIDIR)/slipway-cni
 
 clean: ## remove what was built
 	@rm -rf bin

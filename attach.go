@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -26,9 +27,15 @@ type attachFlags struct {
 	mac         string
 	userns      string
 	noConfigure bool
+	addresses   []string
+	gateways    []string
+	dnsAt       []string
+	routes      []string
+	beside      bool
 	readyFD     int
 	exitFD      int
 	pidfile     string
+	pid         *pidfile // nil without
 	api         string
 	sandbox     string
 }
@@ -42,12 +49,17 @@ const (
 func (f *attachFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.ifname, "ifname", tap.DefaultName, "`NAME` of the container's interface")
 	f.netFlags.add(fs)
+	fs.StringSliceVar(&f.addresses, "address", nil, "`ADDR` of the container, once for each family (default: number 100 of the network)")
+	fs.StringSliceVar(&f.gateways, "gateway", nil, "`ADDR` of the gateway, the same way (default: number 2)")
+	fs.StringSliceVar(&f.dnsAt, "dns-address", nil, "`ADDR` of the DNS server, the same way (default: number 3)")
+	fs.StringSliceVar(&f.routes, "route", nil, "`CIDR` that leads to the gateway, or none (repeatable; default: everything)")
+	fs.BoolVar(&f.beside, "beside", false, "the container may have other networks: take no interface over, and put routes behind those that are there")
 	fs.StringVar(&f.mac, "macaddress", "", "hardware `ADDRESS` of the container's interface (default random)")
 	fs.StringVar(&f.userns, "userns", "", "user namespace at `PATH` to enter on the way (default: the network namespace's owner)")
 	fs.BoolVar(&f.noConfigure, "no-configure", false, "leave addresses, routes and lo to the container")
 	fs.IntVar(&f.readyFD, "ready-fd", -1, "write 1 to descriptor `N` when the network is up")
 	fs.IntVar(&f.exitFD, "exit-fd", -1, "end when the other end of descriptor `N` is closed")
-	fs.StringVar(&f.pidfile, "pidfile", "", "write the process id to `FILE` when the network is up")
+	fs.StringVar(&f.pidfile, "pidfile", "", "hold a lock on `FILE`, and write the process id there when the network is up")
 	fs.StringVar(&f.api, "api", "", "answer slipway flows, ports and pcap at `SOCKET`")
 	fs.StringVar(&f.sandbox, "sandbox", sandboxAuto, "`WHEN` to confine the process itself: auto, as far as can be done, or off")
 }
@@ -85,11 +97,17 @@ func (f *attachFlags) attach(target string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := f.given(); err != nil {
+		return err
+	}
 	cfg, err := f.config(log)
 	if err != nil {
 		return err
 	}
-	cfg.Tap.Name, cfg.Tap.Configure = f.ifname, !f.noConfigure
+	cfg.Tap.Name, cfg.Tap.Configure, cfg.Tap.Beside = f.ifname, !f.noConfigure, f.beside
+	if cfg.Tap.Routes, err = parseRoutes(f.routes); err != nil {
+		return err
+	}
 	if cfg.Tap.MAC, err = parseMAC(f.mac); err != nil {
 		return err
 	}
@@ -99,6 +117,15 @@ func (f *attachFlags) attach(target string, stderr io.Writer) error {
 	cfg.Tap.Target.UserNS = f.userns
 	if err := f.checkSandbox(); err != nil {
 		return err
+	}
+	// Before descriptors are closed: one of them may be the lock of who starts us.
+	if f.pidfile != "" {
+		pid, err := lockPidfile(f.pidfile)
+		if err != nil {
+			return err
+		}
+		defer pid.remove()
+		f.pid = pid
 	}
 	p, err := newProcess(f.readyFD, f.exitFD)
 	if err != nil {
@@ -120,6 +147,40 @@ func (f *attachFlags) attach(target string, stderr io.Writer) error {
 	return f.serve(ctx, s, p, log)
 }
 
+// given reads the addresses that the user has chosen for the plan.
+func (f *attachFlags) given() (err error) {
+	for _, flag := range []struct {
+		name  string
+		words []string
+		to    *[]netip.Addr
+	}{
+		{"--address", f.addresses, &f.at.Container},
+		{"--gateway", f.gateways, &f.at.Gateway},
+		{"--dns-address", f.dnsAt, &f.at.DNS},
+	} {
+		if *flag.to, err = parseAddrs(flag.name, flag.words); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parseRoutes reads networks; nil stands for all, which is the default.
+func parseRoutes(words []string) ([]netip.Prefix, error) {
+	if len(words) == 0 {
+		return nil, nil
+	}
+	routes := []netip.Prefix{}
+	for _, w := range without(words, none) {
+		r, err := netip.ParsePrefix(w)
+		if err != nil {
+			return nil, fmt.Errorf("%w: --route %q: want a network such as 10.0.0.0/8, or %s", errUsage, w, none)
+		}
+		routes = append(routes, r)
+	}
+	return routes, nil
+}
+
 // serve makes the session known to whoever waits for it, and runs it.
 func (f *attachFlags) serve(ctx context.Context, s *attach.Session, p *process, log *slog.Logger) error {
 	stopCapture, err := f.capture(s)
@@ -134,11 +195,10 @@ func (f *attachFlags) serve(ctx context.Context, s *attach.Session, p *process, 
 		}
 		defer api.Close()
 	}
-	if f.pidfile != "" {
-		if err := writePidfile(f.pidfile); err != nil {
+	if f.pid != nil {
+		if err := f.pid.write(); err != nil {
 			return err
 		}
-		defer os.Remove(f.pidfile)
 	}
 	if _, err := s.Confine(f.policy()); err != nil {
 		return err

@@ -30,6 +30,7 @@ type netFlags struct {
 	mtu          int
 	cidr, cidr6  string
 	ipv6         bool
+	at           tap.Given // no flags of all commands
 	hostLoopback []string
 	hostSockets  []policy.SocketAt
 	dns          []string
@@ -52,7 +53,7 @@ const (
 // add adds the flags to fs, which fill f when fs is parsed.
 func (f *netFlags) add(fs *pflag.FlagSet) {
 	fs.IntVar(&f.mtu, "mtu", tap.DefaultMTU, "MTU of the container's interface in `BYTES`")
-	fs.StringVar(&f.cidr, "cidr", tap.DefaultCIDR4, "IPv4 `NETWORK` of the container")
+	fs.StringVar(&f.cidr, "cidr", tap.DefaultCIDR4, "IPv4 `NETWORK` of the container, or none")
 	fs.StringVar(&f.cidr6, "cidr6", tap.DefaultCIDR6, "IPv6 `NETWORK` of the container")
 	fs.BoolVar(&f.ipv6, "ipv6", true, "give the container IPv6")
 	fs.StringSliceVar(&f.dns, "dns", nil, "`ADDR,...` of the name servers to ask instead of the host's, or none")
@@ -132,15 +133,17 @@ const dnsPort = 53
 func (f *netFlags) plan() (tap.Plan, error) {
 	var cidr, cidr6 netip.Prefix
 	var err error
-	if cidr, err = netip.ParsePrefix(f.cidr); err != nil {
-		return tap.Plan{}, fmt.Errorf("%w: --cidr %q: want a network such as %s", errUsage, f.cidr, tap.DefaultCIDR4)
+	if f.cidr != none {
+		if cidr, err = netip.ParsePrefix(f.cidr); err != nil {
+			return tap.Plan{}, fmt.Errorf("%w: --cidr %q: want a network such as %s, or %s", errUsage, f.cidr, tap.DefaultCIDR4, none)
+		}
 	}
 	if f.ipv6 {
 		if cidr6, err = netip.ParsePrefix(f.cidr6); err != nil {
 			return tap.Plan{}, fmt.Errorf("%w: --cidr6 %q: want a network such as %s", errUsage, f.cidr6, tap.DefaultCIDR6)
 		}
 	}
-	p, err := tap.NewPlan(cidr, cidr6)
+	p, err := tap.PlanWith(cidr, cidr6, f.at)
 	if err != nil {
 		return tap.Plan{}, fmt.Errorf("%w: %w", errUsage, err)
 	}

@@ -132,11 +132,3 @@ func waitHangUp(ctx context.Context, fd int) error {
 	}
 	return l.Run(ctx)
 }
-
-// writePidfile writes our process id.
-func writePidfile(path string) error {
-	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
-		return fmt.Errorf("write process id: %w", err)
-	}
-	return nil
-}

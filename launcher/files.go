@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/slipway-net/slipway/launcher/sandbox"
 )
 
 // nameBytes is the number of random bytes in a container's default name, which
@@ -20,13 +22,6 @@ const maxResolvConf = 64 << 10
 // hostResolvConf is where the host's resolver configuration is (resolv.conf(5)).
 const hostResolvConf = "/etc/resolv.conf"
 
-// A file is one that the container has from its first moment, in place of what
-// the lower layer has there.
-type file struct {
-	Path    string
-	Content string
-}
-
 // randomName makes a container's default name.
 func randomName() string {
 	b := make([]byte, nameBytes)
@@ -35,12 +30,12 @@ func randomName() string {
 }
 
 // etcFiles makes the files in /etc that tell the container who and where it is.
-func etcFiles(c Config) ([]file, error) {
+func etcFiles(c Config) ([]sandbox.File, error) {
 	resolv, err := resolvConf(c)
 	if err != nil {
 		return nil, err
 	}
-	return []file{
+	return []sandbox.File{
 		{Path: "/etc/hostname", Content: c.Hostname + "\n"},
 		{Path: "/etc/hosts", Content: hosts(c)},
 		{Path: "/etc/resolv.conf", Content: resolv},
@@ -88,6 +83,9 @@ func resolvConf(c Config) (string, error) {
 	}
 	if len(search) > 0 {
 		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
+	}
+	if len(c.ResolvOptions) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(c.ResolvOptions, " "))
 	}
 	return b.String(), nil
 }

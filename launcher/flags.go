@@ -14,13 +14,19 @@ import (
 // value, normally os.LookupEnv.
 func AddFlags(fs *pflag.FlagSet, c *Config, lookup func(string) (string, bool)) {
 	fs.SetInterspersed(false)
-	fs.VarP(&envValue{env: &c.Env, lookup: lookup}, "env", "e",
-		"set `KEY=VALUE` in the container, or pass KEY on from the environment (repeatable)")
-	fs.StringVarP(&c.Workdir, "workdir", "w", "/", "`DIR` the command starts in")
+	AddProcessFlags(fs, &c.Env, &c.Workdir, lookup)
 	fs.StringVar(&c.Hostname, "hostname", "", "`NAME` of the container (default random)")
 	fs.Var((*netValue)(&c.Net), "net", "`MODE` of the network: private, none or host")
 	fs.BoolP("interactive", "i", false, "pass standard input on (in the foreground always so)")
 	fs.BoolVarP(&c.TTY, "tty", "t", false, "give the command a terminal even where standard input is none")
+}
+
+// AddProcessFlags adds those flags of AddFlags that are about a command alone, and
+// fill env and workdir.
+func AddProcessFlags(fs *pflag.FlagSet, env *[]string, workdir *string, lookup func(string) (string, bool)) {
+	fs.VarP(&envValue{env: env, lookup: lookup}, "env", "e",
+		"set `KEY=VALUE` in the container, or pass KEY on from the environment (repeatable)")
+	fs.StringVarP(workdir, "workdir", "w", "", "`DIR` the command starts in (default: the container's, or /)")
 }
 
 // Command returns the command that a parsed fs ends with: the words after "--".

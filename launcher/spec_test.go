@@ -30,12 +30,12 @@ func TestSpec(t *testing.T) {
 		{
 			name: "private",
 			cfg: launcher.Config{Args: []string{"sh", "-c", "true"}, Env: []string{"A=b", "HOME=/h", "A=c"}, Workdir: "/w",
-				Hostname: "box", Net: launcher.NetPrivate},
+				Hostname: "box", Net: launcher.NetPrivate, ShmSize: 64 << 20},
 			host: launcher.Host{UID: 1000, GID: 1001, Tun: true, Terminal: true, Rows: 24, Columns: 80},
 		},
 		{
 			name: "host",
-			cfg:  launcher.Config{Args: []string{"true"}, Workdir: "/", Hostname: "box", Net: launcher.NetHost},
+			cfg:  launcher.Config{Args: []string{"true"}, Workdir: "/", Hostname: "box", Net: launcher.NetHost, ShmSize: 64 << 20},
 			host: launcher.Host{UID: 1000, GID: 1000},
 		},
 	}

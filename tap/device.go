@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,6 +30,10 @@ const (
 	DefaultMTU = 65520 // a multiple of 8, as slirp4netns' callers use
 )
 
+// MaxRoutes is how many routes a Config may have: each takes two messages of the
+// set-up, for which there is room of a fixed size.
+const MaxRoutes = 16
+
 // A Config says which tap to make, where and how. The zero value of each field
 // but Target is usable.
 type Config struct {
@@ -38,6 +43,11 @@ type Config struct {
 	// has a tap of that name which nobody holds open, as `ip tuntap add` makes,
 	// that one is taken over.
 	Name string
+	// Beside says that the target may have networks of other makers. There must be no
+	// interface of that name then, not even such a tap, and routes that are there by
+	// other interfaces stay ahead of ours. Without it a default route that is there is
+	// an error, since no traffic would come our way.
+	Beside bool
 	// MTU is in bytes, MinMTU to MaxMTU. Zero is DefaultMTU when configuring,
 	// else what the kernel (1500) or the maker of the tap gave it.
 	MTU int
@@ -50,6 +60,9 @@ type Config struct {
 	// default routes. Otherwise a new interface is left down, with MAC and MTU
 	// as said above, for the container to configure itself.
 	Configure bool
+	// Routes are the networks that the gateways of the plan lead to, used with
+	// Configure, at most MaxRoutes; nil means all, which is the default routes.
+	Routes []netip.Prefix
 	// Pin makes the tap in the target itself, rather than in a throw-away
 	// network namespace from which it is moved. That takes 1 ms instead of
 	// three to six ticks of the kernel's clock (14 to 24 ms at HZ=250). But an
@@ -106,7 +119,9 @@ func Open(cfg Config) (*Device, error) {
 		w = pinned
 	}
 	d, err := setUp(cfg, ns, w)
-	if errors.Is(err, errExists) {
+	if errors.Is(err, errExists) && cfg.Beside {
+		err = ErrNameTaken
+	} else if errors.Is(err, errExists) {
 		d, err = setUp(cfg, ns, takenOver)
 	}
 	if err != nil {
@@ -173,6 +188,15 @@ func (d *Device) Close() error {
 	return d.closeErr
 }
 
+// Abandon is Close for a network namespace in which nobody is left, and that ends with
+// the Device. The interface is not removed, but left to the kernel, which removes it
+// with the namespace, and in the background: Close waits for that, 10 to 20 ms.
+func (d *Device) Abandon() error {
+	// Where it fails, Close removes the interface.
+	_ = unix.IoctlSetInt(d.fd, unix.TUNSETPERSIST, 1)
+	return d.Close()
+}
+
 // closeFile closes the descriptor when no fork that os/exec makes at the moment
 // has a copy of it, which would keep a tap open until its execve(2): what is
 // closed is gone when closeFile returns.
@@ -204,6 +228,17 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.MAC != nil && !unicastMAC(c.MAC) {
 		return c, fmt.Errorf("MAC address %s: want six bytes, not all zero, and the lowest bit of the first one zero", c.MAC)
+	}
+	if len(c.Routes) > MaxRoutes {
+		return c, fmt.Errorf("%d routes: want at most %d", len(c.Routes), MaxRoutes)
+	}
+	for _, r := range c.Routes {
+		if !r.IsValid() || r != r.Masked() {
+			return c, fmt.Errorf("route %s: want a network address", r)
+		}
+		if !c.Plan.Of(r.Addr()).Enabled() {
+			return c, fmt.Errorf("route %s: the container has no network of that family", r)
+		}
 	}
 	c.Offload = c.Offload.bound()
 	if c.Target.NetNS != "" { // Watch may have to find it from another directory

@@ -72,14 +72,32 @@ func addrMsg(p netip.Prefix) []byte {
 	return req.Serialize()
 }
 
-// routeMsg returns the addition of a default route through the gateway.
-func routeMsg(gateway netip.Addr) []byte {
-	req := nl.NewNetlinkRequest(unix.RTM_NEWROUTE, unix.NLM_F_ACK|unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+// spareMetric is the metric of a route that is to stand behind others (the kernel's
+// own for IPv6 is 1024, and for IPv4 0; the least comes first).
+const spareMetric = 2048
+
+// routeMsg returns the addition of a route to the network through the gateway. As a
+// spare one it goes behind all that are there.
+func routeMsg(to netip.Prefix, gateway netip.Addr, spare bool) []byte {
+	flags := unix.NLM_F_ACK | unix.NLM_F_CREATE
+	if spare {
+		flags |= unix.NLM_F_APPEND
+	} else {
+		flags |= unix.NLM_F_EXCL
+	}
+	req := nl.NewNetlinkRequest(unix.RTM_NEWROUTE, flags)
 	msg := nl.NewRtMsg()
 	msg.Family = uint8(family(gateway))
+	msg.Dst_len = uint8(to.Bits())
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(0)))
 	req.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, gateway.AsSlice()))
+	if to.Bits() > 0 {
+		req.AddData(nl.NewRtAttr(unix.RTA_DST, to.Addr().AsSlice()))
+	}
+	if spare {
+		req.AddData(nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(spareMetric)))
+	}
 	return req.Serialize()
 }
 

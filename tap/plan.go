@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 )
 
 // Host numbers of the plan's addresses inside their network. They are those of
@@ -26,10 +27,14 @@ const (
 )
 
 // Bounds of the plan's networks: the IPv4 one must have room for host number
-// 100, the IPv6 one must be a /64 so that SLAAC works (RFC 4862 §5.5.3).
+// 100, the IPv6 one must be a /64 so that SLAAC works (RFC 4862 §5.5.3). Where the
+// container's address is given, room for three addresses is enough, and one that is no
+// host's on either side in IPv4.
 const (
 	maxPrefixLen4 = 25
 	prefixLen6    = 64
+	maxGivenLen4  = 29
+	maxGivenLen6  = 125
 )
 
 // A Family is one address family's part of a Plan. The zero Family means that
@@ -63,34 +68,65 @@ type Plan struct {
 // (no host bits set): an IPv4 network of at most 25 bits and an IPv6 /64. An
 // invalid (zero) prefix switches that family off; at least one must be on.
 func NewPlan(cidr4, cidr6 netip.Prefix) (Plan, error) {
+	return PlanWith(cidr4, cidr6, Given{})
+}
+
+// Given are addresses of a plan that somebody else has chosen, at most one of each
+// family in each list, inside of the family's network. The zero Given has none.
+type Given struct {
+	Container, Gateway, DNS []netip.Addr
+}
+
+// PlanWith is NewPlan with some addresses given. The others get their usual host
+// numbers, or the lowest that are free where one is taken or outside of the network.
+// Of a family whose container's address is given the network may be as small as an
+// IPv4 /29 or an IPv6 /125.
+func PlanWith(cidr4, cidr6 netip.Prefix, g Given) (Plan, error) {
 	var p Plan
 	if !cidr4.IsValid() && !cidr6.IsValid() {
 		return Plan{}, fmt.Errorf("address plan: give an IPv4 or an IPv6 network")
 	}
 	if cidr4.IsValid() {
-		if !cidr4.Addr().Is4() || cidr4.Bits() < 1 || cidr4.Bits() > maxPrefixLen4 {
-			return Plan{}, fmt.Errorf("address plan: %s: want an IPv4 network with a prefix length of 1 to %d", cidr4, maxPrefixLen4)
+		most := maxPrefixLen4
+		if given(g.Container, cidr4) {
+			most = maxGivenLen4
+		}
+		if !cidr4.Addr().Is4() || cidr4.Bits() < 1 || cidr4.Bits() > most {
+			return Plan{}, fmt.Errorf("address plan: %s: want an IPv4 network with a prefix length of 1 to %d", cidr4, most)
 		}
 		if !usable(cidr4) {
 			return Plan{}, fmt.Errorf("address plan: %s: want a private or public unicast network, such as %s", cidr4, DefaultCIDR4)
 		}
-		p.V4 = newFamily(cidr4, container4Host)
 	}
 	if cidr6.IsValid() {
-		if !cidr6.Addr().Is6() || cidr6.Addr().Is4In6() || cidr6.Bits() != prefixLen6 {
+		least, most := prefixLen6, prefixLen6
+		if given(g.Container, cidr6) {
+			least, most = 1, maxGivenLen6
+		}
+		if !cidr6.Addr().Is6() || cidr6.Addr().Is4In6() || cidr6.Bits() < least || cidr6.Bits() > most {
 			return Plan{}, fmt.Errorf("address plan: %s: want an IPv6 network with a prefix length of %d", cidr6, prefixLen6)
 		}
 		if !usable(cidr6) {
 			return Plan{}, fmt.Errorf("address plan: %s: want a unique local or global network, such as %s", cidr6, DefaultCIDR6)
 		}
-		p.V6 = newFamily(cidr6, container6Host)
 	}
 	for _, c := range []netip.Prefix{cidr4, cidr6} {
 		if c.IsValid() && c != c.Masked() {
 			return Plan{}, fmt.Errorf("address plan: %s has host bits set: want the network address %s", c, c.Masked())
 		}
 	}
-	return p, nil
+	var err error
+	if cidr4.IsValid() {
+		if p.V4, err = newFamily(cidr4, container4Host, g); err != nil {
+			return Plan{}, err
+		}
+	}
+	if cidr6.IsValid() {
+		if p.V6, err = newFamily(cidr6, container6Host, g); err != nil {
+			return Plan{}, err
+		}
+	}
+	return p, g.check(p)
 }
 
 // Families returns the families of the plan that are on, IPv4 first.
@@ -142,16 +178,77 @@ func usable(p netip.Prefix) bool {
 	return !reserved
 }
 
-func newFamily(p netip.Prefix, container uint16) Family {
-	p = p.Masked()
-	return Family{
-		Prefix:     p,
-		Gateway:    nth(p, gatewayHost),
-		DNS:        nth(p, dnsHost),
-		Container:  nth(p, container),
-		LeaseFirst: nth(p, leaseFirstHost),
-		LeaseLast:  nth(p, leaseLastHost),
+// newFamily returns the family with what is given, and the rest by host number.
+func newFamily(p netip.Prefix, container uint16, g Given) (Family, error) {
+	f := Family{Prefix: p}
+	for _, a := range []struct {
+		is   *netip.Addr
+		what string
+		list []netip.Addr
+	}{{&f.Container, "container", g.Container}, {&f.Gateway, "gateway", g.Gateway}, {&f.DNS, "DNS server", g.DNS}} {
+		for _, addr := range a.list {
+			if addr.Is4() != p.Addr().Is4() {
+				continue
+			}
+			if a.is.IsValid() {
+				return Family{}, fmt.Errorf("address plan: %s %s: there is one already, %s: give one of each family", a.what, addr, *a.is)
+			}
+			if !hostIn(p, addr) || f.has(addr) {
+				return Family{}, fmt.Errorf("address plan: %s %s: want an address of a host in %s that nothing else has", a.what, addr, p)
+			}
+			*a.is = addr
+		}
 	}
+	f.fill(&f.Gateway, gatewayHost)
+	f.fill(&f.DNS, dnsHost)
+	f.fill(&f.Container, container)
+	if first, last := nth(p, leaseFirstHost), nth(p, leaseLastHost); hostIn(p, first) && hostIn(p, last) && last.Compare(first) > 0 {
+		f.LeaseFirst, f.LeaseLast = first, last
+	}
+	return f, nil
+}
+
+// fill gives an address that is missing its usual host number, or the lowest free one.
+func (f *Family) fill(a *netip.Addr, host uint16) {
+	if a.IsValid() {
+		return
+	}
+	if n := nth(f.Prefix, host); hostIn(f.Prefix, n) && !f.has(n) {
+		*a = n
+		return
+	}
+	n := f.Prefix.Addr().Next()
+	for f.has(n) {
+		n = n.Next()
+	}
+	*a = n
+}
+
+func (f *Family) has(a netip.Addr) bool { return a == f.Container || a == f.Gateway || a == f.DNS }
+
+// hostIn reports whether a host of the network may have the address: it is neither the
+// first one nor, in IPv4, the last, which is for broadcasts.
+func hostIn(p netip.Prefix, a netip.Addr) bool {
+	if a.Zone() != "" || !p.Contains(a) || a == p.Addr() {
+		return false
+	}
+	next := a.Next()
+	return a.Is6() || next.IsValid() && p.Contains(next)
+}
+
+// given reports whether one of the addresses is of the network's family.
+func given(as []netip.Addr, p netip.Prefix) bool {
+	return slices.ContainsFunc(as, func(a netip.Addr) bool { return a.Is4() == p.Addr().Is4() })
+}
+
+// check reports addresses of a family that the plan has not.
+func (g Given) check(p Plan) error {
+	for _, a := range slices.Concat(g.Container, g.Gateway, g.DNS) {
+		if !p.Of(a).Enabled() {
+			return fmt.Errorf("address plan: %s: the container has no network of that family", a)
+		}
+	}
+	return nil
 }
 
 // nth returns the address with host number n in the network p, whose last

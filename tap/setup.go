@@ -245,19 +245,51 @@ func (s *setup) addresses(index []byte) {
 	for _, f := range s.cfg.Plan.Families() {
 		p := netip.PrefixFrom(f.Container, f.Prefix.Bits())
 		a := s.indexed("add the address "+p.String(), addrMsg(p), addrIndexAt, index)
-		r := s.indexed("add the default route via "+f.Gateway.String(), routeMsg(f.Gateway), routeIndexAt, index,
-			hint{unix.EEXIST, "there is one already: remove it, or leave the configuration to the container"})
+		for _, to := range s.routes(f) {
+			s.route(to, f.Gateway, index)
+		}
 		if f.Container.Is6() {
 			s.late = s.await("wait for the address "+p.String(), regInner, s.bytes(lookupMsg(f.Container)))
 			s.soft = append(s.soft, soft{a, off6})
 			s.steps[a].otherwise = s.next()
 		}
-		if s.way == takenOver {
-			s.soft = append(s.soft, soft{r, func(err error) bool { return errors.Is(err, unix.EEXIST) }})
-			s.steps[r].otherwise = r + 1
-		}
 	}
 }
+
+// routes returns the networks that the family's gateway leads to.
+func (s *setup) routes(f Family) []netip.Prefix {
+	if s.cfg.Routes == nil {
+		return []netip.Prefix{netip.PrefixFrom(f.Prefix.Addr().Unmap(), 0).Masked()}
+	}
+	var rs []netip.Prefix
+	for _, r := range s.cfg.Routes {
+		if r.Addr().Is4() == f.Prefix.Addr().Is4() {
+			rs = append(rs, r)
+		}
+	}
+	return rs
+}
+
+// route adds a route to a network through the gateway.
+func (s *setup) route(to netip.Prefix, gateway netip.Addr, index ifreq) {
+	what := "add the route to " + to.String() + " via " + gateway.String()
+	if to.Bits() == 0 {
+		what = "add the default route via " + gateway.String()
+	}
+	r := s.indexed(what, routeMsg(to, gateway, false), routeIndexAt, index,
+		hint{unix.EEXIST, "there is one already: remove it, or leave the configuration to the container"})
+	if s.cfg.Beside {
+		spare := s.next()
+		s.indexed(what+" behind another one", routeMsg(to, gateway, true), routeIndexAt, index)
+		s.steps[r].then, s.steps[r].otherwise = s.next(), spare
+		s.soft = append(s.soft, soft{r, exists})
+	} else if s.way == takenOver {
+		s.soft = append(s.soft, soft{r, exists})
+		s.steps[r].otherwise = r + 1
+	}
+}
+
+func exists(err error) bool { return errors.Is(err, unix.EEXIST) }
 
 // indexed appends a request whose message gets the interface's index, which the
 // child knows by then, at the offset.

@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/portfwd/portapi"
 	"github.com/slipway-net/slipway/portfwd/unixhttp"
+	"github.com/slipway-net/slipway/tap"
 )
 
 // silent is what there is to say where the loop does not answer.
@@ -35,7 +37,7 @@ func (a *API) info(w http.ResponseWriter, r *http.Request) {
 		Interface: s.device.Name(),
 		MTU:       s.device.MTU(),
 	}
-	for i, f := range s.cfg.Tap.Plan.Families() {
+	for i, f := range s.families() {
 		n := portapi.Network{CIDR: f.Prefix, Gateway: f.Gateway, Container: f.Container}
 		if !s.cfg.NoDNS {
 			n.DNS = []netip.Addr{f.DNS}
@@ -47,6 +49,15 @@ func (a *API) info(w http.ResponseWriter, r *http.Request) {
 		info.Plan = append(info.Plan, n)
 	}
 	unixhttp.Reply(w, http.StatusOK, info)
+}
+
+// families are those that the container has: it may have IPv6 switched off.
+func (s *Session) families() []tap.Family {
+	fs := s.cfg.Tap.Plan.Families()
+	if s.device.IPv6Err() != nil {
+		fs = slices.DeleteFunc(fs, func(f tap.Family) bool { return f.Prefix.Addr().Is6() })
+	}
+	return fs
 }
 
 // A health is the reply to GET /v1/health.

@@ -73,8 +73,12 @@ func (s *Session) openHairpin() {
 	if s.cfg.NoSplice {
 		return
 	}
+	life := splice.UntilClose
+	if s.cfg.OwnNamespace {
+		life = splice.UntilNamespace
+	}
 	var err error
-	if s.hairpin, err = splice.New(s.device.Name(), in.splice); err != nil {
+	if s.hairpin, err = splice.New(s.device.Name(), in.splice, life); err != nil {
 		s.log.Info("TCP is stacked", "why", err)
 	}
 }

@@ -31,7 +31,7 @@ func newPool(f tap.Family) pool {
 	}
 	p.leases = append(p.leases, lease{addr: f.Container})
 	for a := f.LeaseFirst; a.IsValid() && a.Compare(f.LeaseLast) <= 0; a = a.Next() {
-		if a != f.Container {
+		if a != f.Container && !f.Ours(a) {
 			p.leases = append(p.leases, lease{addr: a})
 		}
 	}
