@@ -32,7 +32,8 @@ type layer struct {
 
 var layers = []layer{
 	{".", []string{"..."}, "main wires everything"},
-	{"launcher/...", []string{"launcher/...", "netstack/attach", "netstack/policy", "tap"}, "the launcher networks a container by a session, not by the stack's parts"},
+	{"launcher/lan", []string{"netstack/loop", "tap"}, "a switch of frames, on the loop that carries the rest; it knows no container"},
+	{"launcher/...", []string{"launcher/...", "netstack/attach", "netstack/policy", "tap", "tap/rawfork"}, "the launcher networks a container by a session, not by the stack's parts"},
 	{"bench/...", []string{"bench/...", "netstack/attach", "netstack/policy", "tap"}, "the benchmark measures what users run: a session"},
 	{"scripts/...", nil, "scripts stand for the world outside"},
 	{"cni-plugin/...", []string{"cni-plugin/...", "tap", "portfwd/client", "portfwd/portapi"}, "each ADD and DEL would otherwise page in the whole stack"},
@@ -68,7 +69,9 @@ var fences = []fence{
 	{"github.com/google/nftables/...", []string{"netstack/splice"}, "one place makes rules in the container"},
 	{"github.com/mdlayher/netlink/...", []string{"netstack/splice"}, "one place makes rules in the container"},
 	{"os/exec", []string{".", "launcher/...", "bench/..."}, "the network is set up by system calls; a command's errors are text"},
-	{"net/http", []string{".", "netstack/attach", "portfwd/...", "bench/...", "scripts/demoserver"}, "only APIs speak HTTP"},
+	{"net/http", []string{".", "netstack/attach", "portfwd/...", "launcher/image", "bench/...", "scripts/demoserver"}, "only APIs and registries speak HTTP"},
+	{"github.com/google/go-containerregistry/pkg/v1", []string{"launcher/image", "launcher/store"}, "what an image is, is said in one place"},
+	{"github.com/google/go-containerregistry/...", []string{"launcher/image"}, "one place knows registries"},
 }
 
 // imports maps each package of ours, as a path below the module, to the import

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 
 	"github.com/slipway-net/slipway/launcher"
+	"github.com/slipway-net/slipway/launcher/lan"
 	"github.com/slipway-net/slipway/launcher/supervise"
 	"github.com/slipway-net/slipway/launcher/userns"
 	"github.com/slipway-net/slipway/portfwd"
@@ -41,12 +42,16 @@ func commands() []command {
 		{"slirp4netns", "the same with the command line of slirp4netns", runSlirp4netns},
 		{"run", "run a command in a container", runRun},
 		{"ps", "list containers", runPs},
+		{"exec", "run one more command in a container", runExec},
 		{"logs", "print what a detached container has written", runLogs},
 		{"stop", "ask containers to end, and kill those that do not", runStop},
 		{"kill", "send containers a signal", runKill},
 		{"wait", "wait for the end of containers", runWait},
 		{"rm", "remove containers", runRm},
 		{"inspect", "print all that is known of containers", runInspect},
+		{"pull", "bring an image from a registry, or from an archive", runPull},
+		{"images", "list the images that are here", runImages},
+		{"load", "bring the images of an archive", runLoad},
 		{"flows", "list the flows of a running `slipway attach`", runFlows},
 		{"ports", "list, publish and withdraw ports of a running `slipway attach`", runPorts},
 		{"pcap", "capture the frames of a running `slipway attach`", runPcap},
@@ -64,6 +69,9 @@ func main() {
 	}
 	if supervise.IsDetached(os.Args) {
 		os.Exit(superviseDetached(os.Args[1:]))
+	}
+	if lan.IsSwitch(os.Args) {
+		os.Exit(lanSwitchMain(os.Args, os.Stderr))
 	}
 	if filepath.Base(os.Args[0]) == slirp4netnsName {
 		os.Exit(slirp4netnsMain(os.Args[0], os.Args[1:], os.Stdout, os.Stderr))

@@ -3,11 +3,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"path/filepath"
 
 	"github.com/slipway-net/slipway/launcher/state"
+	"github.com/slipway-net/slipway/launcher/store"
 	"github.com/slipway-net/slipway/launcher/supervise"
 	"golang.org/x/sys/unix"
 )
@@ -66,6 +70,9 @@ func allIDs(running bool) ([]string, error) {
 // remove removes a container.
 func remove(s *state.Store, c *state.Container, force bool, grace int) error {
 	err := s.Remove(c.ID)
+	if err == nil {
+		return removeLayer(c.Layer)
+	}
 	if !errors.Is(err, state.ErrAlive) {
 		return err
 	}
@@ -79,7 +86,29 @@ func remove(s *state.Store, c *state.Container, force bool, grace int) error {
 	if err := s.Remove(c.ID); err != nil && !errors.Is(err, state.ErrNotFound) {
 		return err
 	}
-	return nil
+	return removeLayer(c.Layer)
+}
+
+// removeLayer removes what a container has written over its image, in the directory
+// that its record names. One that is gone is no error.
+func removeLayer(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	f := storageFlags{root: filepath.Dir(filepath.Dir(dir))}
+	s, err := f.open(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	w, _, err := s.OpenWritable(filepath.Base(dir))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return w.Remove(context.Background())
 }
 
 // halt ends a container in whatever state it is.

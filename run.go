@@ -16,21 +16,27 @@ import (
 	"github.com/slipway-net/slipway/launcher"
 	"github.com/slipway-net/slipway/launcher/state"
 	"github.com/slipway-net/slipway/launcher/supervise"
+	"github.com/slipway-net/slipway/launcher/userns"
 	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/tap"
 	"github.com/spf13/pflag"
 )
 
 const (
-	runSynopsis = "run [flags] -- COMMAND [ARG...]"
-	runAbout    = `Runs COMMAND in a container: the host's root is its file system, and what it
-writes is thrown away at the end. Its exit code is passed on; 125 means that
-slipway failed, 126 that COMMAND cannot be run, 127 that it was not found.`
+	runSynopsis = "run [flags] IMAGE [COMMAND [ARG...]] | run [flags] -- COMMAND [ARG...]"
+	runAbout    = `Runs COMMAND in a container of IMAGE, which is pulled if it is not here; without
+COMMAND it runs what the image says. Without an image, this machine's own files are
+those of the container, and what it writes is thrown away at the end. COMMAND's exit
+code is passed on; 125 means that slipway failed, 126 that COMMAND cannot be run, 127
+that it was not found.`
 )
 
 // exitRun is the exit code of `slipway run` where slipway itself failed, as other
 // container tools have it.
 const exitRun = 125
+
+// volumesDir is the directory of named volumes, below that of containers.
+const volumesDir = "volumes"
 
 // newContainer, in place of an id, is what a detached supervisor gets for a
 // container that is not there yet.
@@ -64,7 +70,10 @@ type runner struct {
 	args []string // the words behind "run"
 	fs   *pflag.FlagSet
 	net  netFlags
+	lans lanFlags
 	life lifeFlags
+	root rootFlags
+	more *launcher.Flags
 	cfg  launcher.Config
 	// again is the id of a container that is started again; empty is a new one.
 	again string
@@ -73,15 +82,18 @@ type runner struct {
 	began   func(*state.Held) error
 	started func(state.Record)
 	held    *state.Held
+	layer   string // the directory of what it writes; empty for none that is kept
 }
 
 // newRunner returns a runner of the words behind "run", which its flag set is to
 // parse.
 func newRunner(args []string) *runner {
 	r := &runner{args: args, fs: newFlagSet("run")}
-	launcher.AddFlags(r.fs, &r.cfg, r.life.lookup)
+	r.more = launcher.AddFlags(r.fs, &r.cfg, r.life.lookup, filepath.Join(state.DataDir(os.Getenv), volumesDir))
+	r.root.add(r.fs)
 	r.life.add(r.fs)
 	r.net.add(r.fs)
+	r.lans.add(r.fs)
 	must(r.fs.Lookup("log-level").Value.Set("warn"))
 	r.fs.Lookup("log-level").DefValue = "warn"
 	return r
@@ -89,29 +101,31 @@ func newRunner(args []string) *runner {
 
 // run starts the container, logs to w, and returns the container's exit code when
 // it has ended.
-func (r *runner) run(w io.Writer) (int, error) {
-	var err error
-	if r.cfg.Args, err = launcher.Command(r.fs); err != nil {
-		return exitRun, err
-	}
+func (r *runner) run(w io.Writer) (code int, err error) {
 	lines := newLogWriter(w)
 	defer lines.Close()
 	log, err := r.net.logger(lines)
 	if err != nil {
 		return exitRun, err
 	}
-	session, err := r.net.config(log)
+	r.cfg.Log = log
+	last, err := r.last()
 	if err != nil {
 		return exitRun, err
 	}
-	if err := attach.Tune(); err != nil {
+	freeIDs, err := mapIDs(&r.more.UserNS, &r.cfg, r.owner(), log)
+	if err != nil {
 		return exitRun, err
 	}
-	r.cfg.Log = log
-	describe(&r.cfg, session)
-	r.cfg.Session = func(pid int) (launcher.Network, error) {
-		session.Tap.Target = tap.Target{PID: pid}
-		return newContainerNetwork(session, &r.net, r.held.Dir(), log)
+	defer freeIDs()
+	root, err := r.root.prepare(context.Background(), r.fs, &r.cfg, last, log, w)
+	if err != nil {
+		return exitRun, err
+	}
+	r.layer = root.dir()
+	defer func() { err = errors.Join(err, root.close(r.kept())) }()
+	if err := r.network(log); err != nil {
+		return exitRun, err
 	}
 	s, err := r.supervisor(log)
 	if err != nil {
@@ -121,6 +135,52 @@ func (r *runner) run(w io.Writer) (int, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP)
 	defer stop()
 	return s.Run(ctx)
+}
+
+// last is the directory of what a container that is started again has written.
+func (r *runner) last() (string, error) {
+	if r.again == "" {
+		return "", nil
+	}
+	s, err := openStore()
+	if err != nil {
+		return "", err
+	}
+	c, err := s.Load(r.again)
+	if err != nil {
+		return "", err
+	}
+	return c.Layer, nil
+}
+
+// kept reports whether what the container has written outlives it.
+func (r *runner) kept() bool { return r.held != nil && r.held.Record().Keep }
+
+// network fills in what the configuration says of the network.
+func (r *runner) network(log *slog.Logger) error {
+	if err := r.lans.check(r.cfg); err != nil {
+		return err
+	}
+	session, err := r.net.config(log)
+	if err != nil {
+		return err
+	}
+	if err := attach.Tune(); err != nil {
+		return err
+	}
+	describe(&r.cfg, session)
+	session.OwnNamespace = true
+	private := r.lans.prepare(&r.cfg, &session)
+	r.cfg.Session = func(pid int) (launcher.Network, error) {
+		session.Tap.Target = tap.Target{PID: pid}
+		n, err := newContainerNetwork(session, &r.net, r.held.Dir(), log)
+		if err != nil || private == nil {
+			return n, err
+		}
+		rec := r.held.Record()
+		return private.join(n, pid, rec.DisplayName(), log)
+	}
+	return nil
 }
 
 // supervisor makes what looks after the container.
@@ -171,6 +231,7 @@ func (r *runner) record() (state.Record, error) {
 		return rec, err
 	}
 	rec.ID, rec.Args, rec.TTY = r.again, r.cfg.Args, r.cfg.TTY
+	rec.Image, rec.Layer = r.root.word, r.layer
 	rec.Net = string(r.cfg.Net)
 	if rec.Net == "" {
 		rec.Net = string(launcher.NetPrivate)
@@ -180,15 +241,28 @@ func (r *runner) record() (state.Record, error) {
 	}
 	rec.UIDs = []state.Mapping{{Container: 0, Host: uint32(os.Geteuid()), Size: 1}}
 	rec.GIDs = []state.Mapping{{Container: 0, Host: uint32(os.Getegid()), Size: 1}}
+	if !r.cfg.IDs.IsZero() {
+		rec.UIDs, rec.GIDs = stateMapping(r.cfg.IDs.UIDs), stateMapping(r.cfg.IDs.GIDs)
+	}
 	rec.Detached = r.life.detach || r.again != ""
 	rec.Keep = rec.Detached && !r.life.remove
 	return rec, nil
+}
+
+// stateMapping is what is written down of a mapping.
+func stateMapping(ranges []userns.Range) []state.Mapping {
+	var m []state.Mapping
+	for _, r := range ranges {
+		m = append(m, state.Mapping{Container: r.Inside, Host: r.Outside, Size: r.Size})
+	}
+	return m
 }
 
 // describe fills in what the container's files say of its network.
 func describe(cfg *launcher.Config, session attach.Config) {
 	for _, f := range session.Tap.Plan.Families() {
 		cfg.ContainerAddrs = append(cfg.ContainerAddrs, f.Container)
+		cfg.Gateways = append(cfg.Gateways, f.Gateway)
 		if !session.NoDNS {
 			cfg.DNS = append(cfg.DNS, f.DNS)
 		}

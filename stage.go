@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/slipway-net/slipway/launcher/store"
 	"github.com/slipway-net/slipway/launcher/userns"
 )
 
 // stages are what this binary does in a user namespace of its own, by the names that
 // userns.Command is given. Each may chown and remove files of subordinate ids.
 func stages() map[string]func(args []string, stdout, stderr io.Writer) int {
-	return map[string]func(args []string, stdout, stderr io.Writer) int{}
+	return map[string]func(args []string, stdout, stderr io.Writer) int{
+		store.StageName: func([]string, io.Writer, io.Writer) int { return store.Serve() },
+	}
 }
 
 // stageMain is the main function of a stage.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/slipway-net/slipway/launcher/userns"
@@ -105,8 +106,13 @@ type Config struct {
 	Env []string
 	// Workdir is the absolute directory the command starts in; empty is "/".
 	Workdir string
-	// Hostname is the container's name; empty is a random one.
-	Hostname string
+	// User is who the command is run as, USER[:GROUP], by number or by the
+	// container's own name for it; empty is root. Groups are supplementary groups.
+	User   string
+	Groups []string
+	// Hostname is the container's name; empty is a random one. Domainname is its NIS
+	// domain.
+	Hostname, Domainname string
 	// Net is the network mode; empty is NetPrivate.
 	Net NetMode
 	// Root is the container's root directory; zero is the host's own.
@@ -114,37 +120,96 @@ type Config struct {
 	// IDs are the container's ids as they are outside of it; zero maps 0 to the
 	// caller, and nothing else.
 	IDs userns.Mapping
+	// Mounts are the volumes and other file systems that the caller asks for.
+	Mounts []Mount
+	// Devices are nodes of the host besides the usual ones.
+	Devices []Device
+	// ShmSize bounds /dev/shm in bytes; 0 is 64 MB.
+	ShmSize int64
+	// Hosts are lines "NAME:ADDR" more for /etc/hosts. The address HostGateway stands for
+	// those of Gateways.
+	Hosts    []string
+	Gateways []netip.Addr
+
+	// CapAdd and CapDrop change the default set of capabilities: names of the form
+	// that ParseCapability returns. Privileged gives all of them, hides nothing and
+	// filters nothing; on the host the container has still no more rights than the
+	// caller.
+	CapAdd, CapDrop []string
+	Privileged      bool
+	// NewPrivs lets the command gain rights by set-user-ID programs and file
+	// capabilities, within its own capabilities.
+	NewPrivs bool
+	// Seccomp is the filter's profile: empty the default one, SeccompUnconfined none,
+	// else the name of a file in the JSON of Docker and Podman.
+	Seccomp string
+	// Unmask shows paths that are hidden or read-only by default, "ALL" all of them;
+	// Mask hides more.
+	Unmask, Mask []string
+	// Rlimits, Sysctls and OOMScoreAdj are as setrlimit(2), sysctl(8) and proc(5) have
+	// them. Without a limit the command has the caller's.
+	Rlimits     []Rlimit
+	Sysctls     map[string]string
+	OOMScoreAdj int
+	// Limits are those of a control group.
+	Limits Limits
+
 	// TTY gives the command a terminal on all three streams even where the
 	// caller's are none. Without it each stream that is a terminal is replaced by
 	// the container's if Stdin is one.
 	TTY bool
+	// Init says whether pid 1 is a process of ours, which passes signals on and reaps,
+	// or the command. Nil is the former on the host's own root, and the latter on
+	// any other, as other container tools have it.
+	Init *bool
 	// Stdin, Stdout and Stderr are the command's streams; they stay the caller's
 	// to close. Nil is /dev/null.
 	Stdin, Stdout, Stderr *os.File
 
 	// Session sets up the network in the namespaces of the process pid. It is
-	// needed by NetPrivate alone. The command starts after it has returned.
+	// needed by NetPrivate alone. The command starts after it has returned. The
+	// container's ids may not be mapped yet when it is called.
 	Session func(pid int) (Network, error)
 	// Started is called, on the goroutine of Run, once the command has been
 	// executed; pid is that of the container's first process. It may be nil.
 	Started func(pid int)
-	// DNS, Search and ContainerAddrs go into resolv.conf and hosts; they are used
+	// DNS, Search, ResolvOptions and ContainerAddrs go into resolv.conf and hosts; they are used
 	// by NetPrivate alone.
 	DNS            []netip.Addr
 	Search         []string
+	ResolvOptions  []string // options of resolv.conf(5)
 	ContainerAddrs []netip.Addr
 
 	// Log receives what the user need not act on; nil discards it.
 	Log *slog.Logger
 }
 
+// SeccompUnconfined is the value of Config.Seccomp for no filter.
+const SeccompUnconfined = "unconfined"
+
 // check fills in the zero values and says what of c cannot be.
 func (c *Config) check() error {
-	if len(c.Args) == 0 || c.Args[0] == "" {
-		return fmt.Errorf("%w: no command: give one after --, as in: slipway run -- sh", ErrUsage)
-	}
 	if c.Net == "" {
 		c.Net = NetPrivate
+	}
+	if c.Workdir == "" {
+		c.Workdir = "/"
+	}
+	if c.Hostname == "" {
+		c.Hostname = randomName()
+	}
+	if c.ShmSize == 0 {
+		c.ShmSize = defaultShm
+	}
+	if c.Init == nil {
+		own := c.Root.IsHost()
+		c.Init = &own
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := c.checkCommand(); err != nil {
+		return err
 	}
 	switch c.Net {
 	case NetPrivate, NetNone, NetHost:
@@ -157,27 +222,38 @@ func (c *Config) check() error {
 	if err := c.Root.check(); err != nil {
 		return err
 	}
-	if !c.Root.IsHost() || !c.IDs.IsZero() {
-		return errors.New("a root other than the host's, and ids other than the caller's, are not known to this version")
-	}
 	if !c.IDs.IsZero() {
 		if err := c.IDs.Check(); err != nil {
 			return err
 		}
 	}
-	if c.Workdir == "" {
-		c.Workdir = "/"
+	for _, check := range []func() error{c.checkMounts, c.checkSysctls, c.checkHosts, c.Limits.check, func() error { return checkHostname(c.Hostname) }} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	if c.OOMScoreAdj < -maxOOMScore || c.OOMScoreAdj > maxOOMScore {
+		return fmt.Errorf("%w: OOM score adjustment %d: want -%d to %d", ErrUsage, c.OOMScoreAdj, maxOOMScore, maxOOMScore)
+	}
+	return nil
+}
+
+// maxOOMScore bounds the adjustment of an OOM score (OOM_SCORE_ADJ_MAX in
+// include/uapi/linux/oom.h).
+const maxOOMScore = 1000
+
+// defaultShm is the size of /dev/shm in bytes that other container tools give, too.
+const defaultShm = 64 << 20
+
+// checkCommand says what of the command cannot be.
+func (c *Config) checkCommand() error {
+	if len(c.Args) == 0 || c.Args[0] == "" {
+		return fmt.Errorf("%w: no command: give one, as in: slipway run -- sh", ErrUsage)
 	}
 	if !strings.HasPrefix(c.Workdir, "/") {
 		return fmt.Errorf("%w: working directory %q: want an absolute path", ErrUsage, c.Workdir)
 	}
-	if c.Hostname == "" {
-		c.Hostname = randomName()
-	}
-	if err := checkHostname(c.Hostname); err != nil {
-		return err
-	}
-	for _, w := range append(append([]string{c.Workdir}, c.Args...), c.Env...) {
+	for _, w := range slices.Concat([]string{c.Workdir, c.User}, c.Args, c.Env, c.Groups) {
 		if strings.ContainsRune(w, 0) {
 			return fmt.Errorf("%w: %q has a NUL byte", ErrUsage, w)
 		}
@@ -187,10 +263,34 @@ func (c *Config) check() error {
 			return fmt.Errorf("%w: environment %q: want KEY=VALUE", ErrUsage, e)
 		}
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
 	return nil
+}
+
+// An ImageDefaults is what an image says of its containers, which the caller may say
+// otherwise (config of the OCI image-spec).
+type ImageDefaults struct {
+	Env             []string
+	Entrypoint, Cmd []string
+	Workdir, User   string
+}
+
+// ApplyImage puts what an image says in where c says nothing. entrypoint, unless nil,
+// replaces the image's, and with it the image's command.
+func (c *Config) ApplyImage(d ImageDefaults, entrypoint []string) {
+	c.Env = append(slices.Clone(d.Env), c.Env...)
+	if c.Workdir == "" {
+		c.Workdir = d.Workdir
+	}
+	if c.User == "" {
+		c.User = d.User
+	}
+	if entrypoint == nil {
+		entrypoint = d.Entrypoint
+		if len(c.Args) == 0 {
+			c.Args = d.Cmd
+		}
+	}
+	c.Args = slices.Concat(entrypoint, c.Args)
 }
 
 // checkHostname takes labels of letters, digits, hyphens and underscores joined

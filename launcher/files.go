@@ -6,8 +6,11 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
+
+	"github.com/slipway-net/slipway/launcher/sandbox"
 )
 
 // nameBytes is the number of random bytes in a container's default name, which
@@ -20,13 +23,6 @@ const maxResolvConf = 64 << 10
 // hostResolvConf is where the host's resolver configuration is (resolv.conf(5)).
 const hostResolvConf = "/etc/resolv.conf"
 
-// A file is one that the container has from its first moment, in place of what
-// the lower layer has there.
-type file struct {
-	Path    string
-	Content string
-}
-
 // randomName makes a container's default name.
 func randomName() string {
 	b := make([]byte, nameBytes)
@@ -35,23 +31,36 @@ func randomName() string {
 }
 
 // etcFiles makes the files in /etc that tell the container who and where it is.
-func etcFiles(c Config) ([]file, error) {
+func etcFiles(c Config) ([]sandbox.File, error) {
 	resolv, err := resolvConf(c)
 	if err != nil {
 		return nil, err
 	}
-	return []file{
+	return []sandbox.File{
 		{Path: "/etc/hostname", Content: c.Hostname + "\n"},
 		{Path: "/etc/hosts", Content: hosts(c)},
 		{Path: "/etc/resolv.conf", Content: resolv},
 	}, nil
 }
 
-// hosts makes hosts(5): loopback, and the container's name at its addresses, or
-// at loopback where it has no other.
+// HostGateway, in place of an address in Config.Hosts, stands for the network's gateways.
+const HostGateway = "host-gateway"
+
+// hosts makes hosts(5): loopback, the container's name at its addresses, or at loopback
+// where it has no other, and what the caller adds.
 func hosts(c Config) string {
 	var b strings.Builder
 	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+	for _, h := range c.Hosts {
+		name, addr, _ := strings.Cut(h, ":")
+		if addr != HostGateway {
+			fmt.Fprintf(&b, "%s\t%s\n", strings.Trim(addr, "[]"), name)
+			continue
+		}
+		for _, g := range c.Gateways {
+			fmt.Fprintf(&b, "%s\t%s\n", g, name)
+		}
+	}
 	if c.Net != NetPrivate || len(c.ContainerAddrs) == 0 {
 		fmt.Fprintf(&b, "127.0.0.1\t%s\n", c.Hostname)
 		return b.String()
@@ -60,6 +69,23 @@ func hosts(c Config) string {
 		fmt.Fprintf(&b, "%s\t%s\n", a, c.Hostname)
 	}
 	return b.String()
+}
+
+// checkHosts says which of the caller's lines cannot be.
+func (c *Config) checkHosts() error {
+	for _, h := range c.Hosts {
+		name, addr, _ := strings.Cut(h, ":")
+		if err := checkHostname(name); err != nil {
+			return err
+		}
+		if addr == HostGateway {
+			continue
+		}
+		if _, err := netip.ParseAddr(strings.Trim(addr, "[]")); err != nil {
+			return fmt.Errorf("%w: host %q: want NAME:ADDR, such as db:10.0.2.2, or NAME:%s", ErrUsage, h, HostGateway)
+		}
+	}
+	return nil
 }
 
 // resolvConf makes resolv.conf(5): our resolvers on a private network, the
@@ -88,6 +114,9 @@ func resolvConf(c Config) (string, error) {
 	}
 	if len(search) > 0 {
 		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
+	}
+	if len(c.ResolvOptions) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(c.ResolvOptions, " "))
 	}
 	return b.String(), nil
 }

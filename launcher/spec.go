@@ -4,9 +4,15 @@ package launcher
 
 import (
 	"os"
+	"path"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/slipway-net/slipway/launcher/sandbox"
+	"github.com/slipway-net/slipway/launcher/userns"
 )
 
 // Device numbers of the nodes a container has
@@ -40,39 +46,91 @@ type Host struct {
 // its arguments alone. c must be one that New accepts, with its defaults filled in.
 func Spec(c Config, h Host) *specs.Spec {
 	umask := uint32(containerUmask)
-	caps := DefaultCapabilities()
+	caps := capabilities(&c)
 	s := &specs.Spec{
-		Version:  specs.Version,
-		Hostname: c.Hostname,
-		Root:     &specs.Root{Path: "/"},
-		Mounts:   specMounts(c.Net),
+		Version:    specs.Version,
+		Hostname:   c.Hostname,
+		Domainname: c.Domainname,
+		Root:       &specs.Root{Path: "/", Readonly: c.Root.ReadOnly},
+		Mounts:     append(specMounts(&c), volumeMounts(&c)...),
 		Process: &specs.Process{
 			Terminal:        h.Terminal,
 			User:            specs.User{Umask: &umask},
 			Args:            c.Args,
 			Env:             specEnv(c, h.Terminal),
 			Cwd:             c.Workdir,
-			NoNewPrivileges: true,
-			Capabilities:    &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
+			NoNewPrivileges: !c.NewPrivs && !c.Privileged,
+			// What a user other than root holds is what was asked for by name.
+			Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps, Ambient: namedCaps(&c, caps)},
 		},
 		Linux: &specs.Linux{
-			UIDMappings:   []specs.LinuxIDMapping{{ContainerID: 0, HostID: h.UID, Size: 1}},
-			GIDMappings:   []specs.LinuxIDMapping{{ContainerID: 0, HostID: h.GID, Size: 1}},
-			Namespaces:    specNamespaces(c.Net),
-			Devices:       specDevices(h.Tun),
-			MaskedPaths:   maskedPaths(),
-			ReadonlyPaths: readonlyPaths(),
+			UIDMappings: specMapping(c.IDs.UIDs, h.UID),
+			GIDMappings: specMapping(c.IDs.GIDs, h.GID),
+			Namespaces:  specNamespaces(c.Net),
+			Devices:     specDevices(h.Tun),
+			Sysctl:      specSysctls(&c),
 		},
+	}
+	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = hiddenPaths(&c)
+	for _, l := range c.Rlimits {
+		s.Process.Rlimits = append(s.Process.Rlimits, specs.POSIXRlimit{Type: rlimitPrefix + strings.ToUpper(l.Name), Soft: l.Soft, Hard: l.Hard})
+	}
+	if c.OOMScoreAdj != 0 {
+		s.Process.OOMScoreAdj = &c.OOMScoreAdj
 	}
 	if h.Terminal && h.Rows > 0 && h.Columns > 0 {
 		s.Process.ConsoleSize = &specs.Box{Height: h.Rows, Width: h.Columns}
 	}
+	return s
+}
+
+// namedCaps are those of caps that the caller added by name.
+func namedCaps(c *Config, caps []string) []string {
+	return slices.DeleteFunc(slices.Clone(caps), func(name string) bool { return !slices.Contains(c.CapAdd, name) })
+}
+
+// specMapping is a mapping as a runtime-spec has it; none is 0 for own.
+func specMapping(ranges []userns.Range, own uint32) []specs.LinuxIDMapping {
+	if len(ranges) == 0 {
+		return []specs.LinuxIDMapping{{ContainerID: 0, HostID: own, Size: 1}}
+	}
+	var all []specs.LinuxIDMapping
+	for _, r := range ranges {
+		all = append(all, specs.LinuxIDMapping{ContainerID: r.Inside, HostID: r.Outside, Size: r.Size})
+	}
+	return all
+}
+
+// specSysctls are the caller's, and one of ours where the network is the container's.
+func specSysctls(c *Config) map[string]string {
+	all := make(map[string]string)
 	if c.Net != NetHost {
 		// Without CAP_NET_RAW ping needs the ICMP sockets of icmp(7), which a new
 		// namespace gives to nobody.
-		s.Linux.Sysctl = map[string]string{"net.ipv4.ping_group_range": "0 0"}
+		all[pingGroupRange] = sandbox.PingGroups
 	}
-	return s
+	for k, v := range c.Sysctls {
+		all[strings.ReplaceAll(k, "/", ".")] = v
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return all
+}
+
+// pingGroupRange is the parameter that says which groups may have ICMP sockets.
+const pingGroupRange = "net.ipv4.ping_group_range"
+
+// hiddenPaths are what is masked and what is read-only.
+func hiddenPaths(c *Config) (masked, readonly []string) {
+	masked, readonly = maskedPaths(), readonlyPaths()
+	if c.Privileged || slices.Contains(c.Unmask, "ALL") {
+		masked, readonly = nil, nil
+	}
+	shown := func(p string) bool {
+		return slices.ContainsFunc(c.Unmask, func(u string) bool { ok, err := path.Match(u, p); return ok && err == nil })
+	}
+	return append(slices.DeleteFunc(masked, shown), c.Mask...), slices.DeleteFunc(readonly, shown)
 }
 
 func specNamespaces(net NetMode) []specs.LinuxNamespace {
@@ -90,26 +148,37 @@ func specNamespaces(net NetMode) []specs.LinuxNamespace {
 	return ns
 }
 
-func specMounts(net NetMode) []specs.Mount {
+func specMounts(c *Config) []specs.Mount {
+	shm := "size=" + strconv.FormatInt(c.ShmSize, 10)
 	m := []specs.Mount{
-		// userxattr: without it the mount succeeds, and removing a directory of
-		// the lower layer fails with EIO.
-		{Destination: "/", Type: "overlay", Source: "/", Options: []string{"userxattr"}},
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "strictatime", "mode=755", "size=65536k"}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}},
-		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", shm}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
-		{Destination: "/run", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "mode=755"}},
 	}
-	if net == NetHost {
+	if c.Root.IsHost() {
+		m = append([]specs.Mount{{Destination: "/", Type: "overlay", Source: "/", Options: []string{"userxattr"}}}, m...)
+		m = append(m, specs.Mount{Destination: "/run", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "mode=755"}})
+	} else if c.Root.ReadOnly {
+		// Programs cannot do without places to write to; podman run --read-only, too, has these.
+		for _, dir := range []string{"/run", "/tmp", "/var/tmp"} {
+			m = append(m, specs.Mount{Destination: dir, Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "mode=1777", sandbox.OptVolume}})
+		}
+	}
+	if c.Net == NetHost {
 		// A sysfs can be mounted by the owner of the network namespace alone.
-		return append(m, specs.Mount{Destination: "/sys", Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}})
+		m = append(m, specs.Mount{Destination: "/sys", Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}})
+	} else {
+		m = append(m,
+			specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+			specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup2", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}},
+		)
 	}
-	return append(m,
-		specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
-		specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup2", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}},
-	)
+	// The caller's mount at a place is instead of ours.
+	return slices.DeleteFunc(m, func(m specs.Mount) bool {
+		return slices.ContainsFunc(c.Mounts, func(o Mount) bool { return path.Clean(o.Destination) == m.Destination })
+	})
 }
 
 func specDevices(tun bool) []specs.LinuxDevice {
@@ -131,11 +200,11 @@ func specDevices(tun bool) []specs.LinuxDevice {
 	return d
 }
 
-// specEnv is the default environment with the words of c put over it.
+// specEnv is the default environment with the words of c put over it. HOME is that
+// of the user, which the init stage looks up.
 func specEnv(c Config, terminal bool) []string {
 	env := []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"HOME=/root",
 		"HOSTNAME=" + c.Hostname,
 		"container=slipway",
 	}

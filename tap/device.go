@@ -188,6 +188,15 @@ func (d *Device) Close() error {
 	return d.closeErr
 }
 
+// Abandon is Close for a network namespace in which nobody is left, and that ends with
+// the Device. The interface is not removed, but left to the kernel, which removes it
+// with the namespace, and in the background: Close waits for that, 10 to 20 ms.
+func (d *Device) Abandon() error {
+	// Where it fails, Close removes the interface.
+	_ = unix.IoctlSetInt(d.fd, unix.TUNSETPERSIST, 1)
+	return d.Close()
+}
+
 // closeFile closes the descriptor when no fork that os/exec makes at the moment
 // has a copy of it, which would keep a tap open until its execve(2): what is
 // closed is gone when closeFile returns.

@@ -8,17 +8,9 @@ import (
 	"syscall"
 	"unsafe"
 
+	"github.com/slipway-net/slipway/tap/rawfork"
 	"golang.org/x/sys/unix"
 )
-
-// The runtime's bracket around fork(2): they block all signals on this thread
-// and make the parent able to go on. Package syscall uses them for the same.
-
-//go:linkname beforeFork syscall.runtime_BeforeFork
-func beforeFork()
-
-//go:linkname afterFork syscall.runtime_AfterFork
-func afterFork()
 
 // Marks in shared.state.
 const (
@@ -52,49 +44,28 @@ type shared struct {
 // The child's exit signal is none rather than SIGCHLD: no SIGCHLD handler and no
 // wait4(-1) of the surrounding program, such as a reaping pid 1, sees it.
 func fork(m *shared, steps []step) error {
-	pid, errno := rawFork(m, steps)
-	runtime.KeepAlive(steps)
+	j := job{m, steps}
+	// Without CLONE_VM: joining a user namespace makes the memory undumpable
+	// (kernel/cred.c, commit_creds), which would be ours too.
+	pid, errno := rawfork.Clone(unix.CLONE_FILES, execute, unsafe.Pointer(&j))
+	runtime.KeepAlive(&j)
 	if errno != 0 {
 		return fmt.Errorf("fork: %w", errno)
 	}
-	for {
-		var ws unix.WaitStatus
-		_, err := unix.Wait4(int(pid), &ws, unix.WALL, nil)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return fmt.Errorf("wait for the child that enters the namespace: %w", err)
-		case ws.Signaled():
-			return fmt.Errorf("the child that enters the namespace was killed: %s", unix.SignalName(ws.Signal()))
-		}
-		return nil
+	ws, err := rawfork.Wait(pid)
+	switch {
+	case err != nil:
+		return fmt.Errorf("enter the namespace: %w", err)
+	case ws.Signaled():
+		return fmt.Errorf("the child that enters the namespace was killed: %s", unix.SignalName(ws.Signal()))
 	}
+	return nil
 }
 
-// rawFork forks; the child executes the steps and exits, so that only the
-// parent returns. From beforeFork to afterFork nothing may allocate or grow the
-// stack. The child keeps all signals blocked: it runs no handler, and a Ctrl-C
-// at the terminal does not end it between two steps.
-//
-//go:noinline
-//go:norace
-//go:nocheckptr
-func rawFork(m *shared, steps []step) (pid uintptr, errno syscall.Errno) {
-	// Without CLONE_VM: joining a user namespace makes the memory undumpable
-	// (kernel/cred.c, commit_creds), which would be ours too.
-	const flags = unix.CLONE_FILES
-	beforeFork()
-	if runtime.GOARCH == "s390x" { // there the first two arguments are swapped (clone(2))
-		pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, 0, flags, 0, 0, 0, 0)
-	} else {
-		pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, flags, 0, 0, 0, 0, 0)
-	}
-	if errno == 0 && pid == 0 {
-		execute(m, steps)
-	}
-	afterFork()
-	return pid, errno
+// A job is what the child is given.
+type job struct {
+	m     *shared
+	steps []step
 }
 
 // execute is all that the child does: one step after the other, then exit.
@@ -103,7 +74,8 @@ func rawFork(m *shared, steps []step) (pid uintptr, errno syscall.Errno) {
 //go:noinline
 //go:norace
 //go:nocheckptr
-func execute(m *shared, steps []step) {
+func execute(arg unsafe.Pointer) {
+	m, steps := (*job)(arg).m, (*job)(arg).steps
 	pc := 0
 	for pc < len(steps) {
 		s := &steps[pc]

@@ -156,3 +156,21 @@ func TestInsideLargest(t *testing.T) {
 		})
 	}
 }
+
+// TestAbandon leaves the interface, which needs nobody any more, to its namespace.
+func TestAbandon(t *testing.T) {
+	c := taptest.NewContainer(t)
+	d, err := tap.Open(tap.Config{Target: tap.Target{PID: c.PID()}, Configure: true, Plan: defaultPlan(t), Pin: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Abandon(); err != nil {
+		t.Fatal(err)
+	}
+	if out := c.Exec(t, "ip", "-br", "link", "show", "tap0"); !strings.Contains(out, "NO-CARRIER") {
+		t.Errorf("the interface is %q, want it there with nobody at its other end", out)
+	}
+	if err := d.Close(); err != nil {
+		t.Errorf("closed again: %v", err)
+	}
+}

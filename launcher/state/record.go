@@ -24,7 +24,10 @@ type Record struct {
 	ID   string `json:"id"`
 	Name string `json:"name,omitempty"` // empty if the user gave none
 	// Image is the user's word for the root; empty for the host's.
-	Image   string            `json:"image,omitempty"`
+	Image string `json:"image,omitempty"`
+	// Layer is the directory of what the container writes over its image, absolute;
+	// empty if that is thrown away with its mounts.
+	Layer   string            `json:"layer,omitempty"`
 	Args    []string          `json:"args"` // the command in the container
 	Labels  map[string]string `json:"labels,omitempty"`
 	Created time.Time         `json:"created"`

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/slipway-net/slipway/launcher"
 	"github.com/slipway-net/slipway/launcher/state"
@@ -116,8 +117,14 @@ func (s *Supervisor) hold() (err error) {
 	return err
 }
 
+// OrderFile is the name, in the container's directory, of what launcher.Exec needs.
+const OrderFile = "order"
+
 // started notes that the command runs.
 func (s *Supervisor) started(pid int) {
+	if err := os.WriteFile(filepath.Join(s.held.Dir(), OrderFile), s.ct.Order(), 0o600); err != nil {
+		s.cfg.Log.Warn("slipway exec cannot run commands in the container", "err", err)
+	}
 	if err := s.held.Running(pid); err != nil && !errors.Is(err, os.ErrNotExist) {
 		s.cfg.Log.Warn("the container is not shown as running", "err", err)
 	}

@@ -4,7 +4,6 @@ package userns
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +13,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slipway-net/slipway/launcher/userns/inside"
 )
 
 // StageArg is the argv[0] under which a binary is a stage; see IsStage.
@@ -52,10 +53,6 @@ func Command(ctx context.Context, m Mapping, name string, args ...string) *Cmd {
 	return &Cmd{ctx: ctx, mapping: m, name: name, args: args}
 }
 
-// Environ is the environment of a stage: nothing of the caller's, and no look at
-// cgroups for a CPU limit, which would take the Go runtime half a millisecond.
-func Environ() []string { return []string{"GODEBUG=containermaxprocs=0"} }
-
 // Start starts the stage and writes its mapping. If it returns an error there is no
 // process left.
 func (c *Cmd) Start() error {
@@ -67,7 +64,7 @@ func (c *Cmd) Start() error {
 	defer r.Close()
 	c.cmd = exec.CommandContext(c.ctx, "/proc/self/exe")
 	c.cmd.Args = append([]string{StageArg, strconv.Itoa(firstExtra + len(c.ExtraFiles)), c.name}, c.args...)
-	c.cmd.Env, c.cmd.Dir = Environ(), c.Dir
+	c.cmd.Env, c.cmd.Dir = inside.Environ(), c.Dir
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
 	c.cmd.ExtraFiles = append(slices.Clone(c.ExtraFiles), r)
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -115,54 +112,18 @@ func Stage(args []string) (name string, rest []string, err error) {
 		return "", nil, fmt.Errorf("stage %s: no barrier %q", args[stageWords], args[1])
 	}
 	unix.CloseOnExec(fd)
-	if err := Await(fd); err != nil {
+	if err := inside.Await(fd); err != nil {
 		return "", nil, fmt.Errorf("stage %s: %w", args[stageWords], err)
 	}
 	unix.Close(fd)
 	parent := unix.Getppid()
-	if err := BecomeRoot(); err != nil {
+	if err := inside.BecomeRoot(); err != nil {
 		return "", nil, fmt.Errorf("stage %s: %w", args[stageWords], err)
 	}
 	if unix.Getppid() != parent {
 		return "", nil, fmt.Errorf("stage %s: the caller has gone", args[stageWords])
 	}
 	return args[stageWords], args[stageWords+1:], nil
-}
-
-// Await reads the one byte with which the other end of fd tells that ids are mapped.
-func Await(fd int) error {
-	var b [1]byte
-	for {
-		n, err := unix.Read(fd, b[:])
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return fmt.Errorf("wait for the mapping: %w", err)
-		case n == 0:
-			return errors.New("wait for the mapping: the caller has gone")
-		}
-		return nil
-	}
-}
-
-// BecomeRoot gives every thread of a process in a new user namespace its ids 0 and no
-// supplementary group. What it may do it keeps, and it dies with its parent as
-// before, which a change of ids puts an end to.
-func BecomeRoot() error {
-	if err := syscall.Setgroups(nil); err != nil && !errors.Is(err, unix.EPERM) { // denied to a single mapping
-		return fmt.Errorf("drop groups: %w", err)
-	}
-	if err := syscall.Setresgid(0, 0, 0); err != nil {
-		return fmt.Errorf("become group 0: %w", err)
-	}
-	if err := syscall.Setresuid(0, 0, 0); err != nil {
-		return fmt.Errorf("become user 0: %w", err)
-	}
-	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
-		return fmt.Errorf("ask to die with the parent: %w", err)
-	}
-	return nil
 }
 
 // AllCaps are the capabilities that this kernel knows, for SysProcAttr.AmbientCaps: a

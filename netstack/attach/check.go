@@ -50,7 +50,7 @@ func trySplice() (path, forward error) {
 		return err, err
 	}
 	defer d.Close()
-	h, err := splice.New(d.Name(), d.Inside())
+	h, err := splice.New(d.Name(), d.Inside(), splice.UntilNamespace)
 	if err != nil {
 		return err, err
 	}

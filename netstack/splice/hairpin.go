@@ -75,6 +75,7 @@ func Inside(ifname string) tap.Inside {
 // documentation. Make it with New and Close it; the descriptors stay their
 // owner's. It is for one goroutine at a time.
 type Hairpin struct {
+	life      Lifetime
 	nft       conn
 	route     conn
 	listeners [len(families)]int // descriptors; -1 where the family is not there
@@ -87,17 +88,33 @@ type Hairpin struct {
 	tracks bool
 }
 
+// A Lifetime says when what a Hairpin has made in the container goes.
+type Lifetime int
+
+const (
+	// UntilClose: with Close, or with our process, however that ends.
+	UntilClose Lifetime = iota
+	// UntilNamespace: with the container's network namespace, which is the caller's and
+	// ends with the Hairpin. Close then waits for nothing; to remove nftables' tables
+	// takes the kernel 5 to 20 ms (an RCU grace period). Where the kernel is older than
+	// Linux 6.9 it is UntilClose.
+	UntilNamespace
+)
+
 // New sets up, in the container, what Inside has opened there. At least one family
 // works if it returns no error. Errors match ErrUnavailable.
-func New(ifname string, in tap.Opened) (*Hairpin, error) {
-	h, err := newHairpin(ifname, in)
+func New(ifname string, in tap.Opened, life Lifetime) (*Hairpin, error) {
+	h, err := newHairpin(ifname, in, life)
+	if errors.Is(err, unix.EOPNOTSUPP) && life == UntilNamespace {
+		h, err = newHairpin(ifname, in, UntilClose)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return h, nil
 }
 
-func newHairpin(ifname string, in tap.Opened) (*Hairpin, error) {
+func newHairpin(ifname string, in tap.Opened, life Lifetime) (*Hairpin, error) {
 	if len(in.Sockets) != sockCount {
 		return nil, errors.New("nothing was opened in the container for it")
 	}
@@ -112,11 +129,15 @@ func newHairpin(ifname string, in tap.Opened) (*Hairpin, error) {
 		}
 	}
 	h := &Hairpin{
-		nft:       conn{fd: in.Sockets[sockNetfilter].FD},
+		life:      life,
+		nft:       conn{fd: in.Sockets[sockNetfilter].FD, table: nftTableFlagOwner},
 		route:     conn{fd: in.Sockets[sockRoute].FD},
 		listeners: [...]int{in.Sockets[sockListen4].FD, in.Sockets[sockListen6].FD},
 		probes:    [...]int{in.Sockets[sockProbe4].FD, in.Sockets[sockProbe6].FD},
 		forward:   [...]int{in.Files[fileForward4].FD, in.Files[fileForward6].FD},
+	}
+	if life == UntilNamespace {
+		h.nft.table |= nftTableFlagPersist
 	}
 	if err := errors.Join(h.nft.open(), h.route.open()); err != nil {
 		return nil, err
@@ -177,6 +198,14 @@ func (h *Hairpin) install(t *table, flows []nftables.SetElement) error {
 		return err
 	}
 	err := h.make(t, flows)
+	if err != nil && t.fresh {
+		// Somebody else's, which cannot become ours; perhaps there is none.
+		_ = h.change(func(cc *nftables.Conn) error {
+			cc.DelTable(t.Table)
+			return nil
+		})
+		err = h.make(t, flows)
+	}
 	if err != nil && !h.tracks {
 		h.tracks = true
 		err = h.make(t, flows)
@@ -184,6 +213,7 @@ func (h *Hairpin) install(t *table, flows []nftables.SetElement) error {
 	if err != nil {
 		return fmt.Errorf("make nftables table %q: %w", t.Name, err)
 	}
+	t.fresh = false
 	return nil
 }
 
@@ -191,6 +221,8 @@ func (h *Hairpin) install(t *table, flows []nftables.SetElement) error {
 // that is excluded is not in the set: the kernel would answer that with a RST. Where the
 // flows do not go into one transaction, there are no rules until all are in.
 func (h *Hairpin) make(t *table, flows []nftables.SetElement) error {
+	h.nft.fresh = t.fresh
+	defer func() { h.nft.fresh = false }()
 	chunks := slices.Collect(slices.Chunk(flows, maxElements))
 	if len(chunks) <= 1 {
 		return h.change(func(cc *nftables.Conn) error {
@@ -251,6 +283,9 @@ func (h *Hairpin) Listeners() [2]int {
 // Close takes rules and routes away. The tap may be gone by then, and its
 // namespace with it.
 func (h *Hairpin) Close() error {
+	if h.life == UntilNamespace {
+		return nil
+	}
 	var errs []error
 	for _, t := range h.tables {
 		if t == nil {

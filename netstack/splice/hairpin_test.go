@@ -99,7 +99,7 @@ func TestInclude(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, in := opened(t)
-			h, err := New(testTap, in)
+			h, err := New(testTap, in, UntilClose)
 			must(t, err)
 			must(t, h.Install(tt.there))
 			if got := listed(t, c); got != len(tt.there) {
@@ -120,7 +120,7 @@ func TestHairpinRepeats(t *testing.T) {
 	c, in := opened(t)
 	clean := traces(t, c)
 	for range 3 {
-		h, err := New(testTap, in)
+		h, err := New(testTap, in, UntilClose)
 		must(t, err)
 		if l := h.Listeners(); l[0] < 0 || l[1] < 0 {
 			t.Errorf("the listeners are %v, want both", l)
@@ -139,6 +139,18 @@ func TestHairpinRepeats(t *testing.T) {
 		}
 		in.Sockets[sockListen4], in.Sockets[sockListen6] = again(t, c, in.Sockets[sockListen4]), again(t, c, in.Sockets[sockListen6])
 	}
+}
+
+// TestHairpinTableThere puts our table in the place of one that has its name.
+func TestHairpinTableThere(t *testing.T) {
+	c, in := opened(t)
+	c.Exec(t, "sh", "-ec", fmt.Sprintf("nft add table ip %[1]s; nft add chain ip %[1]s theirs", tablePrefix+testTap))
+	h, err := New(testTap, in, UntilClose)
+	must(t, err)
+	if got := traces(t, c); strings.Contains(got, "theirs") || strings.Count(got, "chain prerouting") != len(families) {
+		t.Errorf("the rules are\n%s", got)
+	}
+	must(t, h.Close())
 }
 
 // again makes a socket of the same kind in place of one that listens.
@@ -177,7 +189,7 @@ func TestNewFails(t *testing.T) {
 			hidden := in
 			hidden.Sockets, hidden.Settings = append([]tap.File(nil), in.Sockets...), append([]error(nil), in.Settings...)
 			tt.hide(&hidden)
-			h, err := New(testTap, hidden)
+			h, err := New(testTap, hidden, UntilClose)
 			if tt.ok != (err == nil) {
 				t.Fatalf("New: %v, want success: %t", err, tt.ok)
 			}
@@ -197,5 +209,21 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestUntilNamespace leaves the rules to their namespace, also when the socket is closed.
+func TestUntilNamespace(t *testing.T) {
+	c, in := opened(t)
+	h, err := New(testTap, in, UntilNamespace)
+	must(t, err)
+	if h.life != UntilNamespace {
+		t.Skip("this kernel is older than Linux 6.9: no tables that persist")
+	}
+	must(t, h.Close())
+	// Which closes the socket: this is its last descriptor.
+	must(t, unix.Dup3(in.Files[filePorts].FD, in.Sockets[sockNetfilter].FD, unix.O_CLOEXEC))
+	if out := c.Exec(t, "nft", "list", "tables"); !strings.Contains(out, tablePrefix+testTap) {
+		t.Errorf("the tables are %q, want ours among them", out)
 	}
 }

@@ -23,7 +23,7 @@ func TestIncludeIsBounded(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, in := opened(t)
-			h, err := New(testTap, in)
+			h, err := New(testTap, in, UntilClose)
 			must(t, err)
 			must(t, h.Install(tt.there))
 			done := make(chan error, 1)

@@ -18,8 +18,10 @@ import (
 // it and of whom sends (net/netlink/af_netlink.c, netlink_ns_capable): we have it
 // as the owner of the container's user namespace, or by CAP_NET_ADMIN in it.
 type conn struct {
-	fd  int
-	seq uint32
+	fd    int
+	seq   uint32
+	table byte // flags of the tables that are made by it
+	fresh bool // a table that is there already is an error
 }
 
 const (
@@ -121,7 +123,7 @@ func (c *conn) ruleset() (*nftables.Conn, error) {
 		}
 		var b []byte
 		for _, m := range msgs {
-			own(&m)
+			c.own(&m)
 			one, err := m.MarshalBinary()
 			if err != nil {
 				return nil, fmt.Errorf("encode netlink message: %w", err)
@@ -143,10 +145,17 @@ func (c *conn) ruleset() (*nftables.Conn, error) {
 // is closed, however we end, and nobody else can change or flush it.
 const nftTableFlagOwner = 2
 
-// own sets the flag in the message that makes the table. The library sends none,
+// nftTableFlagPersist keeps such a table when our socket is closed
+// (NFT_TABLE_F_PERSIST, Linux 6.9).
+const nftTableFlagPersist = 4
+
+// own sets the flags in the message that makes the table. The library sends none,
 // but as the last attribute of four zero bytes.
-func own(m *netlink.Message) {
+func (c *conn) own(m *netlink.Message) {
 	if m.Header.Type == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWTABLE {
-		m.Data[len(m.Data)-1] = nftTableFlagOwner
+		m.Data[len(m.Data)-1] = c.table
+		if c.fresh {
+			m.Header.Flags |= netlink.Excl
+		}
 	}
 }

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/slipway-net/slipway/launcher"
+	"github.com/slipway-net/slipway/launcher/state"
+	"github.com/slipway-net/slipway/launcher/supervise"
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	execSynopsis = "exec [flags] CONTAINER COMMAND [ARG...]"
+	execAbout    = `Runs COMMAND in a CONTAINER that runs, with the same rights as the container's own
+command. Its exit code is passed on; 125 means that slipway failed, 126 that
+COMMAND cannot be run, 127 that it was not found. It ends with slipway exec.`
+)
+
+// runExec is `slipway exec`.
+func runExec(args []string, stdout, stderr io.Writer) int {
+	var e launcher.Exec
+	fs := newFlagSet("exec")
+	fs.SetInterspersed(false)
+	interactive := fs.BoolP("interactive", "i", false, "pass standard input on")
+	fs.BoolVarP(&e.TTY, "tty", "t", false, "give the command a terminal")
+	fs.StringVarP(&e.User, "user", "u", "", "`USER[:GROUP]` to run the command as (default: the container's)")
+	launcher.AddProcessFlags(fs, &e.Env, &e.Workdir, os.LookupEnv)
+	if code, over := parseFlags(fs, args, execSynopsis, execAbout, stdout, stderr); over {
+		return code
+	}
+	code, err := execIn(fs, &e, *interactive)
+	if err != nil {
+		fmt.Fprintf(stderr, "slipway: %v\n", err)
+	}
+	return exitCode(code, err)
+}
+
+// execIn runs the command that fs ends with, and returns its exit code.
+func execIn(fs *pflag.FlagSet, e *launcher.Exec, interactive bool) (int, error) {
+	if fs.NArg() < 2 {
+		return exitRun, fmt.Errorf("%w: want a container and a command, as in: slipway %s", errUsage, execSynopsis)
+	}
+	words := fs.Args()[1:]
+	if words[0] == "--" {
+		words = words[1:]
+	}
+	e.Args, e.Stdout, e.Stderr = words, os.Stdout, os.Stderr
+	if interactive {
+		e.Stdin = os.Stdin
+	}
+	store, c, err := findContainer(fs.Arg(0))
+	if err != nil {
+		return exitRun, err
+	}
+	if c.Status != state.Running {
+		return exitRun, errNotRunning(c)
+	}
+	if e.Order, err = os.ReadFile(filepath.Join(store.Dir(c.ID), supervise.OrderFile)); err != nil {
+		return exitRun, fmt.Errorf("read what the container may do: %w", err)
+	}
+	if e.Pidfd, err = c.Init.Open(); errors.Is(err, unix.ESRCH) {
+		return exitRun, fmt.Errorf("container %s has ended", c.DisplayName())
+	} else if err != nil {
+		return exitRun, fmt.Errorf("join container %s: %w", c.DisplayName(), err)
+	}
+	defer unix.Close(e.Pidfd)
+	// The init stage passes signals on; ours only must not kill us first.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP)
+	defer stop()
+	return e.Run(ctx)
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launcher
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-net/slipway/launcher/join"
+	"github.com/slipway-net/slipway/launcher/sandbox"
+	"github.com/slipway-net/slipway/launcher/userns/inside"
+)
+
+// ErrGone is found by errors.Is in the error of Exec.Run if the container had ended.
+var ErrGone = join.ErrGone
+
+// An Exec is one more command for a container that runs. Order and Pidfd are needed,
+// and Args.
+type Exec struct {
+	// Order is what Container.Order returned in the container's supervisor.
+	Order []byte
+	// Pidfd is the container's first process; it stays the caller's to close.
+	Pidfd int
+	// Args and Env are as in Config; Env is added to the container's.
+	Args, Env []string
+	// Workdir is the directory the command starts in, and User who it is run as;
+	// empty is as the container's own command has it.
+	Workdir, User string
+	// TTY and the streams are as in Config.
+	TTY                   bool
+	Stdin, Stdout, Stderr *os.File
+}
+
+// Order returns what the container's init stage was told, which Exec needs to give
+// another command the same rights. It is empty before Config.Started is called.
+func (ct *Container) Order() []byte { return ct.order }
+
+// Run runs the command with the rights of the container's own: capabilities,
+// no_new_privs, seccomp filter, limits. What it returns is as with Container.Run. The
+// command is killed when this process ends.
+func (e Exec) Run(ctx context.Context) (int, error) {
+	runtime.LockOSThread() // see join.Start
+	defer runtime.UnlockOSThread()
+	ct, namespaces, err := e.container()
+	if err != nil {
+		return sandbox.ExitOurs, err
+	}
+	r, err := ct.launch(func(r *running, theirs *sandbox.Control) error { return e.join(r, theirs, namespaces) })
+	if err != nil {
+		return sandbox.ExitOurs, err
+	}
+	defer r.close()
+	sigs := newSignals()
+	defer sigs.stop()
+	return r.wait(ctx, sigs)
+}
+
+// container is the Container that a running looks after: of the one that is joined,
+// what the command has of it. It returns the namespaces to join, too.
+func (e Exec) container() (*Container, uintptr, error) {
+	no := false
+	cfg := Config{Args: e.Args, Env: e.Env, Workdir: e.Workdir, TTY: e.TTY, Net: NetNone, Init: &no, Stdin: e.Stdin, Stdout: e.Stdout, Stderr: e.Stderr}
+	if err := cfg.check(); err != nil {
+		return nil, 0, err
+	}
+	ct := &Container{cfg: cfg, asked: make(chan func(*running)), ended: make(chan struct{})}
+	pty := e.TTY || isTerminal(e.Stdin)
+	for i, f := range []*os.File{e.Stdin, e.Stdout, e.Stderr} {
+		ct.plan.streams[i] = e.TTY || pty && isTerminal(f)
+	}
+	o, err := sandbox.Decode(e.Order)
+	if err != nil {
+		return nil, 0, err
+	}
+	p := &o.Process
+	p.Args, p.Env = e.Args, mergeEnv(p.Env, e.Env)
+	if e.Workdir != "" {
+		p.Cwd = e.Workdir
+	}
+	if e.User != "" {
+		p.User, p.Groups = e.User, nil
+	}
+	p.Init, p.Streams, p.Terminal, p.Rows, p.Columns = false, ct.plan.streams, pty, 0, 0
+	if pty {
+		p.Env = mergeEnv([]string{"TERM=xterm"}, p.Env)
+	}
+	if isTerminal(e.Stdin) {
+		rows, columns := windowSize(e.Stdin)
+		p.Rows, p.Columns = uint32(rows), uint32(columns)
+	}
+	if ct.order = (&sandbox.Order{Process: *p}).Encode(); len(ct.order) > sandbox.MaxFrame {
+		return nil, 0, fmt.Errorf("%w: command and environment are longer than %d bytes", ErrUsage, sandbox.MaxFrame)
+	}
+	namespaces := uintptr(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP)
+	if o.OwnNetwork {
+		namespaces |= unix.CLONE_NEWNET
+	}
+	return ct, namespaces, nil
+}
+
+// join starts the init stage in the container, with the streams and the control.
+func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
+	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open the null device: %w", err)
+	}
+	defer unix.Close(null)
+	exe, err := unix.Open(selfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open our own binary: %w", err)
+	}
+	defer unix.Close(exe)
+	fds := []int{null, null, null, ctl.FD()}
+	for i, f := range []*os.File{e.Stdin, e.Stdout, e.Stderr} {
+		if f != nil && !r.ct.plan.streams[i] {
+			fds[i] = int(f.Fd()) // and makes it blocking, as commands expect
+		}
+	}
+	r.pid, err = join.Start(join.Config{
+		Pidfd: e.Pidfd, Namespaces: namespaces, Exe: exe,
+		Args: []string{sandbox.InitArg, sandbox.ModeExec}, Env: inside.Environ(), Files: fds,
+	})
+	if err != nil {
+		return err
+	}
+	// Our child's id is not given to another before we have waited for it.
+	if r.pidfd, err = unix.PidfdOpen(r.pid, 0); err != nil {
+		_ = unix.Kill(r.pid, unix.SIGKILL)
+		_, _ = join.Wait(r.pid)
+		return fmt.Errorf("open the process in the container: %w", err)
+	}
+	return nil
+}
+
+// mergeEnv is env with the words of more put over it.
+func mergeEnv(env, more []string) []string {
+	at := make(map[string]int, len(env)+len(more))
+	var out []string
+	for _, e := range append(append([]string{}, env...), more...) {
+		k, _, _ := strings.Cut(e, "=")
+		if i, ok := at[k]; ok {
+			out[i] = e
+			continue
+		}
+		at[k] = len(out)
+		out = append(out, e)
+	}
+	return out
+}

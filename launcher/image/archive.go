@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// A Local is where images are on this machine, outside of a store.
+type Local struct{ files }
+
+// OpenDir opens a directory that is an OCI layout. The caller closes it.
+func OpenDir(dir string) (*Local, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Local{dirFiles{root}}, nil
+}
+
+// OpenArchive opens a tar archive of images, of Docker's kind or the OCI's. What is
+// not a regular file, such as a pipe, is copied to one in the directory tmp first.
+// The caller closes it, and f is taken over.
+func OpenArchive(f *os.File, tmp string) (*Local, error) {
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		f, err = spool(f, tmp)
+	}
+	if err != nil {
+		return nil, err
+	}
+	t, err := newTarFiles(f)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &Local{t}, nil
+}
+
+// spool copies what f holds to a file without a name.
+func spool(f *os.File, tmp string) (*os.File, error) {
+	defer f.Close()
+	t, err := os.CreateTemp(tmp, "file-")
+	if err != nil {
+		return nil, err
+	}
+	err = os.Remove(t.Name())
+	if err == nil {
+		_, err = io.Copy(t, f)
+	}
+	if err == nil {
+		_, err = t.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		t.Close()
+		return nil, fmt.Errorf("read the archive: %w", err)
+	}
+	return t, nil
+}
+
+// Images lists the images: all, or the one that is called only. Of a name without a
+// tag it is the tag "latest"; in a layout it is whatever the layout calls it.
+func (l *Local) Images(ctx context.Context, only string, p Platform) ([]*Image, error) {
+	if l.has(layoutIndex) {
+		return layout{l.files}.images(ctx, only, p)
+	}
+	if l.has(dockerManifestFile) {
+		return dockerArchive{l.files}.images(only)
+	}
+	return nil, fmt.Errorf("%w: there is neither %s nor %s in it", ErrImage, layoutIndex, dockerManifestFile)
+}
+
+func (l *Local) has(name string) bool {
+	r, _, err := l.open(name)
+	if err == nil {
+		r.Close()
+	}
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// Transports that begin a name of an image outside of a registry.
+const (
+	transportDir           = "oci:"
+	transportArchive       = "oci-archive:"
+	transportDockerArchive = "docker-archive:"
+	transportRegistry      = "docker://"
+)
+
+// SplitTransport takes apart TRANSPORT:PATH[:NAME]. Without a transport it returns an
+// empty one, and all of s as the name.
+func SplitTransport(s string) (transport, path, name string) {
+	if rest, ok := strings.CutPrefix(s, transportRegistry); ok {
+		return "", "", rest
+	}
+	for _, t := range []string{transportDir, transportArchive, transportDockerArchive} {
+		if rest, ok := strings.CutPrefix(s, t); ok {
+			path, name, _ = strings.Cut(rest, ":")
+			return t, path, name
+		}
+	}
+	return "", "", s
+}
+
+// OpenTransport opens what SplitTransport took apart.
+func OpenTransport(transport, path, tmp string) (*Local, error) {
+	if transport == transportDir {
+		return OpenDir(path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return OpenArchive(f, tmp)
+}

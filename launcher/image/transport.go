@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/slipway-net/slipway/launcher/store"
+)
+
+// A download that breaks off is taken up where it was, maxResumes times in a row
+// without a byte, the first time after resumeFirst and then after twice as long.
+const (
+	maxResumes  = 4
+	resumeFirst = 500 * time.Millisecond
+)
+
+// newTransport is how registries are reached.
+func newTransport(insecure bool) http.RoundTripper {
+	t, ok := remote.DefaultTransport.(*http.Transport)
+	if !ok {
+		return &resuming{http.DefaultTransport}
+	}
+	t = t.Clone()
+	if insecure {
+		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	}
+	return &resuming{t}
+}
+
+// A resuming transport bounds manifests, and takes up downloads that break off.
+type resuming struct {
+	base http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *resuming) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := t.base.RoundTrip(r)
+	if err != nil || r.Method != http.MethodGet || resp.StatusCode != http.StatusOK {
+		return resp, err
+	}
+	if strings.Contains(r.URL.Path, "/manifests/") {
+		resp.Body = &bounded{ReadCloser: resp.Body, left: store.MaxBlob}
+		return resp, nil
+	}
+	if resp.ContentLength > 0 {
+		resp.Body = &resumed{body: resp.Body, t: t.base, request: r, size: resp.ContentLength, tag: resp.Header.Get("ETag")}
+	}
+	return resp, nil
+}
+
+// A bounded body fails where it is too long.
+type bounded struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, fmt.Errorf("%w: its manifest is larger than %d bytes", ErrImage, store.MaxBlob)
+	}
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
+
+// A resumed body asks for the rest when it breaks off.
+type resumed struct {
+	body    io.ReadCloser
+	t       http.RoundTripper
+	request *http.Request
+	tag     string // the entity's, which must stay the same
+	size    int64
+	off     int64
+	tries   int
+}
+
+// Read implements io.Reader.
+func (b *resumed) Read(p []byte) (int, error) {
+	for {
+		n, err := b.body.Read(p)
+		b.off += int64(n)
+		if n > 0 {
+			b.tries = 0
+			return n, nil // an error comes again
+		}
+		if err == nil || b.off >= b.size || b.request.Context().Err() != nil {
+			return 0, err
+		}
+		if b.tries++; b.tries > maxResumes {
+			return 0, fmt.Errorf("the download broke off at byte %d of %d: %w", b.off, b.size, err)
+		}
+		if rerr := b.resume(); rerr != nil {
+			return 0, fmt.Errorf("the download broke off at byte %d of %d and cannot go on: %w", b.off, b.size, errors.Join(err, rerr))
+		}
+	}
+}
+
+// resume asks for the rest. An answer that may be better next time is no error.
+func (b *resumed) resume() error {
+	wait := resumeFirst << (b.tries - 1)
+	timer := time.NewTimer(wait/2 + rand.N(wait)) // not all at the same time
+	defer timer.Stop()
+	select {
+	case <-b.request.Context().Done():
+		return b.request.Context().Err()
+	case <-timer.C:
+	}
+	r := b.request.Clone(b.request.Context())
+	r.Header.Set("Range", fmt.Sprintf("bytes=%d-", b.off))
+	if b.tag != "" && !strings.HasPrefix(b.tag, "W/") {
+		r.Header.Set("If-Range", b.tag)
+	}
+	resp, err := b.t.RoundTrip(r)
+	if err != nil {
+		return nil
+	}
+	if resp.StatusCode >= http.StatusInternalServerError {
+		resp.Body.Close()
+		return nil
+	}
+	if want := fmt.Sprintf("bytes %d-%d/%d", b.off, b.size-1, b.size); resp.StatusCode != http.StatusPartialContent || resp.Header.Get("Content-Range") != want {
+		resp.Body.Close()
+		return fmt.Errorf("the registry answers %s (%q) when asked for the rest", resp.Status, resp.Header.Get("Content-Range"))
+	}
+	b.body.Close()
+	b.body = resp.Body
+	return nil
+}
+
+// Close implements io.Closer.
+func (b *resumed) Close() error { return b.body.Close() }

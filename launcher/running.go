@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-net/slipway/launcher/sandbox"
+)
+
+// A running is a started container.
+type running struct {
+	ct      *Container
+	ctl     *sandbox.Control
+	pid     int // of the container's first process
+	pidfd   int
+	started bool          // the command has been executed
+	frames  chan received // from the init stage; closed at its end
+	ended   chan int      // one exit code
+	netErr  chan error    // the network's end; nil channel without one
+	net     Network
+	endNet  context.CancelFunc
+	work    sync.WaitGroup
+	term    *terminal
+	group   *cgroup // nil without limits
+}
+
+// received is a frame from the init stage.
+type received struct {
+	kind    sandbox.FrameKind
+	payload []byte
+	fd      int // -1 without one
+}
+
+// wait looks after the container until it has ended.
+func (r *running) wait(ctx context.Context, sigs *signals) (int, error) {
+	var failed, netFailed error
+	done, frames, netErr := ctx.Done(), r.frames, r.netErr
+	var grace <-chan time.Time
+	for {
+		select {
+		case f, ok := <-frames:
+			if !ok {
+				frames = nil
+				r.replaced(failed)
+				break
+			}
+			if err := r.handle(f); err != nil {
+				failed = err
+			}
+		case netFailed = <-netErr:
+			netErr = nil
+			r.kill()
+		case sig := <-sigs.c:
+			r.signal(sig)
+		case do := <-r.ct.asked:
+			do(r)
+		case <-done:
+			done = nil
+			r.signal(unix.SIGTERM)
+			t := time.NewTimer(stopGrace)
+			defer t.Stop()
+			grace = t.C
+		case <-grace:
+			r.kill()
+		case code := <-r.ended:
+			if frames != nil {
+				for f := range frames {
+					if err := r.handle(f); err != nil {
+						failed = err
+					}
+				}
+				r.replaced(failed)
+			}
+			return r.result(code, failed, netFailed)
+		}
+	}
+}
+
+// result is what Run returns for a container that ended with code.
+func (r *running) result(code int, failed, netFailed error) (int, error) {
+	if failed != nil {
+		return sandbox.FailureOf(failed).Code, failed
+	}
+	// The network may end a moment before the container that it belongs to.
+	if netFailed != nil && code == sandbox.ExitSignal+int(unix.SIGKILL) {
+		return sandbox.ExitOurs, fmt.Errorf("the network failed: %w", netFailed)
+	}
+	return code, nil
+}
+
+// handle obeys a frame of the init stage.
+func (r *running) handle(f received) error {
+	switch f.kind {
+	case sandbox.FrameConsole:
+		if f.fd < 0 || r.term != nil {
+			r.kill()
+			return errors.New("the init stage sent no terminal")
+		}
+		t, err := newTerminal(f.fd, r.ct.cfg, r.ct.plan.streams)
+		if err != nil {
+			r.kill()
+			return err
+		}
+		r.term = t
+		return nil
+	case sandbox.FrameStarted:
+		r.start()
+	case sandbox.FrameFailure:
+		return sandbox.DecodeFailure(f.payload)
+	}
+	return nil
+}
+
+// replaced is called at the end of the init stage's frames: where the command takes
+// its place as pid 1, executing it closes the socket.
+func (r *running) replaced(failed error) {
+	if !r.ct.plan.init && failed == nil {
+		r.start()
+	}
+}
+
+// start tells once that the command has been executed.
+func (r *running) start() {
+	if r.started {
+		return
+	}
+	r.started = true
+	if r.ct.cfg.Started != nil {
+		r.ct.cfg.Started(r.pid)
+	}
+}
+
+// signal passes a signal on to the command.
+func (r *running) signal(sig unix.Signal) {
+	switch {
+	case sig == unix.SIGWINCH && r.term != nil:
+		r.term.resize()
+	case r.ct.plan.init:
+		// If the init stage is gone the signal comes too late.
+		_ = sandbox.WriteFrame(r.ctl, sandbox.FrameSignal, []byte{byte(sig)})
+	case r.started:
+		_ = unix.PidfdSendSignal(r.pidfd, sig, nil, 0) // it may just have ended
+	case endsUnstarted(sig):
+		r.kill()
+	}
+}
+
+// endsUnstarted reports whether a signal ends a command that has not been executed yet,
+// and so has no handler for it.
+func endsUnstarted(sig unix.Signal) bool {
+	return sig == unix.SIGTERM || sig == unix.SIGINT || sig == unix.SIGQUIT || sig == unix.SIGHUP || sig == unix.SIGKILL
+}
+
+// kill ends the container at once; the kernel kills what lives under pid 1.
+func (r *running) kill() { _ = unix.PidfdSendSignal(r.pidfd, unix.SIGKILL, nil, 0) }
+
+// receive reads what the init stage says until it ends.
+func (r *running) receive() {
+	defer close(r.frames)
+	for {
+		kind, payload, err := sandbox.ReadFrame(r.ctl)
+		if err != nil {
+			return
+		}
+		r.frames <- received{kind, payload, r.ctl.TakePassed()}
+	}
+}
+
+// await waits for the end of pid 1.
+func (r *running) await() {
+	var ws unix.WaitStatus
+	for {
+		_, err := unix.Wait4(r.pid, &ws, unix.WALL, nil) // what joined sends no SIGCHLD
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			r.ended <- sandbox.ExitOurs
+		case ws.Signaled():
+			r.ended <- sandbox.ExitSignal + int(ws.Signal())
+		default:
+			r.ended <- ws.ExitStatus()
+		}
+		return
+	}
+}
+
+// close frees what belongs to a container that has ended.
+func (r *running) close() {
+	if r.term != nil {
+		r.term.stop()
+	}
+	r.endNet()
+	for f := range r.frames { // what nobody waited for
+		if f.fd >= 0 {
+			unix.Close(f.fd)
+		}
+	}
+	r.work.Wait()
+	if r.net != nil {
+		if err := r.net.Close(); err != nil {
+			r.ct.cfg.Log.Warn("close the network", "err", err)
+		}
+	}
+	r.ctl.Close()
+	unix.Close(r.pidfd)
+	if r.group != nil {
+		r.group.close()
+	}
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// confine gives the calling thread, to which the caller has locked its goroutine, the
+// rights that p has for id, and no way to others. What it executes inherits them. The
+// order is: limits and keys, while everything is allowed; the bounding set; ids; what
+// is left of the capabilities; and, after our own last system call but execve, the
+// filter.
+func confine(p *Process, id identity) error {
+	if err := setLimits(p.Rlimits); err != nil {
+		return err
+	}
+	// A session keyring is inherited by execve: without one of its own the
+	// command would have the caller's keys (keyrings(7)).
+	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("make a session keyring: %w", err)
+	}
+	unix.Umask(int(p.Umask))
+	if err := dropBounding(p.Bounding); err != nil {
+		return err
+	}
+	if !p.NoNewPrivs {
+		// Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go.
+		if err := filter(p.Seccomp); err != nil {
+			return err
+		}
+	}
+	if err := become(id); err != nil {
+		return err
+	}
+	permitted, ambient := p.Caps&p.Bounding, uint64(0)
+	if id.uid != 0 {
+		permitted = p.UserCaps & p.Bounding
+		ambient = permitted
+	}
+	if err := setCaps(permitted, ambient); err != nil {
+		return err
+	}
+	// The change of ids put an end to it.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("ask to die with the supervisor: %w", err)
+	}
+	if !p.NoNewPrivs {
+		return nil
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("set no_new_privs: %w", err)
+	}
+	return filter(p.Seccomp)
+}
+
+// setLimits sets resource limits of the process.
+func setLimits(limits []Rlimit) error {
+	for _, l := range limits {
+		err := unix.Prlimit(0, int(l.Resource), &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil)
+		if errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("set resource limit %d to %d:%d: %w: the hard limit cannot be above the caller's own (ulimit -H)", l.Resource, l.Soft, l.Hard, err)
+		}
+		if err != nil {
+			return fmt.Errorf("set resource limit %d to %d:%d: %w", l.Resource, l.Soft, l.Hard, err)
+		}
+	}
+	return nil
+}
+
+// become gives the calling thread, and no other, the ids. Its permitted capabilities
+// survive, for setCaps to choose among.
+func become(id identity) error {
+	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("keep capabilities: %w", err)
+	}
+	groups := make([]uint32, len(id.groups)+1) // never empty, so that it has an address
+	for i, g := range id.groups {
+		groups[i] = uint32(g)
+	}
+	_, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(id.groups)), uintptr(unsafe.Pointer(&groups[0])), 0)
+	runtime.KeepAlive(groups)
+	switch {
+	case errno == unix.EPERM && len(id.groups) == 0: // where one id is mapped, nobody may
+	case errno != 0:
+		return fmt.Errorf("set the groups %d: %w%s", id.groups, errno, unmapped(errno))
+	}
+	gid := uintptr(id.gid)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, gid, gid, gid); errno != 0 {
+		return fmt.Errorf("become group %d: %w%s", id.gid, errno, unmapped(errno))
+	}
+	uid := uintptr(id.uid)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid); errno != 0 {
+		return fmt.Errorf("become user %d: %w%s", id.uid, errno, unmapped(errno))
+	}
+	return nil
+}
+
+// unmapped says what mends an id that the container does not have.
+func unmapped(errno unix.Errno) string {
+	if errno == unix.EINVAL || errno == unix.EPERM {
+		return ": the container's user namespace does not have it; subordinate ids give it more (slipway doctor tells how), or choose another --user or --userns"
+	}
+	return ""
+}
+
+// filter installs a seccomp filter on the calling thread.
+func filter(program []byte) error {
+	if len(program) == 0 {
+		return nil
+	}
+	if !supportedFilter(len(program)) {
+		return fmt.Errorf("install the seccomp filter: %d instructions are too many", len(program)/bpfInstruction)
+	}
+	prog := unix.SockFprog{
+		Len:    uint16(len(program) / bpfInstruction),
+		Filter: (*unix.SockFilter)(unsafe.Pointer(&program[0])),
+	}
+	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
+	runtime.KeepAlive(program)
+	if errno != 0 {
+		return fmt.Errorf("install the seccomp filter: %w", errno)
+	}
+	return nil
+}
+
+// supportedFilter reports whether the kernel takes a program of so many bytes
+// (BPF_MAXINSNS in include/uapi/linux/bpf_common.h).
+func supportedFilter(size int) bool {
+	const maxInstructions = 4096
+	return size/bpfInstruction <= maxInstructions
+}

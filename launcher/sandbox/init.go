@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-net/slipway/launcher/userns/inside"
+)
+
+// InitArg is the argv[0] under which a binary is the init stage of a container.
+const InitArg = "slipway-init"
+
+// The init stage's second word, which says what it is started for.
+const (
+	ModeRun   = "run"   // make a container and run its command
+	ModeExec  = "exec"  // run one more command in a container that it has joined
+	ModeProbe = "probe" // find out whether a container's root can be made
+)
+
+// ControlFD is the descriptor at which the init stage finds the control socket.
+const ControlFD = 3
+
+// IsInit reports whether a process with these arguments (os.Args) is an init
+// stage and must call Init at once.
+func IsInit(args []string) bool { return len(args) > 1 && args[0] == InitArg }
+
+// Init is the main function of an init stage, which args (os.Args) start; it
+// returns the process's exit code. It must be called on the main goroutine before
+// the process does anything else, and by nobody but main.
+func Init(args []string) int {
+	runtime.LockOSThread() // capabilities, ids and the session keyring belong to a thread
+	// What the caller left open and inheritable must not reach the command.
+	if err := unix.CloseRange(ControlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return ExitOurs
+	}
+	if args[1] == ModeProbe {
+		return probeMain()
+	}
+	ctl := &Control{fd: ControlFD, passed: -1}
+	main := initMain
+	if args[1] == ModeExec {
+		main = execMain
+	}
+	code, err := main(ctl)
+	if err == nil {
+		return code
+	}
+	f := FailureOf(err)
+	// If the supervisor is gone there is nobody to tell.
+	_ = WriteFrame(ctl, FrameFailure, f.encode())
+	return f.Code
+}
+
+// initMain makes the container, waits for the network, and runs the command.
+func initMain(ctl *Control) (int, error) {
+	// Whoever is root in the container must neither trace pid 1 nor open its
+	// binary, which is the host's, through /proc/1/exe.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return 0, fmt.Errorf("make pid 1 untraceable: %w", err)
+	}
+	if err := seal(); err != nil {
+		return 0, err
+	}
+	o, err := receiveOrder(ctl)
+	if err != nil {
+		return 0, err
+	}
+	if err := makeContainer(o, ctl); err != nil {
+		return 0, err
+	}
+	p, err := newPayload(&o.Process, ctl)
+	if err != nil {
+		return 0, err
+	}
+	if err := await(ctl, FrameGo); err != nil {
+		return 0, fmt.Errorf("wait for the network: %w", err)
+	}
+	return p.run()
+}
+
+// execMain runs a command in a container that is there.
+func execMain(ctl *Control) (int, error) {
+	// This process has more rights than the container until it runs the command.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return 0, fmt.Errorf("make the init stage untraceable: %w", err)
+	}
+	o, err := receiveOrder(ctl)
+	if err != nil {
+		return 0, err
+	}
+	p, err := newPayload(&o.Process, ctl)
+	if err != nil {
+		return 0, err
+	}
+	return p.run()
+}
+
+// receiveOrder reads the first frame.
+func receiveOrder(ctl *Control) (*Order, error) {
+	kind, payload, err := ReadFrame(ctl)
+	if err != nil {
+		return nil, fmt.Errorf("receive the order: %w", err)
+	}
+	if kind != FrameOrder {
+		return nil, fmt.Errorf("receive the order: unexpected frame %d", kind)
+	}
+	return Decode(payload)
+}
+
+// await reads the next frame, which has to be of the kind.
+func await(ctl *Control, want FrameKind) error {
+	kind, _, err := ReadFrame(ctl)
+	if err != nil || kind != want {
+		return errors.New("the supervisor went away")
+	}
+	return nil
+}
+
+// makeContainer does what the order says up to the command itself.
+func makeContainer(o *Order, ctl *Control) error {
+	unix.Umask(0)
+	s, err := newSetup(o)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if o.OwnNetwork {
+		if err := loopbackUp(); err != nil {
+			return fmt.Errorf("set up lo: %w", err)
+		}
+	}
+	if o.Mapped {
+		if err := await(ctl, FrameMapped); err != nil {
+			return fmt.Errorf("wait for the mapping of ids: %w", err)
+		}
+		if err := inside.BecomeRoot(); err != nil {
+			return err
+		}
+	}
+	if err := s.run(); err != nil {
+		return err
+	}
+	if err := unix.Sethostname([]byte(o.Hostname)); err != nil {
+		return fmt.Errorf("set hostname %q: %w", o.Hostname, err)
+	}
+	if o.Domainname == "" {
+		return nil
+	}
+	if err := unix.Setdomainname([]byte(o.Domainname)); err != nil {
+		return fmt.Errorf("set domain name %q: %w", o.Domainname, err)
+	}
+	return nil
+}
+
+// loopbackUp sets lo up (netdevice(7)), which gives it its addresses.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
+}
+
+// watch obeys the supervisor's signals until it goes away, and then ends the
+// container.
+func watch(ctl *Control, signal func(unix.Signal)) {
+	for {
+		kind, payload, err := ReadFrame(ctl)
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				signal(unix.SIGKILL)
+			}
+			unix.Exit(ExitSignal + int(unix.SIGKILL))
+		}
+		if kind == FrameSignal && len(payload) == 1 {
+			signal(unix.Signal(payload[0]))
+		}
+	}
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// in is the place path below the directory root, to which no link may lead.
+func in(root int, path string) place { return place{root: root, path: path} }
+
+// file gives the container a file. Where its root has a regular file there, ours is
+// mounted upon it, which writes nothing to a layer or a directory of the host; where it
+// has nothing an empty file is made first, and where it has a link that leads nowhere,
+// in place of that.
+func (s *setup) file(i int, f File) error {
+	at := in(s.root, f.Path)
+	if s.o.Root.isHost() {
+		return at.create(f.Content, 0o644)
+	}
+	err := at.touch()
+	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ELOOP) {
+		at.links = true
+		if err = at.isFile(); err != nil && s.o.Root.Dir == "" {
+			at.links = false
+			err = at.create("", 0o644)
+		}
+	} else if err == nil {
+		err = at.isFile()
+	}
+	if err != nil {
+		return err
+	}
+	own := in(s.base, path.Join(baseFiles, strconv.Itoa(i)))
+	if err := own.create(f.Content, 0o644); err != nil {
+		return err
+	}
+	source, err := own.open(unix.O_PATH)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(source)
+	return s.mt.bind(source, at, 0, false)
+}
+
+// sysctls writes them through the container's own procfs.
+func (s *setup) sysctls() error {
+	for _, c := range s.o.Sysctls {
+		if err := s.writeProc("sys/"+strings.ReplaceAll(c.Name, ".", "/"), c.Value); err != nil {
+			if errors.Is(err, unix.ENOENT) && c.Value == PingGroups {
+				continue // a kernel without IPv4
+			}
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+	}
+	return nil
+}
+
+// PingGroups is the value of net.ipv4.ping_group_range that lets the container's root
+// have ICMP sockets.
+const PingGroups = "0 0"
+
+// oomScore says how soon the kernel kills the container when memory runs out.
+func (s *setup) oomScore() error {
+	if s.o.Process.OOMScoreAdj == 0 {
+		return nil
+	}
+	return s.writeProc("self/oom_score_adj", strconv.Itoa(int(s.o.Process.OOMScoreAdj)))
+}
+
+// writeProc writes to a file of the container's procfs, which must be one: neither a
+// link nor a mount may have led elsewhere (CVE-2025-52881).
+func (s *setup) writeProc(name, value string) error {
+	fd, err := place{root: s.root, path: path.Join(procDir, name), links: name == "self/oom_score_adj"}.open(unix.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil || fs.Type != unix.PROC_SUPER_MAGIC {
+		return errors.New("not in a procfs")
+	}
+	_, err = unix.Write(fd, []byte(value))
+	return err
+}
+
+// readonly makes trees read-only by a mount on themselves.
+func (s *setup) readonly() error {
+	for _, p := range s.o.Readonly {
+		at := in(s.root, p)
+		fd, err := at.open(unix.O_PATH)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = s.mt.bind(fd, at, unix.MOUNT_ATTR_RDONLY, true)
+		unix.Close(fd)
+		if err != nil {
+			return fmt.Errorf("%s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// mask covers files with the host's null device and directories with an empty one.
+func (s *setup) mask() error {
+	empty, err := in(s.base, baseEmpty).open(unix.O_PATH | unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(empty)
+	for _, p := range s.o.Masked {
+		if err := s.maskOne(in(s.root, p), empty); err != nil {
+			return fmt.Errorf("%s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+func (s *setup) maskOne(at place, empty int) error {
+	fd, err := at.open(unix.O_PATH)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return s.mt.bind(empty, at, unix.MOUNT_ATTR_RDONLY, false)
+	}
+	return s.mt.bind(s.null, at, 0, false)
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Directories that are made before any volume.
+const (
+	procDir = "/proc"
+	devDir  = "/dev"
+)
+
+// mount makes one mount of the order.
+func (s *setup) mount(m Mount) error {
+	ms := parseMount(m.Type, m.Source, m.Options)
+	at := in(s.root, m.Destination)
+	at.links = ms.volume
+	if ms.bind {
+		return s.bindHost(m, ms, at)
+	}
+	if err := at.mkdir(); err != nil {
+		// /sys/fs/cgroup is not in every kernel's sysfs.
+		if m.Type == "cgroup2" {
+			return nil
+		}
+		return err
+	}
+	if ms.volume {
+		if err := notKernels(at); err != nil {
+			return err
+		}
+	}
+	if m.Type == fsOverlay {
+		return s.overlayVolume(m, at)
+	}
+	err := s.mt.attach(at, ms)
+	switch {
+	case err == nil:
+		return nil
+	case m.Type == "cgroup2" || m.Type == "mqueue":
+		// A host without the one, or a kernel without the other, has containers all the same.
+		return nil
+	case m.Type == "proc" && errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: this process's own /proc is partly hidden; run outside of the container, or with its /proc unmasked", err)
+	}
+	return err
+}
+
+// bindHost binds a file or a directory of the host.
+func (s *setup) bindHost(m Mount, ms mountSpec, at place) error {
+	source := s.sources[m.Source]
+	var st unix.Stat_t
+	if err := unix.Fstat(source, &st); err != nil {
+		return fmt.Errorf("look at %s: %w", m.Source, err)
+	}
+	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	var err error
+	if isDir {
+		err = at.mkdir()
+	} else {
+		err = at.touch()
+	}
+	if err != nil {
+		return err
+	}
+	if ms.volume {
+		if err := notKernels(at); err != nil {
+			return err
+		}
+	}
+	if ms.chown {
+		if err := s.chownTree(source, isDir); err != nil {
+			return fmt.Errorf("give %s to the container's root: %w", m.Source, err)
+		}
+	}
+	return s.mt.bindTree(source, at, ms)
+}
+
+// overlayVolume shows a directory of the host under a layer that is thrown away.
+func (s *setup) overlayVolume(m Mount, at place) error {
+	lower := s.sources[m.Source]
+	var st unix.Stat_t
+	if err := unix.Fstat(lower, &st); err != nil {
+		return fmt.Errorf("look at %s: %w", m.Source, err)
+	}
+	upper, work, err := s.throwAway(st.Mode & modeBits)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(upper)
+	defer unix.Close(work)
+	return explainOverlay(s.mt.overlay(at, layerSet{lowers: []int{lower}, upper: upper, work: work, options: []string{userXattr}}))
+}
+
+// notKernels refuses a place in a file system through which the kernel takes orders:
+// a volume there would stand in for what others trust (CVE-2019-16884). Links in the
+// image may lead to one whatever the destination's name is.
+func notKernels(at place) error {
+	fd, err := at.open(unix.O_PATH)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil {
+		return fmt.Errorf("look at %s: %w", at.path, err)
+	}
+	if st.Type == unix.PROC_SUPER_MAGIC || st.Type == unix.SYSFS_MAGIC {
+		return errors.New("a volume cannot be in /proc or /sys")
+	}
+	return nil
+}
+
+// maxTreeDepth bounds how deep chownTree goes; a path that deep has no name.
+const maxTreeDepth = 2048
+
+// chownTree gives a tree to root, links themselves and not what they lead to.
+func (s *setup) chownTree(fd int, dir bool) error {
+	if !dir {
+		return unix.Fchownat(fd, "", 0, 0, unix.AT_EMPTY_PATH)
+	}
+	top, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(top)
+	return chownBelow(top, maxTreeDepth)
+}
+
+func chownBelow(dir, depth int) error {
+	if depth == 0 {
+		return errors.New("its directories are nested too deep")
+	}
+	if err := unix.Fchown(dir, 0, 0); err != nil {
+		return err
+	}
+	entries, err := readDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			err := unix.Fchownat(dir, e.Name(), 0, 0, unix.AT_SYMLINK_NOFOLLOW)
+			if err != nil && !errors.Is(err, unix.ENOENT) {
+				return fmt.Errorf("%s: %w", e.Name(), err)
+			}
+			continue
+		}
+		sub, err := unix.Openat(dir, e.Name(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", e.Name(), err)
+		}
+		err = chownBelow(sub, depth-1)
+		unix.Close(sub)
+		if err != nil {
+			return fmt.Errorf("%s: %w", e.Name(), err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launcher
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-net/slipway/launcher/sandbox"
+	"github.com/slipway-net/slipway/launcher/userns"
+	"github.com/slipway-net/slipway/launcher/userns/inside"
+)
+
+// start starts the init stage and sends it the order.
+func (ct *Container) start() (*running, error) {
+	o, err := ct.plan.order()
+	if err != nil {
+		return nil, err
+	}
+	encoded := o.Encode()
+	if len(encoded) > sandbox.MaxFrame {
+		return nil, fmt.Errorf("%w: command and environment are longer than %d bytes", ErrUsage, sandbox.MaxFrame)
+	}
+	ct.order = encoded
+	return ct.launch((*running).startInit)
+}
+
+// launch has start start an init stage, which has the other end of the control it
+// gets, and begins to look after it.
+func (ct *Container) launch(start func(*running, *sandbox.Control) error) (*running, error) {
+	ours, theirs, err := sandbox.NewControls()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	r := &running{ct: ct, ctl: ours, pidfd: -1, frames: make(chan received), ended: make(chan int, 1), endNet: func() {}}
+	if err := start(r, theirs); err != nil {
+		ours.Close()
+		if r.group != nil {
+			r.group.close()
+		}
+		return nil, err
+	}
+	r.work.Go(r.receive)
+	r.work.Go(r.await)
+	// If the init stage ended early its failure is what receive gets.
+	_ = sandbox.WriteFrame(ours, sandbox.FrameOrder, ct.order)
+	return r, nil
+}
+
+// startInit starts this binary as the init stage, in the container's namespaces.
+func (r *running) startInit(ctl *sandbox.Control) error {
+	c := &r.ct.cfg
+	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open the null device: %w", err)
+	}
+	defer unix.Close(null)
+	// Go's own descriptors are closed on exec; what this process was started with
+	// beyond the streams is not for a container.
+	if err := unix.CloseRange(sandbox.ControlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("keep descriptors from the container: %w", err)
+	}
+	fds := []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(ctl.FD())}
+	for i, f := range []*os.File{c.Stdin, c.Stdout, c.Stderr} {
+		if f == nil || r.ct.plan.streams[i] {
+			continue
+		}
+		fds[i] = f.Fd() // and makes it blocking, as commands expect
+	}
+	sys := initAttr(c.Net, r.ct.plan.mapped)
+	sys.PidFD = &r.pidfd
+	if !c.Limits.IsZero() {
+		own, err := ownCgroup()
+		if err != nil {
+			return fmt.Errorf("limits: %w", err)
+		}
+		if r.group, err = newCgroup(own, "container-"+c.Hostname, c.Limits, os.Getpid()); err != nil {
+			return err
+		}
+		sys.UseCgroupFD, sys.CgroupFD = true, r.group.fd
+	}
+	r.pid, _, err = syscall.StartProcess(selfExe, []string{sandbox.InitArg, sandbox.ModeRun}, &syscall.ProcAttr{
+		Dir: "/", Env: inside.Environ(), Files: fds, Sys: sys,
+	})
+	if err != nil {
+		return startError(err)
+	}
+	return nil
+}
+
+// selfExe is this process's binary.
+const selfExe = "/proc/self/exe"
+
+// initAttr says which namespaces the init stage is started in. Unless its ids are
+// mapped later, the caller's are 0 in it.
+func initAttr(net NetMode, mapped bool) *syscall.SysProcAttr {
+	flags := unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+	if net != NetHost {
+		flags |= unix.CLONE_NEWNET
+	}
+	attr := &syscall.SysProcAttr{
+		Cloneflags: uintptr(flags),
+		Pdeathsig:  unix.SIGKILL,
+		// Signals of the caller's terminal come through the supervisor alone.
+		Setsid: true,
+	}
+	if mapped {
+		attr.AmbientCaps = userns.AllCaps()
+		return attr
+	}
+	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+	return attr
+}
+
+// prepare maps the ids and sets up the network, side by side: neither needs the other,
+// and both wait for other processes.
+func (r *running) prepare(ctx context.Context) error {
+	mapped := make(chan error, 1)
+	if r.ct.plan.mapped {
+		r.work.Go(func() { mapped <- r.mapIDs() })
+	} else {
+		mapped <- nil
+	}
+	err := r.network(ctx)
+	if merr := <-mapped; merr != nil {
+		return merr
+	}
+	return err
+}
+
+// mapIDs writes the mapping and tells the init stage.
+func (r *running) mapIDs() error {
+	if err := r.ct.cfg.IDs.Write(r.pid); err != nil {
+		return err
+	}
+	// If the init stage is gone the wait tells why.
+	_ = sandbox.WriteFrame(r.ctl, sandbox.FrameMapped, nil)
+	return nil
+}
+
+// network sets up the network and starts to carry it.
+func (r *running) network(ctx context.Context) error {
+	if r.ct.cfg.Net != NetPrivate {
+		return nil
+	}
+	n, err := r.ct.cfg.Session(r.pid)
+	if err != nil {
+		return fmt.Errorf("set up the network: %w", err)
+	}
+	r.net = n
+	// The network outlives ctx: the command may need it to end in order.
+	nctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	r.endNet = cancel
+	r.netErr = make(chan error, 1)
+	r.work.Go(func() { r.netErr <- n.Run(nctx) })
+	return nil
+}

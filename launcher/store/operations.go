@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path"
+	"runtime"
+
+	"github.com/slipway-net/slipway/launcher/unpack"
+	"golang.org/x/sys/unix"
+)
+
+// What a stage can be asked for. Names are paths below the store's directory.
+const (
+	opUnpack = "unpack" // unpackArgs, the blob → unpack.Info
+	opRemove = "remove" // removeArgs → nothing
+)
+
+type unpackArgs struct {
+	Dir    string `json:"dir"` // which is made
+	Single bool   `json:"single,omitempty"`
+}
+
+type removeArgs struct {
+	Name string `json:"name"`
+}
+
+// recipeBuffer is the size in bytes of the writes to a recipe.
+const recipeBuffer = 64 << 10
+
+// serveUnpack makes the directory of a layer and fills it.
+func serveUnpack(dir *os.Root, raw json.RawMessage, in *os.File) (any, error) {
+	var args unpackArgs
+	if err := json.Unmarshal(raw, &args); err != nil {
+		return nil, err
+	}
+	for _, d := range []string{"", layerFiles, layerAside} {
+		mode := os.FileMode(0o700)
+		if d == layerFiles {
+			mode = 0o755 // of a root that the archive does not tell of
+		}
+		if err := dir.Mkdir(path.Join(args.Dir, d), mode); err != nil {
+			return nil, err
+		}
+	}
+	root, err := dir.Open(path.Join(args.Dir, layerFiles))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	aside, err := dir.Open(path.Join(args.Dir, layerAside))
+	if err != nil {
+		return nil, err
+	}
+	defer aside.Close()
+	recipe, err := dir.OpenFile(path.Join(args.Dir, layerRecipe), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer recipe.Close()
+	buf := bufio.NewWriterSize(recipe, recipeBuffer)
+	info, err := unpack.Layer(in, unpack.Config{
+		Root: root, Aside: aside, Recipe: buf, Single: args.Single, Writers: runtime.GOMAXPROCS(0),
+	})
+	if err == nil {
+		err = buf.Flush()
+	}
+	if err != nil {
+		return nil, err
+	}
+	// One call for all files: a name in the store is a promise that they are whole.
+	if err := unix.Syncfs(int(root.Fd())); err != nil {
+		return nil, fmt.Errorf("write the files to the disk: %w", err)
+	}
+	return info, nil
+}
+
+// serveRemove removes a file, and all below it.
+func serveRemove(dir *os.Root, raw json.RawMessage, _ *os.File) (any, error) {
+	var args removeArgs
+	if err := json.Unmarshal(raw, &args); err != nil {
+		return nil, err
+	}
+	parent, err := dir.Open(path.Dir(args.Name))
+	if err != nil {
+		return nil, err
+	}
+	defer parent.Close()
+	return nil, unpack.Remove(int(parent.Fd()), path.Base(args.Name))
+}

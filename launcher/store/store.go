@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/slipway-net/slipway/launcher/userns"
+	"golang.org/x/sys/unix"
+)
+
+// ErrNotFound is what errors.Is finds in the error of something that the store does
+// not have.
+var ErrNotFound = errors.New("not found")
+
+// layoutVersion is what the file "version" says. A store of another is left alone.
+const layoutVersion = "1\n"
+
+// Names in the directory of a store; see the package comment.
+const (
+	versionFile = "version"
+	blobDir     = "blobs"
+	layerDir    = "layers"
+	imageDir    = "images"
+	refDir      = "refs"
+	tmpDir      = "tmp"
+	trashDir    = "trash"
+	lockDir     = "locks"
+	writableDir = "writable"
+	gcLock      = "gc"
+)
+
+// maxRecord bounds the files that the store itself wrote, in bytes. The largest have
+// a line for each layer of an image.
+const maxRecord = 4 << 20
+
+// A Config says where a store is and whose its files are.
+type Config struct {
+	// Dir is the absolute directory of the store, which is made if it is missing.
+	Dir string
+	// Mapping is whose the files of layers are: unpacked in a user namespace of it.
+	// Layers of other mappings are another's.
+	Mapping userns.Mapping
+	// Log receives what the user need not act on; nil discards it.
+	Log *slog.Logger
+}
+
+// A Store is a directory with images. Any number of processes may use one, and any
+// number of goroutines a Store.
+type Store struct {
+	Config
+	key string // of the mapping, in the names of layers
+	ns  namespace
+}
+
+// Open opens the store in c.Dir, and makes it if it is missing. The caller closes it.
+func Open(c Config) (*Store, error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if !filepath.IsAbs(c.Dir) {
+		return nil, fmt.Errorf("open the store %q: want an absolute path", c.Dir)
+	}
+	s := &Store{Config: c, key: mappingKey(c.Mapping)}
+	s.ns.store = s
+	version, err := os.ReadFile(s.path(versionFile))
+	switch {
+	case err == nil && string(version) == layoutVersion:
+		return s, nil
+	case err == nil:
+		return nil, fmt.Errorf("the store %s is of version %.20q, want %q: use the slipway that made it, or another --root",
+			c.Dir, strings.TrimSpace(string(version)), strings.TrimSpace(layoutVersion))
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	for _, d := range []string{"", blobDir, layerDir, imageDir, refDir, tmpDir, trashDir, lockDir, writableDir} {
+		if err := os.MkdirAll(s.path(d), 0o700); err != nil {
+			return nil, fmt.Errorf("make the store: %w", err)
+		}
+	}
+	return s, s.write(versionFile, []byte(layoutVersion))
+}
+
+// Close ends what runs for the store.
+func (s *Store) Close() error { return s.ns.close() }
+
+// mappingKey tells apart the layers of different mappings.
+func mappingKey(m userns.Mapping) string { return DigestOf([]byte(m.String())).Short() }
+
+// path is the name of a file of the store.
+func (s *Store) path(elem ...string) string {
+	return filepath.Join(append([]string{s.Dir}, elem...)...)
+}
+
+// write puts a file in its place, whole or not at all, also if the machine fails.
+func (s *Store) write(name string, data []byte) error {
+	path := s.path(name)
+	f, err := os.CreateTemp(s.path(tmpDir), "file-")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		_ = os.Remove(f.Name()) // what is left is swept up later
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+// syncDir makes the names in a directory outlast a failure of the machine.
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// writeJSON is write of v.
+func (s *Store) writeJSON(name string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", name, err)
+	}
+	return s.write(name, append(b, '\n'))
+}
+
+// readJSON reads a file that the store wrote into v. Its error is an ErrNotFound if
+// there is none.
+func (s *Store) readJSON(name string, v any) error {
+	b, err := s.read(name, maxRecord)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s is damaged: %w; remove it and pull the image again", s.path(name), err)
+	}
+	return nil
+}
+
+// read reads a file of at most limit bytes.
+func (s *Store) read(name string, limit int64) ([]byte, error) {
+	f, err := os.OpenFile(s.path(name), os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", name, ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("larger than %d bytes", limit)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", s.path(name), err)
+	}
+	return b, nil
+}
+
+// Pulling tells the store that layers are about to come, so that GC leaves alone what
+// no image has yet. The function it returns ends that.
+func (s *Store) Pulling(ctx context.Context) (end func(), err error) {
+	l, err := lockFile(ctx, s.path(lockDir, gcLock), unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	return l.release, nil
+}
+
+// Reset removes all that is in the store and the store itself, which is of no use
+// afterwards.
+func (s *Store) Reset(ctx context.Context) error {
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil {
+		return fmt.Errorf("reset the store: %w", err)
+	}
+	for _, e := range entries {
+		if err := s.remove(ctx, e.Name()); err != nil {
+			return fmt.Errorf("reset the store: %w", err)
+		}
+	}
+	return os.Remove(s.Dir)
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Names in the directory of a writable layer.
+const (
+	writableUpper = "upper"
+	writableWork  = "work"
+	writableImage = "image" // the id of the image below
+	writableLock  = "lock"  // locked by whoever uses it
+)
+
+// A Writable is the layer that a container writes to, over those of an image.
+type Writable struct {
+	Name        string // of the directory among those of the store's writable layers
+	Upper, Work string // for overlayfs
+	store       *Store
+	lock        *lock
+}
+
+// NewWritable makes an empty layer over an image. It is the caller's until Close, or
+// until the process ends.
+func (s *Store) NewWritable(image Digest) (*Writable, error) {
+	dir, err := os.MkdirTemp(s.path(writableDir), "")
+	if err != nil {
+		return nil, fmt.Errorf("make a writable layer: %w", err)
+	}
+	w := s.writable(filepath.Base(dir))
+	if w.lock, err = tryLock(filepath.Join(dir, writableLock), unix.LOCK_EX, unix.O_CREAT); err == nil {
+		err = os.WriteFile(filepath.Join(dir, writableImage), []byte(image), 0o600)
+	}
+	// The root of the container has the mode of this directory.
+	for _, d := range []string{w.Upper, w.Work} {
+		if err == nil {
+			err = os.Mkdir(d, 0o755)
+		}
+	}
+	if err != nil {
+		w.Close()
+		_ = os.RemoveAll(dir) // nothing in it is another's
+		return nil, fmt.Errorf("make a writable layer: %w", err)
+	}
+	return w, nil
+}
+
+func (s *Store) writable(name string) *Writable {
+	dir := s.path(writableDir, name)
+	return &Writable{Name: name, Upper: filepath.Join(dir, writableUpper), Work: filepath.Join(dir, writableWork), store: s}
+}
+
+// OpenWritable takes a layer that NewWritable made and nobody uses, and tells which
+// image it is over. Its error is an ErrNotFound if it is gone.
+func (s *Store) OpenWritable(name string) (*Writable, Digest, error) {
+	w := s.writable(name)
+	l, err := tryLock(s.path(writableDir, name, writableLock), unix.LOCK_EX, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("writable layer %s: %w", name, err)
+	}
+	w.lock = l
+	b, err := s.read(filepath.Join(writableDir, name, writableImage), hexSize+int64(len(algorithm)))
+	if err == nil {
+		var d Digest
+		if d, err = ParseDigest(string(b)); err == nil {
+			return w, d, nil
+		}
+	}
+	w.Close()
+	return nil, "", fmt.Errorf("writable layer %s: %w", name, err)
+}
+
+// Close gives the layer back; it stays.
+func (w *Writable) Close() {
+	if w.lock != nil {
+		w.lock.release()
+		w.lock = nil
+	}
+}
+
+// Remove removes the layer. What is the caller's own goes at once; only for files of
+// others the store's stage is needed.
+func (w *Writable) Remove(ctx context.Context) error {
+	defer w.Close()
+	dir := w.store.path(writableDir, w.Name)
+	// The kernel leaves a directory that not even its owner may read.
+	_ = os.Chmod(filepath.Join(w.Work, writableWork), 0o700)
+	if os.RemoveAll(dir) == nil {
+		return nil
+	}
+	if err := w.store.discard(ctx, filepath.Join(writableDir, w.Name)); err != nil {
+		return fmt.Errorf("remove what the container has written: %w", err)
+	}
+	return nil
+}

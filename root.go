@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/slipway-net/slipway/launcher"
+	"github.com/slipway-net/slipway/launcher/image"
+	"github.com/slipway-net/slipway/launcher/store"
+	"github.com/spf13/pflag"
+)
+
+// When an image is pulled, as --pull has it.
+const (
+	pullAlways  = "always"
+	pullMissing = "missing"
+	pullNever   = "never"
+)
+
+// rootFlags are the flags of `slipway run` about the container's root directory.
+type rootFlags struct {
+	storage    storageFlags
+	pull       pullFlags
+	policy     string
+	rootfs     string
+	entrypoint string
+	word       string // the image as the user calls it; empty for none
+}
+
+func (f *rootFlags) add(fs *pflag.FlagSet) {
+	fs.StringVar(&f.rootfs, "rootfs", "", "use `DIR` as the root directory in place of an image; with :overlay behind it, keep it as it is")
+	fs.StringVar(&f.entrypoint, "entrypoint", "", "run `COMMAND` in place of what the image would; as JSON, several words")
+	fs.StringVar(&f.policy, "pull", pullMissing, "pull the image `WHEN`: always, missing or never")
+	f.pull.add(fs)
+	f.storage.add(fs)
+}
+
+// words tells what the words behind the flags are: an image, unless they are those of
+// a command alone, and a command.
+func (f *rootFlags) words(fs *pflag.FlagSet) (image string, command []string, err error) {
+	words := fs.Args()
+	if f.rootfs == "" && fs.ArgsLenAtDash() != 0 {
+		if len(words) == 0 {
+			return "", nil, fmt.Errorf("%w: run what? Give an IMAGE, or a command of this machine as in: slipway run -- sh", errUsage)
+		}
+		image, words = words[0], words[1:]
+		if len(words) > 0 && words[0] == "--" {
+			words = words[1:]
+		}
+		return image, words, nil
+	}
+	if f.rootfs == "" && len(words) == 0 {
+		return "", nil, fmt.Errorf("%w: no command: give one after --, as in: slipway run -- sh", errUsage)
+	}
+	return "", words, nil
+}
+
+// A containerRoot is what holds a container's root directory while it runs.
+type containerRoot struct {
+	store    *store.Store    // nil for the host's own root
+	writable *store.Writable // nil if the container writes to a directory or a tmpfs
+	release  func()          // of the image; nil without one
+}
+
+// prepare fills in what cfg says of the root directory. last is the directory of what
+// the container wrote when it ran before; empty for a new one. The caller closes what
+// it gets.
+func (f *rootFlags) prepare(ctx context.Context, fs *pflag.FlagSet, cfg *launcher.Config, last string, log *slog.Logger, stderr io.Writer) (*containerRoot, error) {
+	word, command, err := f.words(fs)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Args, f.word = command, word
+	if !fs.Changed("workdir") {
+		cfg.Workdir = ""
+	}
+	r := &containerRoot{}
+	if f.rootfs != "" {
+		return r, f.useDir(cfg)
+	}
+	if word == "" {
+		return r, nil
+	}
+	if r.store, err = f.storage.open(log); err != nil {
+		return nil, err
+	}
+	if err := f.useImage(ctx, r, word, cfg, last, stderr); err != nil {
+		return nil, errors.Join(err, r.close(false))
+	}
+	return r, nil
+}
+
+// useDir makes a directory of the host the root.
+func (f *rootFlags) useDir(cfg *launcher.Config) error {
+	dir, overlay := strings.CutSuffix(f.rootfs, ":overlay")
+	if !overlay {
+		dir, overlay = strings.CutSuffix(dir, ":O") // as Podman has it
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return fmt.Errorf("--rootfs %s: want a directory: %w", dir, errors.Join(err, errUsage))
+	}
+	if overlay {
+		cfg.Root.Lowers = []string{dir}
+	} else {
+		cfg.Root.Dir = dir
+	}
+	return f.apply(cfg, launcher.ImageDefaults{})
+}
+
+// useImage makes the layers of an image the root.
+func (f *rootFlags) useImage(ctx context.Context, r *containerRoot, word string, cfg *launcher.Config, last string, stderr io.Writer) error {
+	id, err := f.find(ctx, r.store, word, last, stderr)
+	if err != nil {
+		return err
+	}
+	img, release, err := r.store.Hold(id)
+	if err != nil {
+		return err
+	}
+	r.release = release
+	if last != "" {
+		r.writable, _, err = r.store.OpenWritable(filepath.Base(last))
+	} else {
+		r.writable, err = r.store.NewWritable(id)
+	}
+	if err != nil {
+		return err
+	}
+	for _, l := range slices.Backward(img.Layers) {
+		cfg.Root.Lowers = append(cfg.Root.Lowers, r.store.LayerDir(l))
+	}
+	cfg.Root.Upper, cfg.Root.Work = r.writable.Upper, r.writable.Work
+	if cfg.IDs.IsZero() {
+		cfg.IDs = r.store.Mapping
+	}
+	c := img.Config
+	return f.apply(cfg, launcher.ImageDefaults{Env: c.Env, Entrypoint: c.Entrypoint, Cmd: c.Cmd, Workdir: c.WorkingDir, User: c.User})
+}
+
+// apply fills in what the image says and the flags do not.
+func (f *rootFlags) apply(cfg *launcher.Config, d launcher.ImageDefaults) error {
+	entrypoint, err := parseEntrypoint(f.entrypoint)
+	if err != nil {
+		return err
+	}
+	cfg.ApplyImage(d, entrypoint)
+	if len(cfg.Args) == 0 {
+		return fmt.Errorf("%w: the image has no command: give one behind it", errUsage)
+	}
+	return nil
+}
+
+// parseEntrypoint parses --entrypoint: a command, or a JSON list of words.
+func parseEntrypoint(s string) ([]string, error) {
+	if s == "" {
+		return nil, nil
+	}
+	if !strings.HasPrefix(s, "[") {
+		return []string{s}, nil
+	}
+	var words []string
+	if err := json.Unmarshal([]byte(s), &words); err != nil {
+		return nil, fmt.Errorf("%w: --entrypoint %s: want a command or a JSON list of words", errUsage, s)
+	}
+	return words, nil
+}
+
+// find looks for the image in the store, and pulls it if --pull says so. For a
+// container that ran before it is the one that it had then.
+func (f *rootFlags) find(ctx context.Context, s *store.Store, word, last string, stderr io.Writer) (store.Digest, error) {
+	if last != "" {
+		w, id, err := s.OpenWritable(filepath.Base(last))
+		if err != nil {
+			return "", err
+		}
+		w.Close()
+		return id, nil
+	}
+	if !slices.Contains([]string{pullAlways, pullMissing, pullNever}, f.policy) {
+		return "", fmt.Errorf("%w: --pull %s: want always, missing or never", errUsage, f.policy)
+	}
+	if f.policy != pullAlways {
+		id, err := f.local(s, word)
+		if err == nil || !errors.Is(err, store.ErrNotFound) {
+			return id, err
+		}
+		if f.policy == pullNever {
+			return "", fmt.Errorf("image %s is not here: pull it before, or leave out --pull=never", word)
+		}
+	}
+	images, err := f.pull.pull(ctx, s, word, stderr)
+	switch {
+	case errors.Is(err, store.ErrNotFound) || errors.Is(err, image.ErrAccess):
+		return "", fmt.Errorf("%w; for a command of this machine put it after --, as in: slipway run -- %s", err, word)
+	case err != nil:
+		return "", err
+	case len(images) != 1:
+		return "", fmt.Errorf("%w: %s has %d images: name one, as in %s:NAME", errUsage, word, len(images), word)
+	}
+	return images[0].ID, nil
+}
+
+// local looks for the image in the store alone. One for another platform than is
+// asked for is none.
+func (f *rootFlags) local(s *store.Store, word string) (store.Digest, error) {
+	id, err := resolve(s, word)
+	if err != nil || f.pull.platform == "" {
+		return id, err
+	}
+	want, err := f.pull.forPlatform()
+	if err != nil {
+		return "", err
+	}
+	i, err := s.Image(id)
+	if err != nil {
+		return "", err
+	}
+	if (image.Platform{OS: i.OS, Arch: i.Arch, Variant: i.Variant}) != want {
+		return "", fmt.Errorf("image %s for %s: %w", word, want, store.ErrNotFound)
+	}
+	return id, nil
+}
+
+// resolve returns the image that a user calls by a name, or by the beginning of its
+// id. Its error is a store.ErrNotFound if there is none.
+func resolve(s *store.Store, word string) (store.Digest, error) {
+	if transport, _, _ := image.SplitTransport(word); transport != "" {
+		return "", fmt.Errorf("image %s: %w", word, store.ErrNotFound)
+	}
+	names, err := image.Candidates(strings.TrimPrefix(word, "docker://"))
+	for _, n := range names {
+		r, rerr := s.Ref(n.String())
+		if rerr == nil {
+			return r.Image, nil
+		}
+		if !errors.Is(rerr, store.ErrNotFound) {
+			return "", rerr
+		}
+	}
+	id, perr := s.ByPrefix(word)
+	if errors.Is(perr, store.ErrNotFound) && err != nil {
+		return "", err
+	}
+	return id, perr
+}
+
+// dir is the directory of what the container writes; empty for none.
+func (r *containerRoot) dir() string {
+	if r.writable == nil {
+		return ""
+	}
+	return filepath.Dir(r.writable.Upper)
+}
+
+// close gives the root back. What the container has written is removed unless it is
+// to be kept.
+func (r *containerRoot) close(keep bool) error {
+	var err error
+	if r.writable != nil && !keep {
+		err = r.writable.Remove(context.Background())
+	} else if r.writable != nil {
+		r.writable.Close()
+	}
+	if r.release != nil {
+		r.release()
+	}
+	if r.store != nil {
+		err = errors.Join(err, r.store.Close())
+	}
+	return err
+}

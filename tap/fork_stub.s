@@ -1,4 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-
-// This file is empty: its being here lets fork.go declare functions without a
-// body, whose code the runtime provides.
