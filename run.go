@@ -36,6 +36,9 @@ that it was not found.`
 // container tools have it.
 const exitRun = 125
 
+// volumesDir is the directory of named volumes, below that of containers.
+const volumesDir = "volumes"
+
 // newContainer, in place of an id, is what a detached supervisor gets for a
 // container that is not there yet.
 const newContainer = "new"
@@ -75,6 +78,7 @@ type runner struct {
 	lans lanFlags
 	life lifeFlags
 	root rootFlags
+	more *launcher.Flags
 	cfg  launcher.Config
 	// again is the id of a container that is started again; empty is a new one.
 	again string
@@ -90,7 +94,7 @@ type runner struct {
 // parse.
 func newRunner(args []string) *runner {
 	r := &runner{args: args, fs: newFlagSet("run")}
-	launcher.AddFlags(r.fs, &r.cfg, r.life.lookup)
+	r.more = launcher.AddFlags(r.fs, &r.cfg, r.life.lookup, filepath.Join(state.DataDir(os.Getenv), volumesDir))
 	r.root.add(r.fs)
 	r.life.add(r.fs)
 	r.net.add(r.fs)
@@ -114,6 +118,11 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 	if err != nil {
 		return exitRun, err
 	}
+	freeIDs, err := mapIDs(&r.more.UserNS, &r.cfg, r.owner(), log)
+	if err != nil {
+		return exitRun, err
+	}
+	defer freeIDs()
 	root, err := r.root.prepare(context.Background(), r.fs, &r.cfg, last, log, w)
 	if err != nil {
 		return exitRun, err
@@ -259,6 +268,7 @@ func stateMapping(ranges []userns.Range) []state.Mapping {
 func describe(cfg *launcher.Config, session attach.Config) {
 	for _, f := range session.Tap.Plan.Families() {
 		cfg.ContainerAddrs = append(cfg.ContainerAddrs, f.Container)
+		cfg.Gateways = append(cfg.Gateways, f.Gateway)
 		if !session.NoDNS {
 			cfg.DNS = append(cfg.DNS, f.DNS)
 		}
