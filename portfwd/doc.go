@@ -63,7 +63,7 @@
 // Left alone are
 //
 //   - what listens at loopback only, which somebody meant to be private, unless the
-//     Auto asks for it, and UDP at ::1 in any case, which cannot be reached;
+//     Auto asks for it;
 //   - what is bound to an interface, such as a DHCP client;
 //   - what is at addresses that lead nowhere, such as those of a bridge in the
 //     container and of the spliced path's own listeners;
