@@ -64,6 +64,7 @@ require (
 )
 
 tool (
+	github.com/containernetworking/cni/cnitool
 	golang.org/x/vuln/cmd/govulncheck
 	honnef.co/go/tools/cmd/staticcheck
 )
