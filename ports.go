@@ -85,6 +85,7 @@ func (f *portsFlags) run(c *client.Client, verb string, words []string, stdout i
 	case "add":
 		if err = checkRules(words); err == nil {
 			ports, err = c.Publish(ctx, words)
+			err = nameHolder(err)
 		}
 	default:
 		return f.remove(ctx, c, words)
@@ -93,6 +94,19 @@ func (f *portsFlags) run(c *client.Client, verb string, words []string, stdout i
 		return err
 	}
 	return f.show(stdout, ports)
+}
+
+// nameHolder adds to an error who has the port, where the helper in its sandbox could not
+// see that and we can.
+func nameHolder(err error) error {
+	refused, ok := errors.AsType[*client.Error](err)
+	if !ok {
+		return err
+	}
+	if who := portfwd.Holder(refused.Socket); who != "" {
+		return fmt.Errorf("%w; it is %s", err, who)
+	}
+	return err
 }
 
 // remove withdraws the ports that the words name, by an ID or by a rule.
