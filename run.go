@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/slipway-net/slipway/launcher"
 	"github.com/slipway-net/slipway/launcher/state"
@@ -35,9 +36,16 @@ that it was not found.`
 // container tools have it.
 const exitRun = 125
 
+// volumesDir is the directory of named volumes, below that of containers.
+const volumesDir = "volumes"
+
 // newContainer, in place of an id, is what a detached supervisor gets for a
 // container that is not there yet.
 const newContainer = "new"
+
+// settled is how long a container has run when its supervisor drops from memory what it
+// needed to start it: most do not run that long.
+const settled = time.Second
 
 // runRun is `slipway run`.
 func runRun(args []string, stdout, stderr io.Writer) int {
@@ -50,8 +58,8 @@ func runRun(args []string, stdout, stderr io.Writer) int {
 	}
 	var code int
 	var err error
-	if r.life.detach {
-		code, err = detach(newContainer, args, "", stdout)
+	if r.life.detach && !r.life.foreground {
+		code, err = detach(newContainer, args, state.Invocation{}, stdout)
 	} else {
 		r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr = os.Stdin, os.Stdout, os.Stderr
 		code, err = r.run(stderr)
@@ -70,6 +78,7 @@ type runner struct {
 	lans lanFlags
 	life lifeFlags
 	root rootFlags
+	more *launcher.Flags
 	cfg  launcher.Config
 	// again is the id of a container that is started again; empty is a new one.
 	again string
@@ -85,7 +94,7 @@ type runner struct {
 // parse.
 func newRunner(args []string) *runner {
 	r := &runner{args: args, fs: newFlagSet("run")}
-	launcher.AddFlags(r.fs, &r.cfg, r.life.lookup)
+	r.more = launcher.AddFlags(r.fs, &r.cfg, r.life.lookup, filepath.Join(state.DataDir(os.Getenv), volumesDir))
 	r.root.add(r.fs)
 	r.life.add(r.fs)
 	r.net.add(r.fs)
@@ -109,6 +118,11 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 	if err != nil {
 		return exitRun, err
 	}
+	freeIDs, err := mapIDs(&r.more.UserNS, &r.cfg, r.owner(), log)
+	if err != nil {
+		return exitRun, err
+	}
+	defer freeIDs()
 	root, err := r.root.prepare(context.Background(), r.fs, &r.cfg, last, log, w)
 	if err != nil {
 		return exitRun, err
@@ -184,6 +198,9 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.life.makeRoom(store); err != nil {
+		return nil, err
+	}
 	input, err := r.fs.GetBool("interactive")
 	must(err)
 	return supervise.New(supervise.Config{
@@ -199,6 +216,9 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 					return err
 				}
 			}
+			if r.again != "" {
+				return nil // it has its --cidfile
+			}
 			return r.life.began(h.Record())
 		},
 		Started: func(rec state.Record) {
@@ -209,6 +229,7 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 			if r.started != nil {
 				r.started(rec)
 			}
+			time.AfterFunc(settled, func() { takeFootprint().drop() })
 		},
 		Ended: func() { r.life.ended(rec.Keep) },
 		Log:   log,
@@ -235,7 +256,7 @@ func (r *runner) record() (state.Record, error) {
 	if !r.cfg.IDs.IsZero() {
 		rec.UIDs, rec.GIDs = stateMapping(r.cfg.IDs.UIDs), stateMapping(r.cfg.IDs.GIDs)
 	}
-	rec.Detached = r.life.detach || r.again != ""
+	rec.Detached = r.life.detach && !r.life.foreground || r.again != ""
 	rec.Keep = rec.Detached && !r.life.remove
 	return rec, nil
 }
@@ -253,6 +274,7 @@ func stateMapping(ranges []userns.Range) []state.Mapping {
 func describe(cfg *launcher.Config, session attach.Config) {
 	for _, f := range session.Tap.Plan.Families() {
 		cfg.ContainerAddrs = append(cfg.ContainerAddrs, f.Container)
+		cfg.Gateways = append(cfg.Gateways, f.Gateway)
 		if !session.NoDNS {
 			cfg.DNS = append(cfg.DNS, f.DNS)
 		}

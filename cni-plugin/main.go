@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -26,6 +27,8 @@ const lowestFD = 3
 func main() {
 	// Runtimes leak descriptors into plugins. What we start must not have them.
 	_ = unix.CloseRange(lowestFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC) // since Linux 5.11; helpers close what they get
+	// Where nobody reads the result, writing it is to fail, and what was made to go.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	err := run(ctx)
 	stop()
@@ -64,8 +67,21 @@ func asError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if e, ok := errors.AsType[*types.Error](err); ok {
-		return e
+	e, ok := errors.AsType[*types.Error](err)
+	if !ok {
+		e = types.NewError(codeOf(err), err.Error(), "")
 	}
-	return types.NewError(codeOf(err), err.Error(), "")
+	e.Msg, e.Details = shorten(e.Msg), shorten(e.Details)
+	return e
+}
+
+// maxText bounds what is told of an error (bytes): it may repeat what a megabyte of a
+// configuration says.
+const maxText = 4 << 10
+
+func shorten(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxText], "") + "…"
 }

@@ -71,21 +71,10 @@ func checkIDMap() tap.Check {
 // limits on memory or CPU need.
 func checkCgroup() tap.Check {
 	c := tap.Check{Name: "cgroup delegation"}
-	b, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		c.Detail = err.Error()
-		return c
-	}
-	own := ""
-	for line := range strings.Lines(string(b)) {
-		if p, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-			own = p
-		}
-	}
-	dir := filepath.Join("/sys/fs/cgroup", own)
+	dir, err := ownCgroup()
 	switch {
-	case own == "" || !isCgroup2("/sys/fs/cgroup"):
-		c.Detail, c.Fix = "not a pure cgroup v2 machine; containers have no limits", "boot with systemd.unified_cgroup_hierarchy=1"
+	case err != nil:
+		c.Detail, c.Fix = "containers have no limits: "+err.Error(), "boot with systemd.unified_cgroup_hierarchy=1"
 	case unix.Access(filepath.Join(dir, "cgroup.procs"), unix.W_OK) != nil:
 		c.Detail, c.Fix = dir+" is not the caller's; containers have no limits", "log in through systemd, or run under: systemd-run --user --scope -p Delegate=yes"
 	default:
@@ -93,9 +82,4 @@ func checkCgroup() tap.Check {
 		c.OK, c.Detail = true, fmt.Sprintf("%s is the caller's, with %s", dir, strings.TrimSpace(string(have)))
 	}
 	return c
-}
-
-func isCgroup2(dir string) bool {
-	var st unix.Statfs_t
-	return unix.Statfs(dir, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
 }

@@ -126,9 +126,10 @@ type Config struct {
 	Devices []Device
 	// ShmSize bounds /dev/shm in bytes; 0 is 64 MB.
 	ShmSize int64
-	// Hosts are lines "NAME:ADDR" more for /etc/hosts; several names are separated by
-	// semicolons.
-	Hosts []string
+	// Hosts are lines "NAME:ADDR" more for /etc/hosts. The address HostGateway stands for
+	// those of Gateways.
+	Hosts    []string
+	Gateways []netip.Addr
 
 	// CapAdd and CapDrop change the default set of capabilities: names of the form
 	// that ParseCapability returns. Privileged gives all of them, hides nothing and
@@ -226,7 +227,7 @@ func (c *Config) check() error {
 			return err
 		}
 	}
-	for _, check := range []func() error{c.checkMounts, c.checkSysctls, func() error { return checkHostname(c.Hostname) }} {
+	for _, check := range []func() error{c.checkMounts, c.checkSysctls, c.checkHosts, c.Limits.check, func() error { return checkHostname(c.Hostname) }} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -247,7 +248,7 @@ const defaultShm = 64 << 20
 // checkCommand says what of the command cannot be.
 func (c *Config) checkCommand() error {
 	if len(c.Args) == 0 || c.Args[0] == "" {
-		return fmt.Errorf("%w: no command: give one after --, as in: slipway run -- sh", ErrUsage)
+		return fmt.Errorf("%w: no command: give one, as in: slipway run -- sh", ErrUsage)
 	}
 	if !strings.HasPrefix(c.Workdir, "/") {
 		return fmt.Errorf("%w: working directory %q: want an absolute path", ErrUsage, c.Workdir)

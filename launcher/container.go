@@ -37,7 +37,7 @@ func newContainer(c Config, legacy bool) (*Container, error) {
 		return nil, err
 	}
 	ct := &Container{cfg: c, asked: make(chan func(*running)), ended: make(chan struct{})}
-	ct.plan = plan{root: c.Root, user: c.User, groups: c.Groups, init: *c.Init, mapped: !c.IDs.IsZero(), legacy: legacy}
+	ct.plan = plan{root: c.Root, user: c.User, groups: c.Groups, init: *c.Init, mapped: !c.IDs.IsZero() && !c.IDs.IsOwn(), legacy: legacy}
 	pty := c.TTY || isTerminal(c.Stdin)
 	for i, f := range []*os.File{c.Stdin, c.Stdout, c.Stderr} {
 		ct.plan.streams[i] = c.TTY || pty && isTerminal(f)

@@ -16,3 +16,15 @@ func EtcFiles(c Config) (map[string]string, error) {
 	}
 	return m, err
 }
+
+// LimitFiles are the files and controllers of limits.
+func LimitFiles(l Limits) (map[string]string, []string) { return l.files() }
+
+// NewCgroup makes a group and removes it.
+func NewCgroup(own string, l Limits) error {
+	g, err := newCgroup(own, "container", l, 1)
+	if err == nil {
+		g.close()
+	}
+	return err
+}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 
@@ -42,11 +43,24 @@ func etcFiles(c Config) ([]sandbox.File, error) {
 	}, nil
 }
 
-// hosts makes hosts(5): loopback, and the container's name at its addresses, or
-// at loopback where it has no other.
+// HostGateway, in place of an address in Config.Hosts, stands for the network's gateways.
+const HostGateway = "host-gateway"
+
+// hosts makes hosts(5): loopback, the container's name at its addresses, or at loopback
+// where it has no other, and what the caller adds.
 func hosts(c Config) string {
 	var b strings.Builder
 	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+	for _, h := range c.Hosts {
+		name, addr, _ := strings.Cut(h, ":")
+		if addr != HostGateway {
+			fmt.Fprintf(&b, "%s\t%s\n", strings.Trim(addr, "[]"), name)
+			continue
+		}
+		for _, g := range c.Gateways {
+			fmt.Fprintf(&b, "%s\t%s\n", g, name)
+		}
+	}
 	if c.Net != NetPrivate || len(c.ContainerAddrs) == 0 {
 		fmt.Fprintf(&b, "127.0.0.1\t%s\n", c.Hostname)
 		return b.String()
@@ -55,6 +69,23 @@ func hosts(c Config) string {
 		fmt.Fprintf(&b, "%s\t%s\n", a, c.Hostname)
 	}
 	return b.String()
+}
+
+// checkHosts says which of the caller's lines cannot be.
+func (c *Config) checkHosts() error {
+	for _, h := range c.Hosts {
+		name, addr, _ := strings.Cut(h, ":")
+		if err := checkHostname(name); err != nil {
+			return err
+		}
+		if addr == HostGateway {
+			continue
+		}
+		if _, err := netip.ParseAddr(strings.Trim(addr, "[]")); err != nil {
+			return fmt.Errorf("%w: host %q: want NAME:ADDR, such as db:10.0.2.2, or NAME:%s", ErrUsage, h, HostGateway)
+		}
+	}
+	return nil
 }
 
 // resolvConf makes resolv.conf(5): our resolvers on a private network, the

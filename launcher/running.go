@@ -28,6 +28,7 @@ type running struct {
 	endNet  context.CancelFunc
 	work    sync.WaitGroup
 	term    *terminal
+	group   *cgroup // nil without limits
 }
 
 // received is a frame from the init stage.
@@ -210,4 +211,7 @@ func (r *running) close() {
 	}
 	r.ctl.Close()
 	unix.Close(r.pidfd)
+	if r.group != nil {
+		r.group.close()
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/spf13/pflag"
 
 	"github.com/slipway-net/slipway/launcher"
@@ -67,41 +68,69 @@ func TestFlags(t *testing.T) {
 	t.Parallel()
 	environ := map[string]string{"HOST": "value"}
 	lookup := func(k string) (string, bool) { v, ok := environ[k]; return v, ok }
-	type result struct {
-		Env, Args         []string
-		Workdir, Hostname string
-		Net               launcher.NetMode
-		TTY               bool
-	}
+	dir := t.TempDir()
+	envFile := filepath.Join(dir, "env")
+	write(t, envFile, "# comment\n\nF=1\n HOST\r\nG=a b\n")
+	const def = launcher.NetMode("")
+	type cfg = launcher.Config
+	bind := func(m launcher.Mount) []launcher.Mount { m.Kind = launcher.MountBind; return []launcher.Mount{m} }
 	tests := []struct {
 		name string
 		args []string
-		want result
+		want launcher.Config
 		err  string // in the error, if there is to be one
 	}{
-		{name: "command", args: []string{"--", "ls", "-l"}, want: result{Workdir: "/", Args: []string{"ls", "-l"}}},
+		{name: "command", args: []string{"--", "ls", "-l"}, want: cfg{Args: []string{"ls", "-l"}}},
 		{
-			name: "all",
-			args: []string{"--rm", "-it", "-e", "A=b=c", "-e", "HOST", "-e", "NONE", "-e", "E=", "-w", "/w", "--hostname", "h", "--net=none", "--", "sh"},
-			want: result{Env: []string{"A=b=c", "HOST=value", "E="}, Workdir: "/w", Hostname: "h", Net: launcher.NetNone, TTY: true, Args: []string{"sh"}},
+			name: "command and place",
+			args: []string{"-it", "-e", "A=b=c", "-e", "HOST", "-e", "NONE", "-e", "E=", "-w", "/w", "-u", "1:2", "--group-add", "3,4", "--hostname", "h",
+				"--net=none", "--add-host", "n:1.2.3.4", "--env-file", envFile, "--", "sh"},
+			want: cfg{Env: []string{"A=b=c", "HOST=value", "E=", "F=1", "HOST=value", "G=a b"}, Workdir: "/w", User: "1:2", Groups: []string{"3", "4"},
+				Hostname: "h", Net: launcher.NetNone, Hosts: []string{"n:1.2.3.4"}, TTY: true, Args: []string{"sh"}},
 		},
-		{name: "flag after the dash is the command's", args: []string{"--", "env", "-e", "x"}, want: result{Workdir: "/", Args: []string{"env", "-e", "x"}}},
-		{name: "no dash", args: []string{"ls"}, err: "put the command after --"},
-		{name: "word before the dash", args: []string{"image", "--", "ls"}, err: "put the command after --"},
-		{name: "nothing", args: nil, err: "no command"},
+		{name: "flag after the dash is the command's", args: []string{"--", "env", "-e", "x"}, want: cfg{Args: []string{"env", "-e", "x"}}},
+		{name: "volume", args: []string{"-v", "/a:/b", "--", "x"}, want: cfg{Mounts: bind(launcher.Mount{Source: "/a", Destination: "/b"}), Args: []string{"x"}}},
+		{name: "volume with options", args: []string{"-v", "/a:/b:ro,U,rslave,z,bind,noexec", "--", "x"},
+			want: cfg{Mounts: bind(launcher.Mount{Source: "/a", Destination: "/b", ReadOnly: true, Chown: true, Slave: true, Shallow: true, Options: []string{"noexec"}}), Args: []string{"x"}}},
+		{name: "volume under a layer", args: []string{"-v", "/a:/b:O", "--", "x"},
+			want: cfg{Mounts: []launcher.Mount{{Kind: launcher.MountOverlay, Source: "/a", Destination: "/b"}}, Args: []string{"x"}}},
+		{name: "named volume", args: []string{"-v", "name:/b", "--", "x"}, want: cfg{Mounts: bind(launcher.Mount{Source: dir + "/name/_data", Destination: "/b"}), Args: []string{"x"}}},
+		{name: "mount", args: []string{"--mount", "type=bind,src=/a,dst=/b,ro", "--mount", "type=tmpfs,target=/c,tmpfs-size=1m", "--", "x"},
+			want: cfg{Mounts: append(bind(launcher.Mount{Source: "/a", Destination: "/b", ReadOnly: true}),
+				launcher.Mount{Kind: launcher.MountTmpfs, Destination: "/c", Options: []string{"size=1m"}}), Args: []string{"x"}}},
+		{name: "tmpfs", args: []string{"--tmpfs", "/t:size=1m,noexec,rw", "--shm-size", "1g", "--", "x"},
+			want: cfg{Mounts: []launcher.Mount{{Kind: launcher.MountTmpfs, Destination: "/t", Options: []string{"size=1m", "noexec"}}}, ShmSize: 1 << 30, Args: []string{"x"}}},
+		{name: "device", args: []string{"--device", "/dev/null:/dev/a:r", "--device", "/dev/zero", "--", "x"},
+			want: cfg{Devices: []launcher.Device{{Source: "/dev/null", Destination: "/dev/a", ReadOnly: true}, {Source: "/dev/zero", Destination: "/dev/zero"}}, Args: []string{"x"}}},
+		{name: "rights", args: []string{"--cap-add", "net_admin,CAP_SYS_PTRACE", "--cap-drop", "all", "--privileged", "--security-opt", "no-new-privileges=false",
+			"--security-opt", "seccomp=unconfined", "--security-opt", "mask=/a:/b", "--security-opt=unmask=ALL", "--sysctl", "net.x=1", "--", "x"},
+			want: cfg{CapAdd: []string{"CAP_NET_ADMIN", "CAP_SYS_PTRACE"}, CapDrop: []string{"ALL"}, Privileged: true, NewPrivs: true, Seccomp: "unconfined",
+				Mask: []string{"/a", "/b"}, Unmask: []string{"ALL"}, Sysctls: map[string]string{"net.x": "1"}, Args: []string{"x"}}},
+		{name: "limits", args: []string{"--ulimit", "nofile=10:20", "--ulimit=core=-1", "-m", "64m", "--cpus", "1.5", "--pids-limit", "9", "--oom-score-adj", "5", "--", "x"},
+			want: cfg{Rlimits: []launcher.Rlimit{{Name: "nofile", Soft: 10, Hard: 20}, {Name: "core", Soft: 1<<64 - 1, Hard: 1<<64 - 1}},
+				Limits: launcher.Limits{Memory: 64 << 20, CPUs: 1.5, Pids: 9}, OOMScoreAdj: 5, Args: []string{"x"}}},
 		{name: "empty variable", args: []string{"-e", "=x", "--", "ls"}, err: "want KEY=VALUE"},
 		{name: "network", args: []string{"--net=bridge", "--", "ls"}, err: "want private, none or host"},
+		{name: "capability", args: []string{"--cap-add=FLY", "--", "ls"}, err: "capabilities(7)"},
+		{name: "limit", args: []string{"--ulimit=fish=1", "--", "ls"}, err: "getrlimit(2)"},
+		{name: "size", args: []string{"--shm-size=big", "--", "ls"}, err: "want a size"},
+		{name: "volume without a place", args: []string{"-v", "/a", "--", "ls"}, err: "want SOURCE:DIR"},
+		{name: "volume's name", args: []string{"-v", "..a:/b", "--", "ls"}, err: "want a path with a slash"},
+		{name: "volume's option", args: []string{"-v", "/a:/b:fast", "--", "ls"}, err: `option "fast"`},
+		{name: "shared volume", args: []string{"-v", "/a:/b:shared", "--", "ls"}, err: "without root"},
+		{name: "user namespace", args: []string{"--userns=mine", "--", "ls"}, err: "want host, keep-id"},
+		{name: "user namespace's option", args: []string{"--userns=auto:uid=1", "--", "ls"}, err: "no such option"},
+		{name: "security option", args: []string{"--security-opt=x=y", "--", "ls"}, err: `option "x"`},
+		{name: "AppArmor profile", args: []string{"--security-opt=apparmor=x", "--", "ls"}, err: "AppArmor"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var c launcher.Config
+			c := launcher.Config{Net: def}
 			fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
-			launcher.AddFlags(fs, &c, lookup)
+			launcher.AddFlags(fs, &c, lookup, dir)
 			err := fs.Parse(tt.args)
-			if err == nil {
-				c.Args, err = launcher.Command(fs)
-			}
+			c.Args = fs.Args()
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Fatalf("error %v, want one with %q", err, tt.err)
@@ -111,8 +140,7 @@ func TestFlags(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := result{Env: c.Env, Args: c.Args, Workdir: c.Workdir, Hostname: c.Hostname, Net: c.Net, TTY: c.TTY}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
+			if diff := cmp.Diff(tt.want, c, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("config (-want +got):\n%s", diff)
 			}
 		})

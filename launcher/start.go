@@ -40,6 +40,9 @@ func (ct *Container) launch(start func(*running, *sandbox.Control) error) (*runn
 	r := &running{ct: ct, ctl: ours, pidfd: -1, frames: make(chan received), ended: make(chan int, 1), endNet: func() {}}
 	if err := start(r, theirs); err != nil {
 		ours.Close()
+		if r.group != nil {
+			r.group.close()
+		}
 		return nil, err
 	}
 	r.work.Go(r.receive)
@@ -71,6 +74,16 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 	}
 	sys := initAttr(c.Net, r.ct.plan.mapped)
 	sys.PidFD = &r.pidfd
+	if !c.Limits.IsZero() {
+		own, err := ownCgroup()
+		if err != nil {
+			return fmt.Errorf("limits: %w", err)
+		}
+		if r.group, err = newCgroup(own, "container-"+c.Hostname, c.Limits, os.Getpid()); err != nil {
+			return err
+		}
+		sys.UseCgroupFD, sys.CgroupFD = true, r.group.fd
+	}
 	r.pid, _, err = syscall.StartProcess(selfExe, []string{sandbox.InitArg, sandbox.ModeRun}, &syscall.ProcAttr{
 		Dir: "/", Env: inside.Environ(), Files: fds, Sys: sys,
 	})

@@ -121,10 +121,14 @@
 // second while nobody listens; a port that answered somebody in the last seconds, or is
 // bound to one interface, is silent always.
 //
-// A service at the container's 127.0.0.1 gets no frames from the tap. Type Loopback is a
-// socket in the container that speaks with it for all clients; type inlet gives each of
-// them a source address out of 127.0.0.0/8. There is no such thing in IPv6. An error of
-// the host's about an answer does not get there.
+// A client at whose end of the container's nobody listens is tried at the other family's, as
+// of TCP, where the port may lead there. What it has sent first is sent there again, from a
+// copy (inboundudpother.go), and the port's new clients follow.
+//
+// A service at the container's loopback gets no frames from the tap. Type Loopback has
+// sockets in the container that speak with it for all clients; type inlet gives each of
+// them a source address: out of 127.0.0.0/8 at 127.0.0.1, and one that is nobody's at ::1,
+// whose answers come by the tap. An error of the host's about an answer does not get there.
 //
 // # Goroutines and ownership
 //

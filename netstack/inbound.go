@@ -22,10 +22,11 @@ type Inbound struct {
 	// Host is what the socket is bound to.
 	Host netip.AddrPort
 	// Container is where to in the container. The zero Addr means the plan's address
-	// of the client's family, or, where the container has none of that, of the other.
+	// of the client's family, or, where the container has none of that or nobody listens
+	// there, of the other.
 	Container netip.AddrPort
 	// Loopback means the container's loopback, whatever the address of Container: IPv4,
-	// and, of TCP, where nobody listens there IPv6.
+	// and where nobody listens there IPv6.
 	Loopback bool
 }
 
@@ -35,8 +36,8 @@ type inboundTable struct {
 	n         *Network
 	listeners map[int]*listener
 	udp       inboundUDP
-	inlet     inlet
-	port      uint16 // the last that was made up for a client
+	inlets    [2]inlet // of IPv4 and IPv6
+	port      uint16   // the last that was made up for a client
 
 	mu      sync.Mutex
 	waiting []Inbound
@@ -56,7 +57,7 @@ func (t *inboundTable) init(n *Network) {
 	t.n = n
 	t.listeners = make(map[int]*listener)
 	t.udp.init(n)
-	t.inlet.n = n
+	t.inlets = [...]inlet{inlet4(n), inlet6(n)}
 }
 
 // Publish starts to serve the sockets, which are the Network's from now on, and
@@ -164,7 +165,9 @@ func (t *inboundTable) closeAll() {
 	for _, l := range t.listeners {
 		l.close(true)
 	}
-	t.inlet.close()
+	for i := range t.inlets {
+		t.inlets[i].close()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true

@@ -3,6 +3,7 @@
 package netstack
 
 import (
+	"net/netip"
 	"os"
 	"runtime"
 	"time"
@@ -52,23 +53,26 @@ type deafness struct {
 	local unix.Sockaddr // what the socket is bound to; nil if it hears
 }
 
-// refused is called when the container said that nobody listens where the flow leads.
+// refused is called when the container said that nobody listens where the flow leads. Its
+// client is tried at the other family; where it came from there, all are refused.
 func (f *inboundFlow) refused() {
 	f.port.n.inbound.udp.close(f)
-	f.port.deafen()
+	if !f.port.turn(f) {
+		f.port.deafen(f.container)
+	}
 }
 
-// deafen makes the host's kernel refuse what comes in, for a moment. Where it cannot
-// be, clients hear nothing: on a socket that its rule has bound to an interface, which
+// deafen makes the host's kernel refuse what comes in, for a moment, unless somebody
+// listens at that end of the container's or the other. Where it cannot be, clients hear nothing: on a socket that its rule has bound to an interface, which
 // it would lose, and before Linux 5.7.
-func (p *udpPort) deafen() {
-	if p.deaf.local != nil || p.n.now-p.heard < lately || p.deaf.until != 0 && p.n.now-p.deaf.until < hearFor {
+func (p *udpPort) deafen(at netip.AddrPort) {
+	if p.deaf.local != nil || p.deaf.until != 0 && p.n.now-p.deaf.until < hearFor {
 		return
 	}
-	if p.heeded() {
-		p.heard = p.n.now
+	if other := p.other(at); p.served(at) || other.IsValid() && p.served(other) {
 		return
 	}
+	p.turned = [2]bool{}
 	local, err := unix.Getsockname(p.FD)
 	if err != nil || setOption(p.FD, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, nowhere) != 0 {
 		return
@@ -77,12 +81,26 @@ func (p *udpPort) deafen() {
 	p.n.inbound.udp.deaf[p] = struct{}{}
 }
 
-// heeded reports whether there is a client of whose datagrams nobody complained lately.
-// It looks at all of them at the worst, once in the time that a port is deaf and hears
-// again.
-func (p *udpPort) heeded() bool {
+// served reports whether somebody listens at that end of the container's, whatever it says
+// of one client.
+func (p *udpPort) served(at netip.AddrPort) bool {
+	heard := &p.heard[familyOf(at)]
+	if p.n.now-*heard < lately {
+		return true
+	}
+	if !p.heeded(at) {
+		return false
+	}
+	*heard = p.n.now
+	return true
+}
+
+// heeded reports whether there is a client of whose datagrams nobody complained there
+// lately. It looks at all of them at the worst, once in the time that a port is deaf and
+// hears again.
+func (p *udpPort) heeded(at netip.AddrPort) bool {
 	for _, f := range p.clients {
-		if p.n.now-f.created >= heededFor && p.n.now-f.last < lately {
+		if f.container == at && p.n.now-f.created >= heededFor && p.n.now-f.last < lately {
 			return true
 		}
 	}

@@ -43,6 +43,7 @@ func TestInboundUDPRefused(t *testing.T) {
 			_, err := c.Write([]byte("anybody there?"))
 			must(t, err)
 			r.refuse(r.next(isUDP))
+			r.refuse(r.next(isUDP)) // of the other family
 			r.settle()
 			_, _ = c.Write([]byte("hello?")) // the error may be there before it returns
 			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNREFUSED) {
@@ -73,6 +74,14 @@ func TestInboundUDPRefused(t *testing.T) {
 	}
 }
 
+// refuse has nobody listen where the client's datagrams go, at either family.
+func (p *udpPort) refuse(client string) {
+	from := netip.MustParseAddrPort(client)
+	for f := p.clients[from]; f != nil; f = p.clients[from] {
+		f.refused()
+	}
+}
+
 // A port whose service answered just now does not go deaf.
 func TestInboundUDPRefusedBesideAnswers(t *testing.T) {
 	r := newRig(t, options{raw: true})
@@ -83,16 +92,16 @@ func TestInboundUDPRefusedBesideAnswers(t *testing.T) {
 		q := r.udpPacket(servicePort, netip.MustParseAddrPort("198.51.100.1:4000"), 1)
 		r.net.udp.ingress(&q, 0, true)
 		p.arrive("[2001:db8::1]:4000", "::1", "x")
-		p.clients[netip.MustParseAddrPort("[2001:db8::1]:4000")].refused()
+		p.refuse("[2001:db8::1]:4000")
 		if p.deaf.local != nil {
 			t.Error("the port is deaf to all")
 		}
 		if len(p.clients) != 1 {
 			t.Errorf("%d clients, want 1", len(p.clients))
 		}
-		p.heard -= lately
+		p.heard[0] -= lately
 		p.arrive("[2001:db8::1]:4000", "::1", "x")
-		p.clients[netip.MustParseAddrPort("[2001:db8::1]:4000")].refused()
+		p.refuse("[2001:db8::1]:4000")
 		if p.deaf.local == nil {
 			t.Error("the port hears although nobody answers")
 		}
@@ -117,7 +126,7 @@ func TestInboundUDPRejectedClient(t *testing.T) {
 	}
 	rejected := func(client netip.AddrPort) {
 		p.arrive(client.String(), "127.0.0.1", "x")
-		p.clients[client].refused()
+		p.refuse(client.String())
 	}
 	r.on(func() {
 		rejected(bad)

@@ -18,12 +18,16 @@ import (
 // loopbackRig is a rig whose container's loopback is this machine's.
 func loopbackRig(t testing.TB, cfg func(*Config)) *rig {
 	t.Helper()
-	s := LoopbackSocket()
-	fd, err := unix.Socket(s.Domain, s.Type|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, s.Protocol)
-	must(t, err)
-	t.Cleanup(func() { unix.Close(fd) })
+	var made []tap.File
+	for _, s := range LoopbackSockets() {
+		fd, err := unix.Socket(s.Domain, s.Type|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, s.Protocol)
+		must(t, err)
+		t.Cleanup(func() { unix.Close(fd) })
+		made = append(made, tap.File{FD: fd})
+	}
 	return newRig(t, options{raw: true, cfg: func(c *Config) {
-		c.Loopback, err = NewLoopback(tap.File{FD: fd})
+		var err error
+		c.Loopback, err = NewLoopback(made)
 		must(t, err)
 		if cfg != nil {
 			cfg(c)
@@ -169,7 +173,8 @@ func TestInboundLoopbackUDPRefused(t *testing.T) {
 	bad, _ := client(t, r.publishLoopback(2, "127.0.0.1:0", nobody))
 	_, err := bad.Write([]byte("anybody there?"))
 	must(t, err)
-	eventually(func() bool { return len(r.net.Flows(context.Background())) == 0 && r.counter("flows_udp_in") == 1 })
+	r.refuseAtLoopback6(nobody.Port(), 1)
+	eventually(func() bool { return len(r.net.Flows(context.Background())) == 0 && r.counter("flows_udp_in") == 2 })
 	_, _ = bad.Write([]byte("hello?")) // the error may be there before it returns
 	if _, err := bad.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("client reads: %v, want %v", err, unix.ECONNREFUSED)
@@ -195,7 +200,7 @@ func TestInboundLoopbackUDPFlood(t *testing.T) {
 	r.publishLoopback(1, "127.0.0.1:0", at)
 	p := r.port()
 	r.on(func() {
-		p.n.inbound.inlet.last = netip.MustParseAddr("127.255.255.250") // soon those are used up
+		p.n.inbound.inlets[0].next = netip.MustParseAddr("127.255.255.250") // soon those are used up
 		for i := range 1000 {
 			p.arrive(fmt.Sprintf("198.51.100.1:%d", 1+i), "127.0.0.1", "x")
 		}
@@ -204,7 +209,7 @@ func TestInboundLoopbackUDPFlood(t *testing.T) {
 			t.Errorf("%d clients, want %d", n, limit/unansweredShare)
 		}
 		for _, f := range p.clients {
-			if a := f.remote.Addr(); !beforeLoopback().Less(a) || !a.Less(afterLoopback()) {
+			if a := f.remote.Addr(); a.Less(p.n.inbound.inlets[0].first) || !a.Less(p.n.inbound.inlets[0].past) {
 				t.Errorf("a client appears as %v", a)
 			}
 		}
@@ -235,10 +240,10 @@ func TestInboundLoopbackUDPWithdrawn(t *testing.T) {
 }
 
 func TestLoopbackOpen(t *testing.T) {
-	if _, err := NewLoopback(tap.File{FD: -1, Err: unix.EPERM}); !errors.Is(err, unix.EPERM) {
+	if _, err := NewLoopback([]tap.File{{FD: -1, Err: unix.EPERM}, {}}); !errors.Is(err, unix.EPERM) {
 		t.Errorf("of no socket: %v, want %v", err, unix.EPERM)
 	}
-	l, err := NewLoopback(tap.File{FD: -1})
+	l, err := NewLoopback([]tap.File{{FD: -1}, {FD: -1}})
 	must(t, err)
 	if err := l.Open(); !errors.Is(err, unix.EBADF) {
 		t.Errorf("Open: %v, want %v", err, unix.EBADF)

@@ -114,7 +114,9 @@ func (l *listener) other(first netip.AddrPort) netip.AddrPort {
 	switch {
 	case l.Loopback && first.Addr().Is4():
 		return netip.AddrPortFrom(netip.IPv6Loopback(), first.Port())
-	case l.Loopback || l.Container.Addr().IsValid():
+	case l.Loopback:
+		return netip.AddrPortFrom(loopback4(), first.Port())
+	case l.Container.Addr().IsValid():
 		return netip.AddrPort{}
 	}
 	for _, f := range l.n.cfg.Plan.Families() {

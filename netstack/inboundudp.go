@@ -19,13 +19,14 @@ type udpPort struct {
 	*listener
 	clients map[netip.AddrPort]*inboundFlow // by their own address and port
 	deaf    deafness
-	heard   time.Duration // when the container last answered
+	heard   [2]time.Duration // when the container last answered, by its end's family
+	turned  [2]bool          // whether clients go to the other end than the first, by that one's family
 }
 
 // openUDP prepares the socket. The error says what cannot be published.
 func (l *listener) openUDP() error {
 	if l.Loopback {
-		if err := l.n.inbound.inlet.open(); err != nil {
+		if err := l.n.inbound.openInlets(); err != nil {
 			return err
 		}
 	} else if c := l.Container.Addr(); c.IsValid() && !l.n.cfg.Plan.Of(c).Enabled() {
@@ -47,7 +48,7 @@ func (l *listener) openUDP() error {
 		}
 	}
 	_ = unix.SetsockoptInt(l.FD, unix.IPPROTO_UDP, unix.UDP_GRO, 1) // as for outbound flows
-	l.udp = &udpPort{listener: l, clients: make(map[netip.AddrPort]*inboundFlow), heard: -lately}
+	l.udp = &udpPort{listener: l, clients: make(map[netip.AddrPort]*inboundFlow), heard: [...]time.Duration{-lately, -lately}}
 	return nil
 }
 
@@ -85,9 +86,10 @@ func (p *udpPort) receive() {
 func (p *udpPort) deliver(parts [][]byte, a arrival) {
 	f := p.clients[a.from]
 	if f == nil {
-		if f = p.open(a.from); f == nil {
+		if f = p.open(a.from, p.end(a.from.Addr())); f == nil {
 			return
 		}
+		p.keep(f, parts, a)
 	}
 	f.arrived(a)
 	f.down += uint64(total(parts))
@@ -99,20 +101,22 @@ func (p *udpPort) deliver(parts [][]byte, a arrival) {
 	p.n.deliverUDP(parts, f.remote, f.container, a)
 }
 
-// open makes the flow of a new client, or counts why there is none.
-func (p *udpPort) open(client netip.AddrPort) *inboundFlow {
+// open makes the flow of a new client to an end of the container's, or counts why there is
+// none.
+func (p *udpPort) open(client, container netip.AddrPort) *inboundFlow {
 	if !answerable(client) {
 		p.n.count.inc(dropClient)
 		return nil
 	}
-	t, inlet := &p.n.inbound.udp, &p.n.inbound.inlet
+	t := &p.n.inbound.udp
 	t.makeRoom()
-	container := p.target(client.Addr())
 	remote := netip.AddrPort{}
-	if p.Loopback {
-		remote = inlet.name(container)
-	} else {
+	inlet := p.n.inbound.inlet(container.Addr())
+	switch {
+	case !p.Loopback:
 		remote = t.shown(client, container)
+	case inlet != nil:
+		remote = inlet.name(container)
 	}
 	if !remote.IsValid() {
 		p.n.count.inc(dropFlowLimit)

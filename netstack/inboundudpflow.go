@@ -27,6 +27,7 @@ type inboundUDP struct {
 	unanswered, answered list.List
 	replaced             int // of the answered since the last tick
 	deaf                 map[*udpPort]struct{}
+	kept                 keptDatagrams
 }
 
 // An inboundFlow is what passes between one client of a published port and the
@@ -37,6 +38,7 @@ type inboundFlow struct {
 	port    *udpPort
 	out     outlet
 	in      *outlet // to a service at the container's loopback; nil for others
+	second  bool    // nobody listens at the other end of the container's
 	element *list.Element
 	list    *list.List // that has it
 }
@@ -153,7 +155,7 @@ func (f *inboundFlow) reply(p *packet, segment int) {
 func (f *inboundFlow) answer(head, rest []byte, segment int, ttl, tos uint8) {
 	n := f.port.n
 	f.port.listen()
-	f.port.heard = n.now
+	f.port.heard[familyOf(f.container)] = n.now
 	n.inbound.udp.promote(f)
 	n.inbound.udp.used(f)
 	if f.out.ttl != ttl || f.out.tos != tos {

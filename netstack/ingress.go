@@ -110,13 +110,17 @@ func (n *Network) fragment(p *packet) {
 }
 
 // spoofed reports whether a packet has a source that cannot be the container's.
-// Addresses outside the plan can: those of networks that the container routes.
+// Addresses outside the plan can: those of networks that the container routes. Its
+// loopback can only where it answers there.
 func (n *Network) spoofed(p *packet) bool {
 	f := n.cfg.Plan.Of(p.src)
 	if p.src.IsUnspecified() {
 		return p.proto != protoUDP && p.proto != protoICMPv6 // DHCP, neighbor discovery
 	}
-	return !f.Enabled() || f.Ours(p.src) || p.src.IsLoopback() || p.src.IsMulticast() ||
+	if p.src.IsLoopback() {
+		return !n.inbound.inlets[1].answers(p)
+	}
+	return !f.Enabled() || f.Ours(p.src) || p.src.IsMulticast() ||
 		p.src.Is4In6() || p.src == n.cfg.Plan.RouterLinkLocal() || n.cfg.Policy.Serves(p.src) ||
 		p.src == netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }

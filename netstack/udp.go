@@ -82,6 +82,10 @@ func (t *udpTable) ingress(p *packet, segment int, partial bool) {
 		f.reply(p, segment)
 		return
 	}
+	if src.Addr().IsLoopback() {
+		n.count.inc(dropSpoofed) // an answer to nobody
+		return
+	}
 	key := udpKey{src, t.bound}
 	f := t.flows[key]
 	var host netip.AddrPort

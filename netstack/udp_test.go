@@ -271,11 +271,16 @@ func echoDNS(c net.PacketConn) {
 
 // datagram makes a frame with a datagram from the container's port.
 func (r *rig) datagram(port uint16, dst netip.AddrPort, body []byte) []byte {
-	h := ipHeader{src: r.plan.Of(dst.Addr()).Container, dst: dst.Addr(), proto: protoUDP, ttl: 64}
+	return r.datagramFrom(netip.AddrPortFrom(r.plan.Of(dst.Addr()).Container, port), dst, body)
+}
+
+// datagramFrom is datagram from any address.
+func (r *rig) datagramFrom(src, dst netip.AddrPort, body []byte) []byte {
+	h := ipHeader{src: src.Addr(), dst: dst.Addr(), proto: protoUDP, ttl: 64}
 	d := make([]byte, udpLen, udpLen+len(body))
 	u := header.UDP(d)
 	size := uint16(udpLen + len(body))
-	u.Encode(&header.UDPFields{SrcPort: port, DstPort: dst.Port(), Length: size})
+	u.Encode(&header.UDPFields{SrcPort: src.Port(), DstPort: dst.Port(), Length: size})
 	sum := header.PseudoHeaderChecksum(protoUDP, tcpipAddr(h.src), tcpipAddr(h.dst), size)
 	sum = checksum.Checksum(body, checksum.Checksum(d, sum))
 	binary.BigEndian.PutUint16(d[udpChecksumOffset:], ^sum)

@@ -204,7 +204,7 @@ func TestFollowAddresses(t *testing.T) {
 		{"loopback if asked for", []string{"127.0.0.1"}, ",loopback", "%d/tcp,loopback"},
 		{"IPv6 loopback if asked for", []string{"[::1]"}, ",loopback", "%d/tcp,loopback"},
 		{"another loopback address", []string{"127.0.0.53"}, ",loopback", ""},
-		{"IPv6 loopback of UDP", []string{"udp [::1]"}, "/udp,loopback", ""},
+		{"IPv6 loopback of UDP", []string{"udp [::1]"}, "/udp,loopback", "%d/udp,loopback"},
 		{"loopback of UDP", []string{"udp [::1]", "udp 127.0.0.1"}, "/udp,loopback", "%d/udp,loopback"},
 		{"loopback and the container's", []string{"127.0.0.1", "10.0.2.100"}, ",loopback", "10.0.2.100:%d/tcp"},
 	} {

@@ -37,8 +37,8 @@ type Rule struct {
 	ContainerPort uint16
 	// Count is how many ports the rule is for, at least 1.
 	Count uint16
-	// Loopback means that the service listens at the container's loopback only: TCP at
-	// 127.0.0.1 or ::1, UDP at 127.0.0.1.
+	// Loopback means that the service listens at the container's loopback only: at
+	// 127.0.0.1, or at ::1 where nobody listens there.
 	Loopback bool
 	// Defer means that TCP clients which have sent nothing yet are not passed on
 	// (TCP_DEFER_ACCEPT of tcp(7)): for services in which the client speaks first.

@@ -15,7 +15,7 @@ type service struct {
 	four, six bool
 	// other is another address in the plan's networks, at which it alone is.
 	other netip.Addr
-	// loopback tells whether it is to be reached at 127.0.0.1 or, if TCP, at ::1.
+	// loopback tells whether it is to be reached at 127.0.0.1 or ::1.
 	loopback bool
 }
 
@@ -28,7 +28,7 @@ func (s *service) add(l Listening, plan tap.Plan) {
 		s.four = s.four || a.Is4() || l.Both
 		s.six = s.six || a.Is6()
 	case a.IsLoopback():
-		s.loopback = s.loopback || a == loopback4() || a == netip.IPv6Loopback() && l.Proto == TCP
+		s.loopback = s.loopback || a == loopback4() || a == netip.IPv6Loopback()
 	case a == plan.V4.Container:
 		s.four = true
 	case a == plan.V6.Container:

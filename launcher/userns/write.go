@@ -31,7 +31,7 @@ func (m Mapping) Write(pid int) error {
 	if direct() {
 		return m.writeFiles(pid)
 	}
-	if m.ownAlone() {
+	if m.IsOwn() {
 		// Who may not set groups may map a gid of its own (user_namespaces(7)).
 		if err := writeProc(pid, "setgroups", "deny"); err != nil {
 			return err
@@ -46,9 +46,10 @@ func (m Mapping) Write(pid int) error {
 	return errors.Join(uerr, gerr)
 }
 
-// ownAlone reports whether m maps the caller's own ids alone, which needs no tool.
-func (m Mapping) ownAlone() bool {
-	return m.IsSingle() && m.UIDs[0].Outside == uint32(os.Geteuid()) && m.GIDs[0].Outside == uint32(os.Getegid())
+// IsOwn reports whether m maps 0 to the caller's own ids, and nothing else, which needs
+// no tool.
+func (m Mapping) IsOwn() bool {
+	return m.IsSingle() && m.UIDs[0].Inside == 0 && m.GIDs[0].Inside == 0 && m.UIDs[0].Outside == uint32(os.Geteuid()) && m.GIDs[0].Outside == uint32(os.Getegid())
 }
 
 func (m Mapping) writeFiles(pid int) error {

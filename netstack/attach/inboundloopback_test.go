@@ -89,29 +89,95 @@ func TestInboundLoopbackUDPSizes(t *testing.T) {
 	})
 }
 
-// TestInboundLoopbackUDPRefused has nobody listen at 127.0.0.1: the client hears so, and
-// no more when somebody does. UDP does not go to ::1.
-func TestInboundLoopbackUDPRefused(t *testing.T) {
+// TestInboundLoopbackUDP6 has clients of both families come to services that listen at ::1
+// only, and who then move to 127.0.0.1. Not one datagram is lost.
+func TestInboundLoopbackUDP6(t *testing.T) {
+	const clients = 50
+	for _, accel := range []bool{true, false} {
+		t.Run(fmt.Sprint("accel ", accel), func(t *testing.T) {
+			r := start(t, func(cfg *attach.Config) { cfg.NoSplice = !accel })
+			six := r.c.ListenPacket(t, netip.MustParseAddrPort("[::1]:0"))
+			host := r.publish(t, loopbackRule(udpAddr(six).Port()))
+			seen := make(chan netip.AddrPort, 2*clients)
+			go func() {
+				defer close(seen)
+				b := make([]byte, 1<<16)
+				for {
+					n, from, err := six.ReadFromUDPAddrPort(b)
+					if err != nil {
+						return
+					}
+					if _, err := six.WriteToUDPAddrPort(b[:n], from); err != nil {
+						return
+					}
+					seen <- from
+				}
+			}()
+			families(t, func(t *testing.T, f attachtest.Family) {
+				for range clients {
+					roundTrip(t, dialUDP(t, r.Peer, netip.AddrPortFrom(f.HostAddr, host.Port())), []byte("hello"))
+				}
+			})
+			check(t, six.Close())
+			known := map[netip.AddrPort]bool{}
+			for from := range seen {
+				known[from] = true
+			}
+			if len(known) != clients*len(attachtest.Families()) {
+				t.Errorf("%d clients were seen", len(known))
+			}
+			four := r.c.ListenPacket(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), udpAddr(six).Port()))
+			go echo(four)
+			families(t, func(t *testing.T, f attachtest.Family) {
+				c := dialUDP(t, r.Peer, netip.AddrPortFrom(f.HostAddr, host.Port()))
+				eventually(t, "the client hears the service", func() bool { return echoed(t, c) })
+			})
+		})
+	}
+}
+
+// echoed sends a datagram and reports whether an answer is there.
+func echoed(t *testing.T, c *net.UDPConn) bool {
+	t.Helper()
+	_, _ = c.Write([]byte("hello"))
+	raw, err := c.SyscallConn()
+	check(t, err)
+	var n int
+	err = raw.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), make([]byte, 16)) })
+	return err == nil && n == 5
+}
+
+// TestInboundLoopbackUDP6Sizes carries datagrams of any size to ::1 and back, after a first.
+func TestInboundLoopbackUDP6Sizes(t *testing.T) {
 	r := start(t, nil)
 	six := r.c.ListenPacket(t, netip.MustParseAddrPort("[::1]:0"))
-	go echo(six)
 	host := r.publish(t, loopbackRule(udpAddr(six).Port()))
+	go echo(six)
+	families(t, func(t *testing.T, f attachtest.Family) {
+		c := dialUDP(t, r.Peer, netip.AddrPortFrom(f.HostAddr, host.Port()))
+		for _, size := range []int{0, 1, 1400, 1472, 9000, maxDatagram - 20} {
+			roundTrip(t, c, make([]byte, size))
+		}
+	})
+}
+
+// TestInboundLoopbackUDPRefused has nobody listen at either loopback address: the client
+// hears so, and no more when somebody does.
+func TestInboundLoopbackUDPRefused(t *testing.T) {
+	r := start(t, nil)
+	gone := r.c.ListenPacket(t, netip.MustParseAddrPort("127.0.0.1:0"))
+	at := udpAddr(gone)
+	check(t, gone.Close())
+	host := r.publish(t, loopbackRule(at.Port()))
 	f := attachtest.Families()[0]
 	c := dialUDP(t, r.Peer, netip.AddrPortFrom(f.HostAddr, host.Port()))
 	eventually(t, "the client hears that the port is closed", func() bool {
 		_, err := c.Write([]byte("anybody there?"))
 		return errors.Is(err, unix.ECONNREFUSED)
 	})
-	go echo(r.c.ListenPacket(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), udpAddr(six).Port())))
+	go echo(r.c.ListenPacket(t, at))
 	again := dialUDP(t, r.Peer, netip.AddrPortFrom(f.HostAddr, host.Port()))
-	nonblocking, err := again.SyscallConn()
-	check(t, err)
-	eventually(t, "the client hears the service", func() bool {
-		_, _ = again.Write([]byte("hello"))
-		var n int
-		err := nonblocking.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), make([]byte, 16)) })
-		return err == nil && n == 5
-	})
+	eventually(t, "the client hears the service", func() bool { return echoed(t, again) })
 }
 
 // TestInboundLoopbackUDPNoPort tells who publishes that the container has no port left

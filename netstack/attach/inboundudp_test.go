@@ -164,6 +164,22 @@ func TestPublishedUDPClient(t *testing.T) {
 	})
 }
 
+// TestPublishedUDPOtherFamily has a service of one family only, which clients of the other
+// reach too, with all that they send.
+func TestPublishedUDPOtherFamily(t *testing.T) {
+	families(t, func(t *testing.T, f attachtest.Family) {
+		r := start(t, nil)
+		server := r.c.ListenPacket(t, netip.AddrPortFrom(r.family(f).Container, servicePort))
+		go echo(server)
+		port := r.publishUDP(t, 1, netip.IPv6Unspecified())
+		for _, of := range attachtest.Families() {
+			for range 10 {
+				roundTrip(t, dialUDP(t, r.Peer, netip.AddrPortFrom(of.HostAddr, port)), []byte("hello"))
+			}
+		}
+	})
+}
+
 // TestPublishedUDPSource sends to an address of the host's that is not its first: the
 // client, which is connected, hears only answers from there.
 func TestPublishedUDPSource(t *testing.T) {

@@ -22,7 +22,7 @@ func (c Config) inside() tap.Inside {
 		if c.NoSplice {
 			in.Settings = nil
 		}
-		in.Sockets = append(in.Sockets, netstack.LoopbackSocket())
+		in.Sockets = append(in.Sockets, netstack.LoopbackSockets()...)
 	}
 	if c.Auto != nil {
 		in.Sockets = append(in.Sockets, portfwd.DiagSocket())
@@ -32,26 +32,27 @@ func (c Config) inside() tap.Inside {
 
 // opened is what came of it, by whom it is for.
 type opened struct {
-	splice         tap.Opened
-	loopback, diag tap.File
+	splice   tap.Opened
+	loopback []tap.File // as netstack.LoopbackSockets asks for
+	diag     tap.File
 }
 
 func (s *Session) opened() opened {
 	if s.cfg.Device != nil {
 		none := tap.File{FD: -1, Err: errors.New("the tap was made by somebody else")}
-		return opened{loopback: none, diag: none}
+		return opened{loopback: []tap.File{none, none}, diag: none}
 	}
 	o := opened{splice: s.device.Inside()}
-	last := func() (f tap.File) {
+	last := func(n int) (fs []tap.File) {
 		all := o.splice.Sockets
-		f, o.splice.Sockets = all[len(all)-1], all[:len(all)-1]
-		return f
+		fs, o.splice.Sockets = all[len(all)-n:], all[:len(all)-n]
+		return fs
 	}
 	if s.cfg.Auto != nil {
-		o.diag = last()
+		o.diag = last(1)[0]
 	}
 	if s.cfg.Tap.Pin {
-		o.loopback = last()
+		o.loopback = last(len(netstack.LoopbackSockets()))
 	}
 	return o
 }

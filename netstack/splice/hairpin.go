@@ -198,6 +198,14 @@ func (h *Hairpin) install(t *table, flows []nftables.SetElement) error {
 		return err
 	}
 	err := h.make(t, flows)
+	if err != nil && t.fresh {
+		// Somebody else's, which cannot become ours; perhaps there is none.
+		_ = h.change(func(cc *nftables.Conn) error {
+			cc.DelTable(t.Table)
+			return nil
+		})
+		err = h.make(t, flows)
+	}
 	if err != nil && !h.tracks {
 		h.tracks = true
 		err = h.make(t, flows)
@@ -205,6 +213,7 @@ func (h *Hairpin) install(t *table, flows []nftables.SetElement) error {
 	if err != nil {
 		return fmt.Errorf("make nftables table %q: %w", t.Name, err)
 	}
+	t.fresh = false
 	return nil
 }
 
@@ -212,6 +221,8 @@ func (h *Hairpin) install(t *table, flows []nftables.SetElement) error {
 // that is excluded is not in the set: the kernel would answer that with a RST. Where the
 // flows do not go into one transaction, there are no rules until all are in.
 func (h *Hairpin) make(t *table, flows []nftables.SetElement) error {
+	h.nft.fresh = t.fresh
+	defer func() { h.nft.fresh = false }()
 	chunks := slices.Collect(slices.Chunk(flows, maxElements))
 	if len(chunks) <= 1 {
 		return h.change(func(cc *nftables.Conn) error {

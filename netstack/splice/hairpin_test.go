@@ -141,6 +141,18 @@ func TestHairpinRepeats(t *testing.T) {
 	}
 }
 
+// TestHairpinTableThere puts our table in the place of one that has its name.
+func TestHairpinTableThere(t *testing.T) {
+	c, in := opened(t)
+	c.Exec(t, "sh", "-ec", fmt.Sprintf("nft add table ip %[1]s; nft add chain ip %[1]s theirs", tablePrefix+testTap))
+	h, err := New(testTap, in, UntilClose)
+	must(t, err)
+	if got := traces(t, c); strings.Contains(got, "theirs") || strings.Count(got, "chain prerouting") != len(families) {
+		t.Errorf("the rules are\n%s", got)
+	}
+	must(t, h.Close())
+}
+
 // again makes a socket of the same kind in place of one that listens.
 func again(t testing.TB, c *attachtest.Place, old tap.File) tap.File {
 	t.Helper()

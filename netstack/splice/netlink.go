@@ -21,6 +21,7 @@ type conn struct {
 	fd    int
 	seq   uint32
 	table byte // flags of the tables that are made by it
+	fresh bool // a table that is there already is an error
 }
 
 const (
@@ -122,7 +123,7 @@ func (c *conn) ruleset() (*nftables.Conn, error) {
 		}
 		var b []byte
 		for _, m := range msgs {
-			own(&m, c.table)
+			c.own(&m)
 			one, err := m.MarshalBinary()
 			if err != nil {
 				return nil, fmt.Errorf("encode netlink message: %w", err)
@@ -150,8 +151,11 @@ const nftTableFlagPersist = 4
 
 // own sets the flags in the message that makes the table. The library sends none,
 // but as the last attribute of four zero bytes.
-func own(m *netlink.Message, flags byte) {
+func (c *conn) own(m *netlink.Message) {
 	if m.Header.Type == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWTABLE {
-		m.Data[len(m.Data)-1] = flags
+		m.Data[len(m.Data)-1] = c.table
+		if c.fresh {
+			m.Header.Flags |= netlink.Excl
+		}
 	}
 }

@@ -91,10 +91,11 @@ type table struct {
 	set     *nftables.Set
 	ifindex uint32 // of the tap
 	port    uint16 // of our listener
+	fresh   bool   // it is taken not to be there yet
 }
 
 func (f family) newTable(ifname string, ifindex uint32, port uint16) *table {
-	t := &table{family: f, ifindex: ifindex, port: port}
+	t := &table{family: f, ifindex: ifindex, port: port, fresh: true}
 	t.Table = &nftables.Table{Name: tablePrefix + ifname, Family: nftables.TableFamily(f.proto)}
 	t.set = &nftables.Set{
 		Table: t.Table, Name: setName, Concatenation: true, Size: setSize,
@@ -109,10 +110,14 @@ func (f family) newTable(ifname string, ifindex uint32, port uint16) *table {
 const keptPriority nftables.ChainPriority = -99
 
 // build adds to cc what makes the table, without rules, in place of one that is there.
+// To remove one, there or not, has the next transaction wait for an RCU grace period,
+// so this is left out of the first attempt.
 func (t *table) build(cc *nftables.Conn) error {
 	cc.AddTable(t.Table)
-	cc.DelTable(t.Table)
-	cc.AddTable(t.Table)
+	if !t.fresh {
+		cc.DelTable(t.Table)
+		cc.AddTable(t.Table)
+	}
 	if err := cc.AddSet(t.set, nil); err != nil {
 		return fmt.Errorf("describe set: %w", err)
 	}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launcher
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// cgroupMount is where cgroup v2 is.
+const cgroupMount = "/sys/fs/cgroup"
+
+// cpuPeriod is the period in microseconds of which cpu.max gives a share (the kernel's
+// default).
+const cpuPeriod = 100_000
+
+// supervisorGroup is the name of the group that this process moves to: a group with
+// limits on its children may have no process itself (cgroups(7), "no internal
+// processes").
+const supervisorGroup = "supervisor"
+
+// A cgroup is the control group of one container, below the caller's own.
+type cgroup struct {
+	parent string // the caller's own
+	dir    string
+	fd     int // dir, opened
+}
+
+// newCgroup makes the group name with the limits below own, a directory of a cgroup v2
+// file system that was delegated to the caller, and moves the process pid, this one,
+// aside there. Its errors say what mends them.
+func newCgroup(own, name string, l Limits, pid int) (*cgroup, error) {
+	files, controllers := l.files()
+	have, err := os.ReadFile(filepath.Join(own, "cgroup.controllers"))
+	if err != nil {
+		return nil, fmt.Errorf("limits: look for delegated controllers: %w; to mend it: %s", err, delegateFix)
+	}
+	for _, c := range controllers {
+		if !slices.Contains(strings.Fields(string(have)), c) {
+			return nil, fmt.Errorf("limits: the %s controller is not delegated to you; to mend it: %s", c, delegateFix)
+		}
+	}
+	aside := filepath.Join(own, supervisorGroup)
+	if err := os.Mkdir(aside, dirMode); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("limits: %w; to mend it: %s", err, delegateFix)
+	}
+	if err := writeFile(filepath.Join(aside, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
+		return nil, fmt.Errorf("limits: move to a group of our own: %w; to mend it: %s", err, delegateFix)
+	}
+	err = writeFile(filepath.Join(own, "cgroup.subtree_control"), "+"+strings.Join(controllers, " +"))
+	if errors.Is(err, unix.EBUSY) {
+		return nil, fmt.Errorf("limits: other processes are in %s; to mend it: %s", own, delegateFix)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("limits: enable controllers: %w; to mend it: %s", err, delegateFix)
+	}
+	g := &cgroup{parent: own, dir: filepath.Join(own, name), fd: -1}
+	if err := g.fill(files); err != nil {
+		g.close()
+		return nil, fmt.Errorf("limits: %w", err)
+	}
+	return g, nil
+}
+
+// delegateFix is what gives a plain user control groups to limit.
+const delegateFix = "systemd-run --user --scope -p Delegate=yes slipway run …, and, for --cpus, 'Delegate=cpu memory pids' in a drop-in of user@.service"
+
+// dirMode is the mode of a new control group.
+const dirMode = 0o755
+
+// fill makes the group's directory and writes the limits.
+func (g *cgroup) fill(files map[string]string) error {
+	if err := os.Mkdir(g.dir, dirMode); err != nil {
+		return err
+	}
+	for _, name := range sortedKeys(files) {
+		if err := writeFile(filepath.Join(g.dir, name), files[name]); err != nil {
+			return err
+		}
+	}
+	var err error
+	g.fd, err = unix.Open(g.dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	return err
+}
+
+// files are what the limits are in a group's files, and the controllers they need.
+func (l Limits) files() (files map[string]string, controllers []string) {
+	files = make(map[string]string)
+	if l.CPUs > 0 {
+		files["cpu.max"] = fmt.Sprintf("%d %d", int64(l.CPUs*cpuPeriod), cpuPeriod)
+		controllers = append(controllers, "cpu")
+	}
+	if l.Memory > 0 {
+		files["memory.max"] = strconv.FormatInt(l.Memory, 10)
+		controllers = append(controllers, "memory")
+	}
+	if l.Pids > 0 {
+		files["pids.max"] = strconv.FormatInt(l.Pids, 10)
+		controllers = append(controllers, "pids")
+	}
+	return files, controllers
+}
+
+// check says what of the limits cannot be.
+func (l Limits) check() error {
+	if l.CPUs < 0 || l.CPUs > 0 && l.CPUs < minCPUs || l.Memory < 0 || l.Pids < 0 {
+		return fmt.Errorf("%w: limits: want positive numbers, and at least %g CPUs", ErrUsage, minCPUs)
+	}
+	return nil
+}
+
+// minCPUs is the least share of a processor that the kernel takes: a millisecond in
+// each period.
+const minCPUs = 0.01
+
+// close kills what is left in the group and removes it.
+func (g *cgroup) close() {
+	if g.fd >= 0 {
+		unix.Close(g.fd)
+	}
+	_ = writeFile(filepath.Join(g.dir, "cgroup.kill"), "1") // since Linux 5.14; the namespace's end does the same
+	_ = unix.Rmdir(g.dir)                                   // a group with a process that is about to end goes with the scope
+}
+
+// ownCgroup is the directory of the caller's group. The error says what is missing for
+// limits.
+func ownCgroup() (string, error) {
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(b)) {
+		if p, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok && isCgroup2(cgroupMount) {
+			return filepath.Join(cgroupMount, p), nil
+		}
+	}
+	return "", errors.New("this machine has no pure cgroup v2; to mend it: boot with systemd.unified_cgroup_hierarchy=1")
+}
+
+func isCgroup2(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
+}
+
+func writeFile(name, content string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(content)
+	return errors.Join(err, f.Close())
+}
