@@ -112,10 +112,18 @@ func (a *adding) open(ctx context.Context, state string, ns namespace) (err erro
 	if err := helper.Remove(a.entry.PidFile(), a.entry.API()); err != nil {
 		return err
 	}
-	return a.entry.Write(store.Info{
+	info := store.Info{
 		Network: a.conf.Name, ContainerID: a.args.ContainerID, IfName: a.args.IfName,
 		NetNS: a.args.Netns, NSDev: ns.dev, NSIno: ns.ino, Created: time.Now(),
-	})
+	}
+	if len(a.conf.Ports) == 0 || !a.conf.Publishes() {
+		return a.entry.Write(info)
+	}
+	ours, err := store.Claim(ctx, state, a.entry, info, helper.Runs)
+	if !ours {
+		a.conf.Ports = nil
+	}
+	return err
 }
 
 // start starts the helper, and returns what it says of itself, and what it was told.

@@ -44,6 +44,7 @@ type Info struct {
 	NetNS       string    `json:"netns"`           // the path
 	NSDev       uint64    `json:"nsDev,omitempty"` // the namespace, as long as the helper lives
 	NSIno       uint64    `json:"nsIno,omitempty"`
+	Publishes   bool      `json:"publishes,omitempty"` // its helper is the one that publishes the container's ports
 	Created     time.Time `json:"created"`
 }
 
