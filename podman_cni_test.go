@@ -3,6 +3,7 @@
 package main_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -33,14 +34,14 @@ const cniNetwork = `{
     "capabilities": {"portMappings": true, "ips": true, "mac": true, "dns": true, "aliases": true, "bandwidth": true}}]
 }`
 
-// pluginDir returns a directory with the built plugin and, beside it, the program.
+// pluginDir returns a directory with the built plugin and, beside it, the program. It is
+// that of the program, which goes with the tests.
 var pluginDir = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "cni")
-	if err != nil {
-		return "", err
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return "", err
+	dir := filepath.Join(filepath.Dir(os.Getenv(binaryVar)), "cni")
+	for _, d := range []string{filepath.Dir(dir), dir} {
+		if err := errors.Join(os.MkdirAll(d, 0o755), os.Chmod(d, 0o755)); err != nil {
+			return "", err
+		}
 	}
 	build := exec.Command("go", "build", "-o", filepath.Join(dir, "slipway-cni"), "./cni-plugin")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -78,11 +79,6 @@ func newCNIPodman(t *testing.T, image string, root bool) *podman {
 func TestPodmanCNI(t *testing.T) {
 	attachtest.NeedTools(t, "podman", "crun", "conmon", "busybox", "socat", "ldd", "pgrep")
 	image := boxArchive(t)
-	t.Cleanup(func() {
-		if dir, err := pluginDir(); err == nil {
-			os.RemoveAll(dir)
-		}
-	})
 	for name, root := range map[string]bool{"root": true, "plain user": false} {
 		t.Run(name, func(t *testing.T) {
 			p := newCNIPodman(t, image, root)
