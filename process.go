@@ -24,6 +24,7 @@ const firstInherited = 3
 // of a pipe does not wait for us.
 type process struct {
 	readyFD, exitFD int // -1 for none
+	footprint       footprint
 }
 
 // newProcess checks the descriptors, and closes all others that were inherited but
@@ -40,7 +41,7 @@ func newProcess(readyFD, exitFD int, keep ...int) (*process, error) {
 			return nil, fmt.Errorf("%s %d: the descriptor is not open: does the caller pass it on?", name, fd)
 		}
 	}
-	p := &process{readyFD: readyFD, exitFD: exitFD}
+	p := &process{readyFD: readyFD, exitFD: exitFD, footprint: takeFootprint()}
 	return p, p.closeInherited(keep)
 }
 
@@ -82,8 +83,10 @@ func (p *process) closeInherited(keep []int) error {
 	return nil
 }
 
-// ready tells the caller that the network is up.
+// ready tells the caller that the network is up. What was needed to come this far is
+// then dropped from memory.
 func (p *process) ready() error {
+	defer p.footprint.drop()
 	if p.readyFD < 0 {
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/slipway-net/slipway/launcher"
 	"github.com/slipway-net/slipway/launcher/state"
@@ -42,6 +43,10 @@ const volumesDir = "volumes"
 // container that is not there yet.
 const newContainer = "new"
 
+// settled is how long a container has run when its supervisor drops from memory what it
+// needed to start it: most do not run that long.
+const settled = time.Second
+
 // runRun is `slipway run`.
 func runRun(args []string, stdout, stderr io.Writer) int {
 	r := newRunner(args)
@@ -53,8 +58,8 @@ func runRun(args []string, stdout, stderr io.Writer) int {
 	}
 	var code int
 	var err error
-	if r.life.detach {
-		code, err = detach(newContainer, args, "", stdout)
+	if r.life.detach && !r.life.foreground {
+		code, err = detach(newContainer, args, state.Invocation{}, stdout)
 	} else {
 		r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr = os.Stdin, os.Stdout, os.Stderr
 		code, err = r.run(stderr)
@@ -193,6 +198,9 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.life.makeRoom(store); err != nil {
+		return nil, err
+	}
 	input, err := r.fs.GetBool("interactive")
 	must(err)
 	return supervise.New(supervise.Config{
@@ -208,6 +216,9 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 					return err
 				}
 			}
+			if r.again != "" {
+				return nil // it has its --cidfile
+			}
 			return r.life.began(h.Record())
 		},
 		Started: func(rec state.Record) {
@@ -218,6 +229,7 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 			if r.started != nil {
 				r.started(rec)
 			}
+			time.AfterFunc(settled, func() { takeFootprint().drop() })
 		},
 		Ended: func() { r.life.ended(rec.Keep) },
 		Log:   log,
@@ -244,7 +256,7 @@ func (r *runner) record() (state.Record, error) {
 	if !r.cfg.IDs.IsZero() {
 		rec.UIDs, rec.GIDs = stateMapping(r.cfg.IDs.UIDs), stateMapping(r.cfg.IDs.GIDs)
 	}
-	rec.Detached = r.life.detach || r.again != ""
+	rec.Detached = r.life.detach && !r.life.foreground || r.again != ""
 	rec.Keep = rec.Detached && !r.life.remove
 	return rec, nil
 }
