@@ -84,6 +84,9 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 		}
 		sys.UseCgroupFD, sys.CgroupFD = true, r.group.fd
 	}
+	if c.Net == NetJoined {
+		return r.startJoined(fds)
+	}
 	r.pid, _, err = syscall.StartProcess(selfExe, []string{sandbox.InitArg, sandbox.ModeRun}, &syscall.ProcAttr{
 		Dir: "/", Env: inside.Environ(), Files: fds, Sys: sys,
 	})
@@ -122,7 +125,9 @@ func initAttr(net NetMode, mapped bool) *syscall.SysProcAttr {
 // and both wait for other processes.
 func (r *running) prepare(ctx context.Context) error {
 	mapped := make(chan error, 1)
-	if r.ct.plan.mapped {
+	if r.ct.cfg.Net == NetJoined {
+		mapped <- nil // by whoever made the user namespace
+	} else if r.ct.plan.mapped {
 		r.work.Go(func() { mapped <- r.mapIDs() })
 	} else {
 		mapped <- nil
