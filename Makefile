@@ -17,7 +17,7 @@ PLUGIN := bin/slipway-cni
 PAGES  := $(wildcard docs/man/*.1)
 
 .DEFAULT_GOAL := build
-.PHONY: build test lint fuzz demo bench bench-readme bench-soak microbench install install-compat install-cni clean help
+.PHONY: build test lint fuzz demo bench bench-launch bench-readme bench-soak microbench install install-compat install-cni clean help
 
 build: ## build bin/slipway and bin/slipway-cni, static binaries (this is the default)
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(STAGE) ./launcher/initstage
@@ -38,6 +38,9 @@ demo: build ## a plain user's container fetches a page from the host through sli
 
 bench: build ## measure slipway beside its peers: bench/results/RESULT.json and .html (today's date)
 	@$(GO) run ./bench -out $(RESULT) -html bench/results/$(RESULT).html
+
+bench-launch: build ## measure slipway beside other container engines: bench/results/launch-RESULT.json; as root, for LAUNCHUSER
+	@$(GO) run ./bench -launch -out launch-$(RESULT) $(if $(LAUNCHUSER),-user $(LAUNCHUSER))
 
 bench-readme: ## write the newest results in bench/results into README.md and docs/benchmarks.md
 	@$(GO) run ./bench -readme bench/results

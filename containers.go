@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/slipway-net/slipway/launcher/state"
 	"github.com/spf13/pflag"
@@ -73,4 +75,23 @@ func findContainer(word string) (*state.Store, *state.Container, error) {
 // errNotRunning says that a container has no command to do something to.
 func errNotRunning(c *state.Container) error {
 	return fmt.Errorf("container %s is not running: it is %s", c.DisplayName(), c.Status)
+}
+
+// apiSocket returns the socket that a word of `slipway flows`, ports or pcap means: a
+// path, or the container of that name or id.
+func apiSocket(word string) (string, error) {
+	if strings.Contains(word, "/") {
+		return word, nil
+	}
+	store, c, err := findContainer(word)
+	if errors.Is(err, state.ErrNotFound) {
+		return word, nil // a socket in the working directory
+	}
+	if err != nil {
+		return "", err
+	}
+	if c.Status != state.Running {
+		return "", errNotRunning(c)
+	}
+	return filepath.Join(store.Dir(c.ID), apiFile), nil
 }

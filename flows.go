@@ -20,10 +20,10 @@ import (
 )
 
 const (
-	flowsSynopsis = "flows [flags] SOCKET"
-	flowsAbout    = "Lists the flows of the `slipway attach` whose --api is SOCKET, oldest first."
-	pcapSynopsis  = "pcap SOCKET FILE"
-	pcapAbout     = "Captures the frames of the `slipway attach` whose --api is SOCKET to FILE, or to\nstandard output if FILE is -, until it is interrupted."
+	flowsSynopsis = "flows [flags] CONTAINER|SOCKET"
+	flowsAbout    = "Lists the flows of CONTAINER, or of the `slipway attach` whose --api is SOCKET, oldest\nfirst."
+	pcapSynopsis  = "pcap CONTAINER|SOCKET FILE"
+	pcapAbout     = "Captures the frames of CONTAINER, or of the `slipway attach` whose --api is SOCKET, to\nFILE, or to standard output if FILE is -, until it is interrupted."
 )
 
 // runFlows is `slipway flows`.
@@ -45,7 +45,11 @@ func runFlows(args []string, stdout, stderr io.Writer) int {
 	if *counters {
 		what, show = "counters", showCounters
 	}
-	body, err := client.Dial(fs.Arg(0)).Get(context.Background(), what)
+	socket, err := apiSocket(fs.Arg(0))
+	if err != nil {
+		return report(stderr, err)
+	}
+	body, err := client.Dial(socket).Get(context.Background(), what)
 	if err != nil {
 		return report(stderr, err)
 	}
@@ -106,7 +110,11 @@ func runPcap(args []string, stdout, stderr io.Writer) int {
 	if fs.NArg() != 2 {
 		return report(stderr, fmt.Errorf("%w: want SOCKET and FILE, as in: slipway %s", errUsage, pcapSynopsis))
 	}
-	return report(stderr, capture(fs.Arg(0), fs.Arg(1), stdout))
+	socket, err := apiSocket(fs.Arg(0))
+	if err != nil {
+		return report(stderr, err)
+	}
+	return report(stderr, capture(socket, fs.Arg(1), stdout))
 }
 
 // capture copies the capture of the session behind socket to the file.

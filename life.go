@@ -18,6 +18,8 @@ import (
 // lifeFlags are the flags of `slipway run` about a container's life.
 type lifeFlags struct {
 	detach     bool
+	foreground bool
+	replace    bool
 	remove     bool
 	name       string
 	cidfile    string
@@ -32,6 +34,8 @@ type lifeFlags struct {
 // add adds the flags to fs.
 func (f *lifeFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVarP(&f.detach, "detach", "d", false, "run in the background, and print the container's id")
+	fs.BoolVar(&f.foreground, "foreground", false, "run in the foreground, whatever --detach says: for units of systemd")
+	fs.BoolVar(&f.replace, "replace", false, "with --name, end and remove the container of that name first")
 	fs.BoolVar(&f.remove, "rm", false, "remove the container at its end; in the foreground, without an image, always so")
 	fs.StringVar(&f.name, "name", "", "`NAME` to call the container by")
 	fs.StringArrayVarP(&f.labels, "label", "l", nil, "note `KEY[=VALUE]` with the container (repeatable)")
@@ -64,6 +68,9 @@ func (f *lifeFlags) record(args []string) (state.Record, error) {
 			return r, fmt.Errorf("%w: --name: %w", errUsage, err)
 		}
 	}
+	if f.replace && f.name == "" {
+		return r, fmt.Errorf("%w: --replace: of which name? Give --name", errUsage)
+	}
 	if f.restart != "no" {
 		return r, fmt.Errorf("%w: --restart %s: there is no daemon to do it: leave it out, and have systemd do it by the unit that slipway generate systemd prints", errUsage, f.restart)
 	}
@@ -88,6 +95,24 @@ func (f *lifeFlags) record(args []string) (state.Record, error) {
 	}
 	r.Run = state.Invocation{Args: args, Dir: dir, Env: maps.Clone(f.env)}
 	return r, nil
+}
+
+// makeRoom removes the container of the name that is to be replaced.
+func (f *lifeFlags) makeRoom(s *state.Store) error {
+	if !f.replace {
+		return nil
+	}
+	c, err := s.Find(f.name)
+	if errors.Is(err, state.ErrNotFound) || err == nil && c.Name != f.name {
+		return nil
+	}
+	if err == nil {
+		err = remove(s, c, true, defaultGrace)
+	}
+	if err != nil && !errors.Is(err, state.ErrNotFound) {
+		return fmt.Errorf("replace container %s: %w", f.name, err)
+	}
+	return nil
 }
 
 // began writes the container's id to --cidfile.

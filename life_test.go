@@ -239,7 +239,7 @@ func TestDetachedFailure(t *testing.T) {
 	u := newUser(t)
 	u.refuse(t, 127, "no-such-command", "run", "-d", "--rm", "--", "no-such-command")
 	u.refuse(t, 126, "not executable", "run", "-d", "--rm", "--", "/etc/passwd")
-	u.refuse(t, 2, "no command", "run", "-d")
+	u.refuse(t, 2, "run what?", "run", "-d")
 	u.refuse(t, 2, "--name", "run", "-d", "--name", "../x", "--", "true")
 	u.refuse(t, 2, "systemd", "run", "-d", "--restart", "always", "--", "true")
 	u.refuse(t, 125, "192.0.2.1", "run", "-d", "--rm", "-p", "192.0.2.1:0:80", "--", "true")

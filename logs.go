@@ -84,7 +84,12 @@ func (f *logsFlags) run(word string, stdout, stderr io.Writer) error {
 		name = supervisorLog
 	}
 	p := printer{stdout: stdout, stderr: stderr, timestamps: f.timestamps}
-	return logs.NewReader(filepath.Join(store.LogDir(&c.Record), name), q).Run(ctx, p.print)
+	r, err := logs.Open(filepath.Join(store.LogDir(&c.Record), name), q)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return r.Run(ctx, p.print)
 }
 
 // untilEnd returns a context that is done when the container has ended.

@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	portsSynopsis = "ports [flags] SOCKET [ls | add RULE... | rm ID|RULE...]"
-	portsAbout    = `Lists the published ports of the ` + "`slipway attach`" + ` whose --api is SOCKET,
-publishes more, or withdraws some: all that are named, or none. A RULE is
+	portsSynopsis = "ports [flags] CONTAINER|SOCKET [ls | add RULE... | rm ID|RULE...]"
+	portsAbout    = `Lists the published ports of CONTAINER, or of the ` + "`slipway attach`" + ` whose --api is
+SOCKET, publishes more, or withdraws some: all that are named, or none. A RULE is
 [IP:]HOST:CONTAINER[/tcp|/udp]; slipway-ports(1) tells what else one may say.`
 )
 
@@ -55,7 +55,11 @@ func runPorts(args []string, stdout, stderr io.Writer) int {
 	if len(words) > 0 {
 		verb, words = words[0], words[1:]
 	}
-	return report(stderr, f.run(client.Dial(fs.Arg(0)), verb, words, stdout))
+	socket, err := apiSocket(fs.Arg(0))
+	if err != nil {
+		return report(stderr, err)
+	}
+	return report(stderr, f.run(client.Dial(socket), verb, words, stdout))
 }
 
 // run does what the verb says.
@@ -81,6 +85,7 @@ func (f *portsFlags) run(c *client.Client, verb string, words []string, stdout i
 	case "add":
 		if err = checkRules(words); err == nil {
 			ports, err = c.Publish(ctx, words)
+			err = nameHolder(err)
 		}
 	default:
 		return f.remove(ctx, c, words)
@@ -89,6 +94,19 @@ func (f *portsFlags) run(c *client.Client, verb string, words []string, stdout i
 		return err
 	}
 	return f.show(stdout, ports)
+}
+
+// nameHolder adds to an error who has the port, where the helper in its sandbox could not
+// see that and we can.
+func nameHolder(err error) error {
+	refused, ok := errors.AsType[*client.Error](err)
+	if !ok {
+		return err
+	}
+	if who := portfwd.Holder(refused.Socket); who != "" {
+		return fmt.Errorf("%w; it is %s", err, who)
+	}
+	return err
 }
 
 // remove withdraws the ports that the words name, by an ID or by a rule.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -84,10 +85,11 @@ func TestPorts(t *testing.T) {
 	}
 	defer taken.Close()
 	port := strconv.Itoa(taken.Addr().(*net.TCPAddr).Port)
-	for _, rule := range []string{"127.0.0.1:" + port + ":80", added[0].Rule} {
+	us := fmt.Sprintf("process %d", os.Getpid()) // which the helper in its sandbox does not see
+	for rule, holder := range map[string]string{"127.0.0.1:" + port + ":80": us, added[0].Rule: ""} {
 		got := slipway(t, "ports", h.api, "add", "127.0.0.1:0:80", rule)
-		if got.code != 1 || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, rule) {
-			t.Errorf("ports add %s: exit code %d, want 1 and one line that names it: %s%s", rule, got.code, got.stdout, got.stderr)
+		if got.code != 1 || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, rule) || !strings.Contains(got.stderr, holder) {
+			t.Errorf("ports add %s: exit code %d, want 1 and one line that names it and %q: %s%s", rule, got.code, holder, got.stdout, got.stderr)
 		}
 	}
 	if got := slipway(t, "ports", h.api, "rm", "1", "77"); got.code != 1 || !strings.Contains(got.stderr, "77") {

@@ -58,8 +58,8 @@ func runRun(args []string, stdout, stderr io.Writer) int {
 	}
 	var code int
 	var err error
-	if r.life.detach {
-		code, err = detach(newContainer, args, "", stdout)
+	if r.life.detach && !r.life.foreground {
+		code, err = detach(newContainer, args, state.Invocation{}, stdout)
 	} else {
 		r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr = os.Stdin, os.Stdout, os.Stderr
 		code, err = r.run(stderr)
@@ -200,6 +200,9 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.life.makeRoom(store); err != nil {
+		return nil, err
+	}
 	input, err := r.fs.GetBool("interactive")
 	must(err)
 	return supervise.New(supervise.Config{
@@ -214,6 +217,9 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 				if err := r.began(h); err != nil {
 					return err
 				}
+			}
+			if r.again != "" {
+				return nil // it has its --cidfile
 			}
 			return r.life.began(h.Record())
 		},
@@ -252,7 +258,7 @@ func (r *runner) record() (state.Record, error) {
 	if !r.cfg.IDs.IsZero() {
 		rec.UIDs, rec.GIDs = stateMapping(r.cfg.IDs.UIDs), stateMapping(r.cfg.IDs.GIDs)
 	}
-	rec.Detached = r.life.detach || r.again != ""
+	rec.Detached = r.life.detach && !r.life.foreground || r.again != ""
 	rec.Keep = rec.Detached && !r.life.remove
 	return rec, nil
 }

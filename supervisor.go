@@ -66,11 +66,11 @@ func exitCode(code int, err error) int {
 	return code
 }
 
-// detach starts a supervisor for the command line of a run, and prints the
-// container's id when its command runs. again is the id of a container that is
-// started again.
-func detach(again string, args []string, dir string, stdout io.Writer) (int, error) {
-	s, err := supervise.Detach(append([]string{again}, args...), dir)
+// detach starts a supervisor for the words args of a run, and prints the container's
+// id when its command runs. which is newContainer, or the id of a container that is
+// started again, in the place and the environment of its invocation.
+func detach(which string, args []string, place state.Invocation, stdout io.Writer) (int, error) {
+	s, err := supervise.Detach(append([]string{which}, args...), place.Dir, place.Env)
 	if err != nil {
 		return exitRun, err
 	}

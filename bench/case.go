@@ -22,7 +22,8 @@ type Metric struct {
 // unitYesNo is the unit of a metric that is 1 for yes and 0 for no.
 const unitYesNo = "yes or no"
 
-// A Case is one kind of measurement. It keeps no state between runs.
+// A Case is one kind of measurement. It keeps no state between runs. How it is run,
+// networkCase and launchCase say.
 type Case interface {
 	// Name is the case's path-like name, which -cases matches.
 	Name() string
@@ -32,8 +33,13 @@ type Case interface {
 	// NeedsHelper reports whether the case says something about the helper only,
 	// so that it does not apply to the direct path.
 	NeedsHelper() bool
-	// Metrics names what run returns; the first is the case's main result.
+	// Metrics names what a run returns; the first is the case's main result.
 	Metrics() []Metric
+}
+
+// A networkCase is one of a network helper.
+type networkCase interface {
+	Case
 	// run measures once. The values are by metric name; detail is whatever else is
 	// worth keeping in the JSON, and may be nil.
 	run(ctx context.Context, b *bout) (values map[string]float64, detail any, err error)
@@ -58,7 +64,8 @@ type delayed interface {
 	delay() time.Duration
 }
 
-// allCases returns every case in the order in which they run and are shown.
+// allCases returns every case of network helpers in the order in which they run and
+// are shown.
 func allCases() []Case {
 	var all []Case
 	for _, streams := range []int{1, 8} {

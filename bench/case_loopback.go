@@ -23,7 +23,7 @@ const (
 
 // A loopbackCase does what another case does, but to the host's loopback.
 type loopbackCase struct {
-	Case
+	networkCase
 	name string // after the prefix
 }
 
@@ -34,7 +34,7 @@ func (c loopbackCase) Name() string { return loopbackPrefix + c.name }
 func (loopbackCase) Wide() bool { return false }
 
 // price implements priced.
-func (c loopbackCase) price(p Plan) time.Duration { return p.price(c.Case) }
+func (c loopbackCase) price(p Plan) time.Duration { return p.price(c.networkCase) }
 
 // loopbackCases returns the cases with the host's loopback as their target.
 func loopbackCases() []Case {

@@ -143,7 +143,7 @@ func (p *podmanPull) look(ctx context.Context, b *bout) (time.Duration, error) {
 			select {
 			case err := <-p.done:
 				p.done <- err
-				return 0, errors.New("Podman ended before it had unpacked the archive")
+				return 0, errors.New("podman ended before it had unpacked the archive")
 			default:
 				continue
 			}

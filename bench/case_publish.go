@@ -19,8 +19,8 @@ const sourceMetric = "client address kept:"
 // A publishCase runs another case the other way round: a client outside connects to
 // a port that the host publishes, and the container serves.
 type publishCase struct {
-	loopback bool // the client is on the host and uses its loopback; else at the peer
-	inner    Case // in which the client is "the container"
+	loopback bool        // the client is on the host and uses its loopback; else at the peer
+	inner    networkCase // in which the client is "the container"
 	name     string
 	proto    string
 	ports    int

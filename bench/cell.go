@@ -98,7 +98,7 @@ func (c *Cell) fill(p Plan, of Case, s Subject, records []Record) {
 		}
 		v, ok := r.Values[m.Name]
 		if !ok {
-			failed = r.Err
+			failed = cmp.Or(r.Err, failed)
 			continue
 		}
 		why := implausible(sight{Metric: m, Main: of.Metrics()[0].Name == m.Name, Value: v, All: r.Values, Window: p.Window})

@@ -114,6 +114,23 @@
 // gone (a UDP mapping lasts 300 s without traffic, RFC 4787 §4.3) and compares open
 // files, goroutines, flows and memory with those before.
 //
+// # Container engines
+//
+// With -launch container engines are measured instead of network helpers: slipway run,
+// bubblewrap, crun, runc and Podman. They map ranges of ids by newuidmap, which is
+// set-user-ID root and of no use in the stage's user namespace. So the launch stage
+// (launch_stage.go) is a plain user's process on the machine itself; what engines keep
+// is below a directory of the run's own (launch_yard.go), which a process with all ids
+// mapped removes at the end (launch_ids.go). Plan, turns, records, cells and reports are
+// those of network helpers, but that rows have no conditions of a network.
+//
+//   - launch/start: from starting the engine until it has ended, for a program that is
+//     made on the spot (launch_program.go). The line that it writes is known to nobody
+//     else, so that the container has run where the line came out. Before the first
+//     repeat it is held by its standard input and looked at from outside
+//     (launch_proof.go): engines do not do the same, and the report says what each does.
+//     Then strace counts the system calls of another run (launch_trace.go).
+//
 // With -from or -readme nothing is run: results kept before are shown as text or as a
 // page, or become the table in README.md and the page docs/benchmarks.md. Text, page
 // and tables are made of one view of the cells (view.go), so that they cannot differ;

@@ -20,33 +20,25 @@ var docsTemplate string
 type docsData struct {
 	Began, Command, Drawing string
 	Facts, Subjects         []fact
-	Tables, Standings       string
+	Tables, Standings, Bars string
+	Launch                  *docsData // of container engines, nil where none were measured
 }
 
-// docsPage returns the page of all results, in Markdown.
-func docsPage(r *Report) (string, error) {
-	if r.Interrupted {
-		return "", errors.New("these results are of an interrupted run: measure again")
-	}
-	d := docsData{
-		Began:   r.Began.Format("2006-01-02"),
-		Command: strings.ReplaceAll(commandLine(r), "`", "'"), Drawing: strings.Trim(drawing, "\n"),
-	}
-	for _, f := range machineFacts(r) {
-		d.Facts = append(d.Facts, fact{f.Name, markdown(f.Text)})
-	}
-	for _, s := range r.Plan.Subjects {
-		text := markdown(subjectAbout(s))
-		if c := commandsOf(r, s.Name); len(c) > 0 {
-			text += ": `" + strings.ReplaceAll(c[0], "`", "'") + "`"
+// docsPage returns the page of all results, in Markdown: those of network helpers and,
+// where there are some behind them, of container engines.
+func docsPage(all []*Report) (string, error) {
+	var d *docsData
+	for _, r := range all {
+		one, err := newDocsData(r)
+		switch {
+		case err != nil:
+			return "", err
+		case d == nil:
+			d = one
+		default:
+			d.Launch = one
 		}
-		if proof := proofOf(r, s.Name); proof != "" {
-			text += "; " + markdown(proof)
-		}
-		d.Subjects = append(d.Subjects, fact{markdown(s.Name), text})
 	}
-	d.Tables = docsTables(r)
-	d.Standings = docsStandings(r)
 	t, err := template.New("docs").Parse(docsTemplate)
 	if err != nil {
 		return "", err
@@ -56,6 +48,39 @@ func docsPage(r *Report) (string, error) {
 		return "", err
 	}
 	return b.String(), nil
+}
+
+// newDocsData collects what the page shows of one run.
+func newDocsData(r *Report) (*docsData, error) {
+	if r.Interrupted {
+		return nil, errors.New("these results are of an interrupted run: measure again")
+	}
+	d := &docsData{
+		Began:   r.Began.Format("2006-01-02"),
+		Command: strings.ReplaceAll(commandLine(r), "`", "'"), Drawing: strings.Trim(drawing, "\n"),
+	}
+	for _, f := range machineFacts(r) {
+		d.Facts = append(d.Facts, fact{f.Name, markdown(f.Text)})
+	}
+	for _, s := range r.Plan.Subjects {
+		text := markdown(r.Plan.subjectAbout(s))
+		if c := commandsOf(r, s.Name); len(c) > 0 {
+			text += ": `" + strings.ReplaceAll(c[0], "`", "'") + "`"
+		}
+		if proof := proofOf(r, s.Name); proof != "" {
+			text += "; " + markdown(proof)
+		}
+		if has := seenOf(r, s.Name); has != "" {
+			text += "; " + markdown(has)
+		}
+		d.Subjects = append(d.Subjects, fact{markdown(s.Name), text})
+	}
+	d.Tables = docsTables(r)
+	d.Standings = docsStandings(r)
+	var bars strings.Builder
+	writeBars(&bars, r)
+	d.Bars = strings.TrimSuffix(bars.String(), "\n")
+	return d, nil
 }
 
 // docsTables writes every chapter with every row.

@@ -18,7 +18,11 @@ func machineFacts(r *Report) []fact {
 		{"machine", fmt.Sprintf("%s, %d cores (%s), %s", m.CPU, m.Cores, m.Allowed, m.Memory)},
 		{"system", fmt.Sprintf("%s, Linux %s, bench built by %s", m.OS, m.Kernel, strings.TrimSpace(m.Go+" "+m.Build))},
 		{"run", fmt.Sprintf("%s, took %s, load %s", r.Began.Format("2006-01-02 15:04 MST"), r.Took, strings.Join(m.Load, " → "))},
-		{"method", fmt.Sprintf("up to %s; congestion control %s", p.method(), strings.Join(p.Congestion, ", "))},
+	}
+	if isLaunch(r) {
+		facts = append(facts, fact{"method", "up to " + p.method()})
+	} else {
+		facts = append(facts, fact{"method", fmt.Sprintf("up to %s; congestion control %s", p.method(), strings.Join(p.Congestion, ", "))})
 	}
 	if len(m.Affinity) > 0 {
 		facts = append(facts, fact{"CPUs", m.placement(p.Pin)})
@@ -50,6 +54,9 @@ func machineFacts(r *Report) []fact {
 
 // method says how often and how long is measured.
 func (p Plan) method() string {
+	if l := p.Launch; l != nil {
+		return fmt.Sprintf("%s taking turns, one container at a time, each engine with a place of its own in %s", plural(p.Repeat, "repeat"), l.Dir)
+	}
 	return fmt.Sprintf("%s taking turns, window %s after %s of warm-up (bulk data: %s)", plural(p.Repeat, "repeat"), p.Window, p.Warmup, p.bulkWarmup())
 }
 

@@ -38,15 +38,17 @@ type front struct {
 	said     map[string]bool // errors that were shown already
 	out      io.Writer       // takes the table of a soak
 	checks   []soakCheck     // the end of a soak
+	home     *place          // starts the stage, whose life hangs on its thread
+	answers  io.Writer       // to what the stage asks
 }
 
 // runFront measures what the options ask for and prints the report to out. Where
 // ctx is cancelled it reports what there is.
 func runFront(ctx context.Context, o Options, args []string, out, progressOut io.Writer) error {
-	f := &front{opts: o, said: map[string]bool{}}
+	f := &front{opts: o, said: map[string]bool{}, home: newPlace()}
 	defer f.cleanup()
 	f.report = Report{Began: time.Now(), CommandLine: concat([]string{"bench"}, args[1:]), Machine: describeMachine(), Plan: o.Plan}
-	f.report.Machine.Warnings = f.report.Machine.warnings(o.Plan.Pin)
+	f.report.Machine.Warnings = f.report.Machine.warnings(o.Plan)
 	cred, err := f.prepare()
 	if err != nil {
 		return err
@@ -101,7 +103,7 @@ func (f *front) publish(out io.Writer) error {
 
 // showResults shows results that were kept, as a page or as text.
 func showResults(o Options, out io.Writer) error {
-	r, err := newestReport(o.From)
+	r, err := newestReport(o.From, o.wanted())
 	if err != nil {
 		return err
 	}
@@ -109,6 +111,12 @@ func showResults(o Options, out io.Writer) error {
 		return writeHTML(o.HTML, r)
 	}
 	return printReport(out, r)
+}
+
+// wanted says which results of a directory to show: with -launch those of container
+// engines, else those of network helpers.
+func (o Options) wanted() func(*Report) bool {
+	return func(r *Report) bool { return isLaunch(r) == (o.Plan.Launch != nil) }
 }
 
 // prepare finds out what would otherwise show only after the run, and returns the
@@ -125,6 +133,11 @@ func (f *front) prepare() (*syscall.Credential, error) {
 	cred, err := f.becomeUser()
 	if err != nil {
 		return nil, err
+	}
+	if isLaunch(&f.report) {
+		if err := f.prepareLaunch(cred); err != nil {
+			return nil, err
+		}
 	}
 	return cred, f.locate(cred)
 }
@@ -232,8 +245,7 @@ func copyProgram(to, from string) error {
 
 // runStages starts the stage by way of the user process and takes its events.
 func (f *front) runStages(ctx context.Context, cred *syscall.Credential) error {
-	home := newPlace() // outlives the stage, whose life hangs on its thread
-	cmd := exec.Command(selfExe, stageUser)
+	cmd := exec.Command(selfExe, f.firstStage(cred)...)
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr
 	// A group of its own: Ctrl-C reaches the front only, which stops the rest.
@@ -246,16 +258,17 @@ func (f *front) runStages(ctx context.Context, cred *syscall.Credential) error {
 	if err != nil {
 		return fmt.Errorf("start the stage: %w", err)
 	}
-	if err := home.start(cmd); err != nil {
+	if err := f.home.start(cmd); err != nil {
 		return fmt.Errorf("start the stage: %w", err)
 	}
+	f.answers = in
 	stop := context.AfterFunc(ctx, func() {
 		cmd.Process.Signal(unix.SIGTERM)
 		time.AfterFunc(stopTime, func() { cmd.Process.Kill() })
 	})
 	defer stop()
 	sent := json.NewEncoder(in).Encode(f.report.Plan)
-	f.take(out)
+	f.take(ctx, out)
 	err = cmd.Wait()
 	switch {
 	case ctx.Err() != nil, f.fatal != "": // a stage that could not begin does not read the plan
@@ -264,12 +277,22 @@ func (f *front) runStages(ctx context.Context, cred *syscall.Credential) error {
 	case err != nil:
 		return fmt.Errorf("the stage failed: %w", err)
 	}
-	home.close()
 	return nil
 }
 
+// firstStage is the arguments of the process to start.
+func (f *front) firstStage(cred *syscall.Credential) []string {
+	switch {
+	case !isLaunch(&f.report):
+		return []string{stageUser}
+	case cred != nil:
+		return []string{stageLaunch, byRoot}
+	}
+	return []string{stageLaunch}
+}
+
 // take handles the stage's events until it ends.
-func (f *front) take(out io.Reader) {
+func (f *front) take(ctx context.Context, out io.Reader) {
 	events := json.NewDecoder(bufio.NewReader(out))
 	for {
 		var e event
@@ -297,6 +320,8 @@ func (f *front) take(out io.Reader) {
 		case e.LeftOut:
 			f.report.LeftOut++
 			f.progress.skip(e.Price)
+		case e.Trace != nil:
+			f.answerTrace(ctx, *e.Trace)
 		case e.Sample != nil:
 			f.sample(*e.Sample)
 		case e.Checks != nil:
@@ -308,6 +333,7 @@ func (f *front) take(out io.Reader) {
 }
 
 func (f *front) cleanup() {
+	f.home.close()
 	if f.scratch != "" {
 		os.RemoveAll(f.scratch)
 	}

@@ -152,28 +152,28 @@ var sgr = regexp.MustCompile("\x1b\\[[0-9;]*m")
 
 func TestDocsGolden(t *testing.T) {
 	r := sampleReport()
-	page, err := docsPage(r)
+	page, err := docsPage([]*Report{r})
 	if err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "docs.golden", page)
+	if page, err = docsPage([]*Report{r, sampleLaunch()}); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "docslaunch.golden", page)
 	r.Interrupted = true
-	if _, err := docsPage(r); err == nil || !strings.Contains(err.Error(), "interrupted") {
+	if _, err := docsPage([]*Report{r}); err == nil || !strings.Contains(err.Error(), "interrupted") {
 		t.Errorf("interrupted results: error %v", err)
 	}
 }
 
 // TestGeneratedIsCurrent holds the committed pages to the committed results.
 func TestGeneratedIsCurrent(t *testing.T) {
-	r, err := newestReport("results")
+	all, err := newestOfEach("results")
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, err := docsPage(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := readmeBlock(r)
+	page, err := docsPage(all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,9 +181,15 @@ func TestGeneratedIsCurrent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := replaceBlock(string(readme), block)
-	if err != nil {
-		t.Fatal(err)
+	text := string(readme)
+	for _, r := range all {
+		block, err := readmeBlock(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err = replaceBlock(text, block, readmeOf(r)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	docs, err := os.ReadFile(filepath.Join("..", docsFile))
 	if err != nil {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -33,6 +34,9 @@ type page struct {
 	Standings   []standings
 	Notes       []string
 	CommandLine string
+	Launch      bool   // whether container engines were measured
+	Word        string // what the direct path lacks
+	Bars        []bar
 }
 
 // A fact is a name and what there is to say.
@@ -115,12 +119,16 @@ func newPage(r *Report) (page, error) {
 	p := page{
 		Report: r, Title: "slipway bench, " + r.Began.Format("2006-01-02"), Drawing: strings.Trim(drawing, "\n"),
 		Machine: machineFacts(r), Standings: standingsOf(r), CommandLine: commandLine(r),
+		Launch: isLaunch(r), Word: kindWord(isLaunch(r)), Bars: launchBars(r),
+	}
+	if p.Launch {
+		p.Drawing = ""
 	}
 	light, dark := chart.Styles()
 	p.LightStyle, p.DarkStyle = template.CSS(light), template.CSS(dark) // made by us alone
 	slots := subjectSlots(r.Plan.Subjects)
 	for i, s := range r.Plan.Subjects {
-		p.Subjects = append(p.Subjects, pageSubject{Subject: s, Slot: slots[i], Mark: chart.Mark(slots[i]), About: subjectAbout(s), Proof: proofOf(r, s.Name), Commands: commandsOf(r, s.Name)})
+		p.Subjects = append(p.Subjects, pageSubject{Subject: s, Slot: slots[i], Mark: chart.Mark(slots[i]), About: r.Plan.subjectAbout(s), Proof: cmp.Or(proofOf(r, s.Name), seenOf(r, s.Name)), Commands: commandsOf(r, s.Name)})
 	}
 	var n notes
 	tool := toolsOf(r.Plan)
@@ -202,12 +210,12 @@ func subjectSlots(subjects []Subject) []int {
 }
 
 // subjectAbout says what the subject is.
-func subjectAbout(s Subject) string {
+func (p Plan) subjectAbout(s Subject) string {
 	switch {
 	case s.Missing != "":
 		return "missing: " + s.Missing
 	case s.Tool == directName:
-		return "no helper: what the machine can do"
+		return p.directAbout()
 	case s.Version == "":
 		return "version unknown: the run was interrupted"
 	}

@@ -92,15 +92,16 @@ func hypervisor() string {
 }
 
 // warnings returns what about the machine makes the numbers of a run doubtful.
-func (m Machine) warnings(pins Pins) []string {
+func (m Machine) warnings(p Plan) []string {
 	var all []string
 	switch {
+	case p.Launch != nil:
 	case m.Cores < 2:
 		all = append(all, fmt.Sprintf("one core (CPU %s): the peer's endpoint, the container's endpoint and the helper share it, so throughput says how the three divide it", m.Allowed))
 	case m.Cores < kindsAtOnce:
 		all = append(all, fmt.Sprintf("%d cores for %d kinds of process (peer, container, helper): they share them; compare subjects of one run only", m.Cores, kindsAtOnce))
 	}
-	if shared := pins.shared(); shared != "" {
+	if shared := p.Pin.shared(); shared != "" {
 		all = append(all, shared)
 	}
 	if len(m.Load) > 0 {

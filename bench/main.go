@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slipway-net/slipway/launcher/userns"
 )
 
 // The first argument of a process that the bench started itself; see doc.go.
@@ -26,6 +28,8 @@ const (
 	stageIDMap    = "stage:idmap"    // newuidmap or newgidmap; see idtools.go
 	stageUnpack   = "stage:unpack"   // gets and unpacks an archive; see load_pull.go
 	stagePodman   = "stage:podman"   // has Podman get and unpack one; see podman.go
+	stageLaunch   = "stage:launch"   // runs container engines; see launch_stage.go
+	stageTrace    = "stage:trace"    // has strace count what one costs; see launch_trace.go
 )
 
 // Exit codes.
@@ -41,6 +45,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if userns.IsStage(args) {
+		return fail(stderr, runWithIDs(args, stdout))
+	}
 	if len(args) > 1 {
 		if strings.HasPrefix(args[1], "stage:") {
 			// A front that was killed must not take the stage with it by SIGPIPE. Caught,
@@ -53,6 +60,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			err = becomeStage(ctx, stdout)
 		case stageTopology:
 			err = runStage(ctx, stdin, stdout)
+		case stageLaunch:
+			err = runLaunchStage(ctx, args[2:], stdin, stdout)
+		case stageTrace:
+			err = runTrace(ctx, strings.Join(args[2:], " "), stdout)
 		case stageEndpoint:
 			err = runEndpoint(stdin, stdout)
 		case stageUnpack:

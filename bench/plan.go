@@ -68,6 +68,9 @@ type Plan struct {
 	Quick bool `json:"quick,omitempty"`
 	// Soak is how long to keep a load on one slipway instead of measuring; 0 to measure.
 	Soak time.Duration `json:"soak_ns,omitempty"`
+	// Launch is set where container engines are measured instead of network helpers;
+	// then MTUs and Families hold 0, and Congestion "".
+	Launch *LaunchPlan `json:"launch,omitempty"`
 }
 
 // Options are what the command line says.
@@ -102,8 +105,10 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 		o                             Options
 		subjects, mtus, families, ccs string
 		f                             = flag.NewFlagSet("bench", flag.ContinueOnError)
+		launch                        launchFlags
 	)
 	f.SetOutput(w)
+	launch.add(f)
 	f.StringVar(&o.Plan.Cases, "cases", "", "run the cases whose `name` matches this regular expression; see -list")
 	f.StringVar(&subjects, "subjects", defaultSubjects, "comma-separated `list` of [NAME=]TOOL[@PATH][+ARG…][#CASES]: CASES is a regular expression as of -cases")
 	f.IntVar(&o.Plan.Repeat, "repeat", defaultRepeat, "`times` to run each case for each subject, taking turns")
@@ -139,6 +144,9 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 	if o.Plan.Soak > 0 && !given["subjects"] {
 		subjects = ownTool
 	}
+	if err := launch.apply(&o.Plan, given, &subjects); err != nil {
+		return o, err
+	}
 	o.Plan.Warmup = time.Duration(float64(o.Plan.Window) * warmupShare)
 	o.Plan.Congestion = splitList(ccs)
 	var errs [5]error
@@ -147,6 +155,9 @@ func ParseOptions(args []string, w io.Writer) (Options, error) {
 	o.Plan.Families, errs[2] = parseList(families, strconv.Atoi)
 	errs[3] = o.Plan.validate()
 	errs[4] = o.Plan.forSoak()
+	if launch.on {
+		o.Plan.withoutNetwork()
+	}
 	return o, errors.Join(errs[:]...)
 }
 
@@ -184,6 +195,9 @@ func (p Plan) validate() error {
 	if len(p.Congestion) == 0 {
 		return fmt.Errorf("-cc: want at least one congestion control")
 	}
+	if err := p.fitting(); err != nil {
+		return err
+	}
 	if len(p.cases()) == 0 {
 		return fmt.Errorf("-cases %q: matches no case; -list shows their names", p.Cases)
 	}
@@ -208,7 +222,7 @@ func (p *Plan) forSoak() error {
 // cases returns the cases that the plan selects.
 func (p Plan) cases() []Case {
 	match := regexp.MustCompile(p.Cases)
-	return slices.DeleteFunc(allCases(), func(c Case) bool {
+	return slices.DeleteFunc(p.ofKind(), func(c Case) bool {
 		return !match.MatchString(c.Name()) || p.repeats(c) == 0
 	})
 }

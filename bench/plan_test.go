@@ -27,7 +27,7 @@ func TestParseOptions(t *testing.T) {
 		{
 			name: "defaults",
 			want: Options{User: "nobody", Plan: Plan{
-				Subjects: all, Repeat: 3, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 30 * time.Minute, StartLimit: 10 * time.Second,
+				Subjects: all, Repeat: 3, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 35 * time.Minute, StartLimit: 10 * time.Second,
 				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic", "bbr"},
 			}},
 		},
@@ -51,7 +51,7 @@ func TestParseOptions(t *testing.T) {
 			name: "soak",
 			args: "-soak 1m",
 			want: Options{User: "nobody", Plan: Plan{
-				Subjects: all[5:6], Repeat: 3, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 30 * time.Minute, StartLimit: 10 * time.Second,
+				Subjects: all[5:6], Repeat: 3, Window: time.Second, Warmup: 300 * time.Millisecond, Limit: 35 * time.Minute, StartLimit: 10 * time.Second,
 				MTUs: []int{65520, 1500}, Families: []int{4}, Congestion: []string{"cubic", "bbr"}, Soak: time.Minute,
 			}},
 		},

@@ -51,7 +51,7 @@ const benchImage = "localhost/bench"
 // Podman is to do without control groups and systemd, which not all machines give to a
 // plain user, and with an overlay of the kernel's own.
 const (
-	containersText = `
+	containersFormat = `
 [containers]
 cgroups = "disabled"
 log_driver = "k8s-file"
@@ -59,7 +59,7 @@ log_driver = "k8s-file"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "crun"
-network_cmd_path = "` + podmanBin + `/slirp4netns"
+network_cmd_path = %q
 [network]
 default_rootless_network_cmd = "slirp4netns"
 `
@@ -149,7 +149,7 @@ func (a podmanArgs) furnish() error {
 		}
 	}
 	files := map[string]string{
-		containersConf: containersText, storageConf: storageText,
+		containersConf: fmt.Sprintf(containersFormat, podmanBin+"/slirp4netns"), storageConf: storageText,
 		filepath.Join(podmanContext, "Containerfile"): fmt.Sprintf("FROM %s\nRUN %s && rm -r /unpacked\n", benchImage, a.script()),
 	}
 	for name, text := range files {

@@ -20,8 +20,8 @@ const leftOutOfQuick = "left out of a quick run"
 func inQuick(c Case) bool { return quickCases.MatchString(c.Name()) }
 
 // hasty reports whether cases are to be left out or shortened: not those that are
-// asked for by name.
-func (p Plan) hasty() bool { return p.Quick && p.Cases == "" }
+// asked for by name, nor those of container engines, which get a smaller image instead.
+func (p Plan) hasty() bool { return p.Quick && p.Cases == "" && p.Launch == nil }
 
 // hurry sets what makes a run quick, but for the flags that are given.
 func (p *Plan) hurry(given map[string]bool) {

@@ -17,15 +17,35 @@ const (
 	docsFile   = "docs/benchmarks.md"
 )
 
-// The lines between which the block stands. What is between them is made, never
-// typed.
-const (
-	readmeBegin = "<!-- bench:begin -->\n"
-	readmeEnd   = "<!-- bench:end -->\n"
+// A readmeKind is what the README shows of a kind of run: a block between two lines,
+// which is made, never typed.
+type readmeKind struct {
+	begin, end string
+	tools      []string // the columns, in their order; one for each that took part
+	rows       []readmeRow
+}
+
+// networkReadme is of network helpers, launchReadme of container engines.
+var (
+	networkReadme = readmeKind{
+		begin: "<!-- bench:begin -->\n", end: "<!-- bench:end -->\n",
+		tools: []string{directName, "slirp4netns", "pasta", "rootlesskit", "gvisor-tap-vsock", ownTool},
+		rows:  readmeRows[:],
+	}
+	launchReadme = readmeKind{
+		begin: "<!-- bench:launch:begin -->\n", end: "<!-- bench:launch:end -->\n",
+		tools: []string{directName, "bwrap", "crun", "runc", "podman", "umoci", ownTool},
+		rows:  launchRows[:],
+	}
 )
 
-// readmeTools are the columns, in their order; one for each that took part.
-var readmeTools = [...]string{directName, "slirp4netns", "pasta", "rootlesskit", "gvisor-tap-vsock", ownTool}
+// readmeOf is the kind of the results.
+func readmeOf(r *Report) readmeKind {
+	if isLaunch(r) {
+		return launchReadme
+	}
+	return networkReadme
+}
 
 // A readmeRow is one line of the README's table: a metric of a case at an MTU.
 type readmeRow struct {
@@ -73,18 +93,25 @@ var readmeRows = [...]readmeRow{
 	{"memory per 1000 idle connections", "memory", 0, "perconn", "MB " + less, idlePerConn},
 }
 
-// updateReadme rewrites the README's block and the page of all results below root
-// from the results in a file, or from the newest in a directory.
+// launchRows are those of container engines.
+var launchRows = [...]readmeRow{
+	{"a container without a network, start to end", launchStart{}.Name(), 0, "time", "ms " + less, 1},
+	{"a container with a network, start to end", launchStart{network: true}.Name(), 0, "time", "ms " + less, 1},
+	{"programs executed for it", launchStart{network: true}.Name(), 0, "execs", less, 1},
+	{"system calls", launchStart{network: true}.Name(), 0, "calls", less, 1},
+	{"without a network: programs executed", launchStart{}.Name(), 0, "execs", less, 1},
+	{"without a network: system calls", launchStart{}.Name(), 0, "calls", less, 1},
+}
+
+// updateReadme rewrites the README's blocks and the page of all results below root
+// from the newest results of each kind in a directory, or from those in a file and, of
+// the other kind, the newest beside it.
 func updateReadme(root, results string) error {
-	r, err := newestReport(results)
+	all, err := newestOfEach(results)
 	if err != nil {
 		return err
 	}
-	block, err := readmeBlock(r)
-	if err != nil {
-		return err
-	}
-	page, err := docsPage(r)
+	page, err := docsPage(all)
 	if err != nil {
 		return err
 	}
@@ -93,9 +120,15 @@ func updateReadme(root, results string) error {
 	if err != nil {
 		return fmt.Errorf("update the README: %w", err)
 	}
-	text, err := replaceBlock(string(old), block)
-	if err != nil {
-		return fmt.Errorf("update %s: %w", readme, err)
+	text := string(old)
+	for _, r := range all {
+		block, err := readmeBlock(r)
+		if err != nil {
+			return err
+		}
+		if text, err = replaceBlock(text, block, readmeOf(r)); err != nil {
+			return fmt.Errorf("update %s: %w", readme, err)
+		}
 	}
 	if err := os.WriteFile(readme, []byte(text), 0o644); err != nil {
 		return fmt.Errorf("update the README: %w", err)
@@ -106,19 +139,50 @@ func updateReadme(root, results string) error {
 	return nil
 }
 
-// replaceBlock returns text with block between the markers.
-func replaceBlock(text, block string) (string, error) {
-	head, rest, begun := strings.Cut(text, readmeBegin)
-	_, tail, ended := strings.Cut(rest, readmeEnd)
+// replaceBlock returns text with block between the kind's markers.
+func replaceBlock(text, block string, kind readmeKind) (string, error) {
+	head, rest, begun := strings.Cut(text, kind.begin)
+	_, tail, ended := strings.Cut(rest, kind.end)
 	if !begun || !ended {
-		return "", fmt.Errorf("no block between the lines %q and %q", readmeBegin, readmeEnd)
+		return "", fmt.Errorf("no block between the lines %q and %q", kind.begin, kind.end)
 	}
-	return head + readmeBegin + block + readmeEnd + tail, nil
+	return head + kind.begin + block + kind.end + tail, nil
 }
 
-// newestReport reads the results at path. Of a directory it takes those that were
-// measured last: the times of files do not survive version control.
-func newestReport(path string) (*Report, error) {
+// newestOfEach returns the results of each kind at path: of network helpers, and of
+// container engines where there are any.
+func newestOfEach(path string) ([]*Report, error) {
+	given, err := newestReport(path, nil)
+	if err != nil {
+		return nil, err
+	}
+	dir := path
+	if info, err := os.Stat(path); err == nil && !info.IsDir() {
+		dir = filepath.Dir(path)
+	} else {
+		given = nil
+	}
+	var all []*Report
+	for _, launch := range []bool{false, true} {
+		if given != nil && isLaunch(given) == launch {
+			all = append(all, given)
+			continue
+		}
+		r, err := newestReport(dir, func(r *Report) bool { return isLaunch(r) == launch })
+		if err != nil && !launch {
+			return nil, err
+		}
+		if err == nil {
+			all = append(all, r)
+		}
+	}
+	return all, nil
+}
+
+// newestReport reads the results at path. Of those in a directory that are wanted, all
+// where want is nil, it takes the ones that were measured last: the times of files do
+// not survive version control.
+func newestReport(path string, want func(*Report) bool) (*Report, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("read results: %w", err)
@@ -135,6 +199,9 @@ func newestReport(path string) (*Report, error) {
 		r, err := readReport(f)
 		if err != nil {
 			return nil, err
+		}
+		if want != nil && !want(r) {
+			continue
 		}
 		if newest == nil || r.Began.After(newest.Began) {
 			newest = r
@@ -157,7 +224,8 @@ func readmeBlock(r *Report) (string, error) {
 	var (
 		b       strings.Builder
 		n       notes
-		columns = readmeColumns(r.Plan)
+		kind    = readmeOf(r)
+		columns = readmeColumns(r.Plan, kind.tools)
 		done    []string // labels
 		unmet   []string
 	)
@@ -166,7 +234,7 @@ func readmeBlock(r *Report) (string, error) {
 		fmt.Fprintf(&b, " %s |", markdown(s.Name))
 	}
 	b.WriteString(" slipway ÷ direct | slipway ÷ best other |\n|---|" + strings.Repeat("--:|", len(columns)+2) + "\n")
-	for _, row := range readmeRows {
+	for _, row := range kind.rows {
 		switch {
 		case slices.Contains(done, row.label):
 		case row.write(&b, r, columns, &n):
@@ -184,6 +252,8 @@ func readmeBlock(r *Report) (string, error) {
 	if len(unmet) > 0 {
 		fmt.Fprintf(&b, "Not measured in this run: %s.\n\n", strings.Join(unmet, "; "))
 	}
+	writeBars(&b, r)
+	writeSeen(&b, r, columns)
 	b.WriteString(readmeOrigin(r, columns))
 	return b.String(), nil
 }
@@ -200,9 +270,9 @@ func writeNotes(b *strings.Builder, n notes) {
 
 // readmeColumns returns the subject of each column: of each tool the one called like
 // it, else the first. A subject that took no part has none.
-func readmeColumns(p Plan) []Subject {
+func readmeColumns(p Plan, tools []string) []Subject {
 	var columns []Subject
-	for _, tool := range readmeTools {
+	for _, tool := range tools {
 		at := -1
 		for i, s := range p.Subjects {
 			if s.Tool == tool && s.Missing == "" && (at < 0 || s.Name == tool) {
@@ -292,7 +362,11 @@ func readmeOrigin(r *Report, columns []Subject) string {
 			versions = append(versions, markdown(s.Name+" is missing ("+s.Missing+")"))
 		}
 	}
-	return fmt.Sprintf("Medians of up to %d; ↑ more is better, ↓ less is; MTU %d where none is named. Measured %s on Linux %s, %d cores (%s); %s; by `%s`. [All results](%s).\n",
-		r.Plan.Repeat, r.Plan.MTUs[0], r.Began.Format("2006-01-02"), markdown(r.Machine.Kernel), r.Machine.Cores, markdown(r.Machine.CPU),
+	conditions := fmt.Sprintf("MTU %d where none is named", r.Plan.MTUs[0])
+	if isLaunch(r) {
+		conditions = launchConditions
+	}
+	return fmt.Sprintf("Medians of up to %d; ↑ more is better, ↓ less is; %s. Measured %s on Linux %s, %d cores (%s); %s; by `%s`. [All results](%s).\n",
+		r.Plan.Repeat, conditions, r.Began.Format("2006-01-02"), markdown(r.Machine.Kernel), r.Machine.Cores, markdown(r.Machine.CPU),
 		strings.Join(versions, ", "), strings.ReplaceAll(commandLine(r), "`", "'"), docsFile)
 }

@@ -35,7 +35,11 @@ func TestUpdateReadme(t *testing.T) {
 	if _, err := r.save(filepath.Join(dir, "old.json")); err != nil {
 		t.Fatal(err)
 	}
-	root := newRoot(t, "# Title\n"+readmeBegin+"stale\n"+readmeEnd+"the end\n")
+	l := sampleLaunch()
+	if _, err := l.save(filepath.Join(dir, "launch.json")); err != nil {
+		t.Fatal(err)
+	}
+	root := newRoot(t, "# Title\n"+networkReadme.begin+"stale\n"+networkReadme.end+"between\n"+launchReadme.begin+launchReadme.end+"the end\n")
 	for range 2 { // the second time changes nothing
 		if err := updateReadme(root, dir); err != nil {
 			t.Fatal(err)
@@ -49,12 +53,12 @@ func TestUpdateReadme(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden(t, "docs.golden", string(docs))
+		golden(t, "docslaunch.golden", string(docs))
 	}
 }
 
 func TestUpdateReadmeRefuses(t *testing.T) {
-	good := "a\n" + readmeBegin + readmeEnd
+	good := "a\n" + networkReadme.begin + networkReadme.end
 	tests := []struct {
 		name   string
 		readme string
@@ -62,7 +66,7 @@ func TestUpdateReadmeRefuses(t *testing.T) {
 		err    string
 	}{
 		{"no marker", "a\n", func(*Report) {}, "no block"},
-		{"no end", "a\n" + readmeBegin, func(*Report) {}, "no block"},
+		{"no end", "a\n" + networkReadme.begin, func(*Report) {}, "no block"},
 		{"interrupted", good, func(r *Report) { r.Interrupted = true }, "interrupted"},
 		{"no results", good, func(r *Report) { r.Cells = nil }, "no results"},
 		{"no row", good, func(r *Report) { r.Cells = r.Cells[len(r.Cells)-4:] }, "none of the README's rows"},

@@ -19,8 +19,10 @@ func printReport(w io.Writer, r *Report) error {
 // reportText is the report as it looks on the screen.
 func reportText(r *Report, s screen) string {
 	var b strings.Builder
-	b.WriteString(drawing)
-	b.WriteByte('\n')
+	if !isLaunch(r) {
+		b.WriteString(drawing)
+		b.WriteByte('\n')
+	}
 	printHead(&b, r, s)
 	if r.LeftOut > 0 {
 		b.WriteByte('\n')
@@ -35,7 +37,7 @@ func reportText(r *Report, s screen) string {
 	}
 	b.WriteByte('\n')
 	s.wrap(&b, "", "Median (lowest–highest); ↑ more is better, ↓ less is; ×d: multiple of direct; ×p: multiple of the best other tool; "+
-		"[1]: see the notes; n/a: does not apply, since there is no helper or the subject is limited to other cases.")
+		"[1]: see the notes; n/a: does not apply, since there is no "+kindWord(isLaunch(r))+" or the subject is limited to other cases.")
 	t := newTable(&b, s, r.Plan.Subjects)
 	t.print(newView(r, false))
 	if len(t.notes) > 0 {
@@ -45,6 +47,7 @@ func reportText(r *Report, s screen) string {
 		s.wrap(&b, fmt.Sprintf("%4s ", fmt.Sprintf("[%d]", i+1)), visible(n))
 	}
 	printStandings(&b, r, s)
+	printBars(&b, r, s)
 	return b.String()
 }
 
@@ -59,7 +62,9 @@ func printHead(b *strings.Builder, r *Report, s screen) {
 		s.wrap(b, fmt.Sprintf("%-*s  ", width, visible(name)), visible(text))
 	}
 	head("machine", fmt.Sprintf("%s, %s (%s), %s, %s, Linux %s", m.CPU, plural(m.Cores, "core"), m.Allowed, m.Memory, m.OS, m.Kernel))
-	head("CPUs", m.placement(r.Plan.Pin))
+	if !isLaunch(r) {
+		head("CPUs", m.placement(r.Plan.Pin))
+	}
 	for _, w := range m.Warnings {
 		head("WARNING", w)
 	}
@@ -67,7 +72,7 @@ func printHead(b *strings.Builder, r *Report, s screen) {
 	for _, sub := range r.Plan.Subjects {
 		about := sub.Version
 		if sub.Tool == directName {
-			about = "no helper: what the machine can do"
+			about = r.Plan.directAbout()
 		}
 		if sub.Missing != "" {
 			about = "MISSING: " + sub.Missing
@@ -78,6 +83,9 @@ func printHead(b *strings.Builder, r *Report, s screen) {
 		}
 		if proof := proofOf(r, sub.Name); proof != "" {
 			head("", proof)
+		}
+		if has := seenOf(r, sub.Name); has != "" {
+			head("", has)
 		}
 	}
 }

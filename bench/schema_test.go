@@ -161,7 +161,7 @@ func FuzzParseReport(f *testing.F) {
 			t.Errorf("page: %v", err)
 		}
 		if _, err := readmeBlock(r); err == nil {
-			if _, err := docsPage(r); err != nil {
+			if _, err := docsPage([]*Report{r}); err != nil {
 				t.Errorf("docs: %v", err)
 			}
 		}

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/slipway-net/slipway/launcher/userns"
 )
 
 // limitFlag is the first argument, with a number, of a bench that may make no more
@@ -28,6 +30,9 @@ const limitFlag = "-user-namespaces="
 // TestMain makes the test binary do what the bench binary does when it is started
 // again as one of its own processes.
 func TestMain(m *testing.M) {
+	if userns.IsStage(os.Args) {
+		os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
+	}
 	if len(os.Args) > 1 && os.Args[1] == "-try-namespaces" {
 		cmd := exec.Command("/proc/self/exe", "-test.run=^$")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET}

@@ -14,7 +14,7 @@ import (
 // runSoak soaks one slipway and prints its samples and the verdict to out. It
 // returns an error where a check failed or none was made.
 func runSoak(ctx context.Context, o Options, out io.Writer) error {
-	f := &front{opts: o, out: out, progress: newProgress(io.Discard, 0)}
+	f := &front{opts: o, out: out, progress: newProgress(io.Discard, 0), home: newPlace()}
 	defer f.cleanup()
 	f.report.Plan = o.Plan
 	cred, err := f.prepare()

@@ -29,6 +29,8 @@ type event struct {
 	LeftOut  bool          `json:"left_out,omitempty"` // a repeat that the limit forbids
 	Fatal    string        `json:"fatal,omitempty"`    // why nothing can be measured
 
+	Trace *traceJob `json:"trace,omitempty"` // what the front is to trace
+
 	Sample *soakSample `json:"sample,omitempty"` // of a soak
 	Checks []soakCheck `json:"checks,omitempty"` // the end of a soak
 }
@@ -64,6 +66,13 @@ func (s *stage) run(ctx context.Context) error {
 	if s.plan.Soak > 0 {
 		return s.soak(ctx)
 	}
+	s.runRounds(ctx, s.runStep)
+	return nil
+}
+
+// runRounds runs every step of the plan by run, which fills in the record, as far as
+// the limit allows, or until ctx is done.
+func (s *stage) runRounds(ctx context.Context, run runner) {
 	budget := newBudget(s.plan.Limit)
 	for _, round := range s.plan.rounds() {
 		round = slices.DeleteFunc(round, func(st step) bool { return !s.plan.runs(st) })
@@ -74,17 +83,19 @@ func (s *stage) run(ctx context.Context) error {
 			continue
 		}
 		start := time.Now()
-		s.runRound(ctx, round)
+		s.runRound(ctx, round, run)
 		if ctx.Err() != nil {
-			return nil
+			return
 		}
 		budget.spend(round, time.Since(start))
 	}
-	return nil
 }
 
+// A runner runs a step and fills in its record.
+type runner func(ctx context.Context, st step, r *Record)
+
 // runRound gives each subject its turn and tells what came of it.
-func (s *stage) runRound(ctx context.Context, round []step) {
+func (s *stage) runRound(ctx context.Context, round []step, run runner) {
 	for _, st := range round {
 		s.tell(event{Begin: st.String(), Price: s.plan.cost(st)})
 		r := Record{
@@ -94,7 +105,7 @@ func (s *stage) runRound(ctx context.Context, round []step) {
 		if why := s.patience.over(st); why != "" {
 			r.Err = why
 		} else {
-			s.runStep(ctx, st, &r)
+			run(ctx, st, &r)
 		}
 		if ctx.Err() != nil {
 			return
@@ -129,13 +140,7 @@ func (s *stage) runStep(ctx context.Context, st step, r *Record) {
 		r.Startup = b.helper.startup
 		r.Command = b.helper.command()
 	}
-	values, detail, err := st.Case.run(ctx, b)
-	r.Values = values
-	if detail != nil {
-		raw, encErr := json.Marshal(detail)
-		r.Detail, err = raw, errors.Join(err, encErr)
-	}
-	err = errors.Join(dropNonFinite(r.Values), err)
+	err = r.keep(st.Case.(networkCase).run(ctx, b))
 	if err != nil && b.helper != nil {
 		b.helper.mayDie()
 	}
@@ -152,6 +157,17 @@ func (s *stage) runStep(ctx context.Context, st step, r *Record) {
 		r.Proof = b.prove(ctx)
 	}
 	s.end(ctx, st, r, err)
+}
+
+// keep takes down what a case returned, and returns its error with those of values
+// that cannot be.
+func (r *Record) keep(values map[string]float64, detail any, err error) error {
+	r.Values = values
+	if detail != nil {
+		raw, encErr := json.Marshal(detail)
+		r.Detail, err = raw, errors.Join(err, encErr)
+	}
+	return errors.Join(dropNonFinite(r.Values), err)
 }
 
 // end takes down how a step ended, err being nil where it ended well.
@@ -200,5 +216,9 @@ func (s *stage) tell(e event) {
 
 // String names the step for the progress line.
 func (s step) String() string {
-	return fmt.Sprintf("%s mtu %d ipv%d %s: %s, repeat %d", s.Case.Name(), s.MTU, s.Family, s.Congestion, s.Subject.Name, s.Repeat+1)
+	at := fmt.Sprintf(" mtu %d ipv%d %s", s.MTU, s.Family, s.Congestion)
+	if s.MTU == 0 {
+		at = "" // no network is measured
+	}
+	return fmt.Sprintf("%s%s: %s, repeat %d", s.Case.Name(), at, s.Subject.Name, s.Repeat+1)
 }

@@ -40,6 +40,9 @@ type tool struct {
 	// helper for one. A tool has at most one of them.
 	publishFlag string
 	publish     func(ctx context.Context, j job, p publication) error
+	// engine is what it does as a container engine; nil if it is none. A tool without argv
+	// is no network helper.
+	engine *engine
 }
 
 // A job says what a helper is to be started for.
@@ -113,8 +116,12 @@ func tools() map[string]tool {
 		"slipway": {
 			binary: defaultSlipway, version: []string{"version"}, ready: readyByFD, target: 1,
 			help: []string{"attach", "--help"},
-			argv: slipwayArguments, publishFlag: "--publish",
+			argv: slipwayArguments, publishFlag: "--publish", engine: &slipwayEngine,
 		},
+		"bwrap":  {binary: "bwrap", version: []string{"--version"}, engine: &bwrapEngine},
+		"crun":   {binary: "crun", version: []string{"--version"}, engine: &crunEngine},
+		"runc":   {binary: "runc", version: []string{"--version"}, engine: &runcEngine},
+		"podman": {binary: "podman", version: []string{"--version"}, engine: &podmanEngine},
 	}
 }
 

@@ -36,6 +36,9 @@ func chapters() []chapter {
 		{"pull", "Big pull", "An archive of many files that the container gets over HTTP and unpacks onto an overlay in memory while it comes in: the time of that, and the CPU time of the helper and of the whole machine. Then the same by a real podman run and podman build, from start to end, with curl and tar in the container; direct is --network host, and pasta serves a namespace that Podman is told to use, since Podman 4.3 does not know it.", []string{"pull"}},
 		{"memory", "Memory", "The helper's own memory: at rest, and what idle connections add.", []string{"memory"}},
 		{"start", "Start", "From starting the helper until it says that the network is up.", []string{"start"}},
+		{"launch-start", "A container, start to end", "From starting the engine until it has ended, for a program that writes one line; the programs that this executes, and the system calls that all of them make.", []string{"launch/start/"}},
+		{"launch-pull", "An image, pulled and unpacked", "From a registry on this machine's loopback until a container could run: the time, the CPU time of the engine's processes, and what is on disk then. skopeo copies the image and umoci unpacks it.", []string{"launch/pull"}},
+		{"launch-keepid", "The same image under the user's own id", "The first and the second run of that image with --userns=keep-id, which wants its files to belong to other ids: the time, and what is on disk more than before.", []string{"launch/keep-id"}},
 		{"other", "Other cases", "What fits nowhere else.", nil},
 	}
 }
@@ -148,7 +151,18 @@ func (p *viewPart) first(conditions string) int {
 
 // conditions names what the row was measured under.
 func (r Row) conditions() string {
+	if r.MTU == 0 {
+		return launchConditions
+	}
 	return fmt.Sprintf("MTU %d, IPv%d, %s", r.MTU, r.Family, r.Congestion)
+}
+
+// kindWord names what the direct path lacks.
+func kindWord(launch bool) string {
+	if launch {
+		return "container"
+	}
+	return "helper"
 }
 
 // direction says which way is better.
@@ -247,7 +261,7 @@ func (n *notes) numbers(c Cell) []int {
 	switch c.Missing {
 	case "":
 	case notApplicable:
-		all = []string{notApplicable + ": there is no helper"}
+		all = []string{notApplicable + ": there is no " + kindWord(c.Row.MTU == 0)}
 	case notItsCase:
 		all = []string{notItsCase + ", to which it is limited"}
 	default:

@@ -101,7 +101,7 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 		if err != nil {
 			return fmt.Errorf("limits: %w", err)
 		}
-		if r.group, err = newCgroup(own, "container-"+c.Hostname, c.Limits, os.Getpid()); err != nil {
+		if r.group, err = newCgroup(own, groupPrefix+c.Hostname, c.Limits, os.Getpid()); err != nil {
 			return err
 		}
 		sys.UseCgroupFD, sys.CgroupFD = true, r.group.fd

@@ -53,7 +53,8 @@
 // descriptors, and who has a port that is in use. That is asked of the kernel by
 // sock_diag(7), which names the socket's inode and user, and of /proc/PID/fd, which
 // names the process if it is ours. It takes some ms, and only where Add has failed.
-// Where the process may not look, the error says less.
+// Where the process may not look, as in its sandbox, the error says less, and HiddenSocket
+// has what a client of the API can find the process by.
 //
 // # Following
 //

@@ -30,9 +30,10 @@ var (
 
 // A failure is an error of one of the kinds above.
 type failure struct {
-	kind  error
-	text  string
-	cause error // nil where there is none
+	kind   error
+	text   string
+	cause  error  // nil where there is none
+	socket uint32 // as of HiddenSocket
 }
 
 // Error returns the text, which tells the cause already.

@@ -14,7 +14,7 @@ import (
 // that says what to do. With search it finds out who has a port that is in use,
 // which takes some ms.
 func (l lowPorts) explain(r Rule, err error, search bool) error {
-	kind, why := error(nil), ""
+	kind, why, socket := error(nil), "", uint32(0)
 	var step *stepError
 	if !errors.As(err, &step) {
 		step = &stepError{}
@@ -25,7 +25,9 @@ func (l lowPorts) explain(r Rule, err error, search bool) error {
 	case errors.Is(err, unix.EADDRINUSE):
 		kind, why = ErrInUse, portText(r)+" is in use"
 		if search {
-			why += holder(r)
+			var who string
+			who, socket = holder(r)
+			why += who
 		}
 	case errors.Is(err, unix.EACCES) && step.step == stepBind:
 		kind, why = ErrPrivileged, l.privileged(r)
@@ -46,7 +48,7 @@ func (l lowPorts) explain(r Rule, err error, search bool) error {
 	if kind == nil {
 		kind = step.err
 	}
-	return &failure{kind: kind, text: fmt.Sprintf("publish %s: %s", r, why), cause: err}
+	return &failure{kind: kind, text: fmt.Sprintf("publish %s: %s", r, why), cause: err, socket: socket}
 }
 
 // privileged tells a port that only root may have from one that is forbidden by

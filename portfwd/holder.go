@@ -3,6 +3,7 @@
 package portfwd
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -17,36 +18,57 @@ import (
 // a socket. A desktop has some ten thousand; each costs about a µs.
 const maxLinks = 1 << 16
 
-// holder returns who has the port of a rule, as the end of a sentence; empty where
-// that cannot be found out.
-func holder(r Rule) string {
+// holder returns who has the port of a rule, as the end of a sentence, which is empty where
+// that cannot be found out. The socket is 0 unless it is the user's own and this process
+// may not see whose: it is for Holder to be asked of by somebody who may.
+func holder(r Rule) (who string, socket uint32) {
 	s, ok := rival(r)
 	if !ok {
-		return ""
+		return "", 0
 	}
 	return s.holder(r.Host)
 }
 
 // holder returns who has the socket, for a rule at the address host.
-func (s diagSocket) holder(host netip.Addr) string {
+func (s diagSocket) holder(host netip.Addr) (who string, socket uint32) {
 	at := " at " + s.local.Addr().String()
 	if s.local.Addr() == host {
 		at = ""
 	}
-	if pid, ok := owner(s.inode); ok {
-		who := fmt.Sprintf("process %d", pid)
-		if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil {
-			who += " (" + printable(strings.TrimSpace(string(name))) + ")"
-		}
-		if pid == os.Getpid() {
-			who += ", which is this one"
-		}
-		return at + ": by " + who + ": stop it, or choose another port"
+	if who := Holder(s.inode); who != "" {
+		return at + ": by " + who + ": stop it, or choose another port", 0
 	}
 	if s.uid != uint32(os.Getuid()) {
-		return fmt.Sprintf("%s: by another user's process (uid %d): stop it, or choose another port", at, s.uid)
+		return fmt.Sprintf("%s: by another user's process (uid %d): stop it, or choose another port", at, s.uid), 0
 	}
-	return at + ": by a process that cannot be seen from here: choose another port"
+	return at + ": by a process that cannot be seen from here: choose another port", s.inode
+}
+
+// HiddenSocket returns the inode of the socket that has the port which err says is in use,
+// where this process may not see whose it is, as it may not in its sandbox. It is 0 for all
+// other errors.
+func HiddenSocket(err error) uint32 {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f.socket
+	}
+	return 0
+}
+
+// Holder names a process that has the socket of that inode (proc_pid_fd(5)) open, such as
+// "process 7 (nginx)"; it is empty where none can be seen.
+func Holder(socket uint32) string {
+	pid, ok := owner(socket)
+	if !ok {
+		return ""
+	}
+	who := fmt.Sprintf("process %d", pid)
+	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil {
+		who += " (" + printable(strings.TrimSpace(string(name))) + ")"
+	}
+	if pid == os.Getpid() {
+		who += ", which is this one"
+	}
+	return who
 }
 
 // rival returns the socket of the host that keeps a rule's port.

@@ -54,14 +54,18 @@ const (
 	udpSumAt = 6
 )
 
-// Messages of ICMPv6 (RFC 4861 §4): those of routers, and where the address is that
-// an advertisement is about.
+// Messages of ICMPv6: those of routers and neighbors (RFC 4861 §4), with the place of
+// the address that they are about, and of multicast (RFC 2710 §3, RFC 3810 §5.2).
 const (
-	routerAdvert   = 134
-	neighborAdvert = 136
-	redirect       = 137
-	ndTargetAt     = 8
-	ndMinLen       = ndTargetAt + 16
+	routerAdvert    = 134
+	neighborSolicit = 135
+	neighborAdvert  = 136
+	redirect        = 137
+	listenerReport  = 131
+	listenerDone    = 132
+	listenerReport2 = 143
+	ndTargetAt      = 8
+	ndMinLen        = ndTargetAt + 16
 )
 
 // admit reports whether a frame, from its Ethernet header on, may go from the station
@@ -106,15 +110,14 @@ func (s *Station) admit4(h tap.VNetHdr, b []byte) bool {
 	return binary.BigEndian.Uint16(b[ip4FragAt:])&ip4Offset == 0 && sums(h, b[ip4ProtoAt], etherLen+headLen)
 }
 
-// admit6 takes what comes from the station, or from a link-local address, which each
-// makes for itself (RFC 4862 §5.3), unless it would make others believe something of a
-// third.
+// admit6 takes what comes from the station, unless it would make others believe
+// something of a third. No source is that of one who has no address yet.
 func (s *Station) admit6(h tap.VNetHdr, b []byte) bool {
 	if len(b) < ip6Len || b[0]>>4 != 6 {
 		return false
 	}
 	source := netip.AddrFrom16([16]byte(b[ip6SourceAt : ip6SourceAt+16]))
-	if !s.has(source) && !source.IsLinkLocalUnicast() && !source.IsUnspecified() {
+	if !s.has(source) && !source.IsUnspecified() {
 		return false
 	}
 	proto, at, fragment, ok := upper(b)
@@ -125,13 +128,13 @@ func (s *Station) admit6(h tap.VNetHdr, b []byte) bool {
 		return false
 	}
 	if proto != unix.IPPROTO_ICMPV6 {
-		return true
+		return !source.IsUnspecified()
 	}
 	// In fragments Neighbor Discovery could hide (RFC 6980).
-	return !fragment && s.admitICMP6(b[at:])
+	return !fragment && s.admitICMP6(b[at:], source.IsUnspecified())
 }
 
-func (s *Station) admitICMP6(b []byte) bool {
+func (s *Station) admitICMP6(b []byte, homeless bool) bool {
 	if len(b) == 0 {
 		return false
 	}
@@ -139,13 +142,18 @@ func (s *Station) admitICMP6(b []byte) bool {
 	case routerAdvert, redirect:
 		return false
 	case neighborAdvert:
-		if len(b) < ndMinLen {
-			return false
-		}
-		target := netip.AddrFrom16([16]byte(b[ndTargetAt : ndTargetAt+16]))
-		return s.has(target) || target.IsLinkLocalUnicast()
+		return !homeless && s.speaksOfItself(b)
+	case neighborSolicit: // from nowhere it is a probe of the address (RFC 4862 §5.4.2)
+		return !homeless || s.speaksOfItself(b)
+	case listenerReport, listenerDone, listenerReport2:
+		return true
 	}
-	return true
+	return !homeless
+}
+
+// speaksOfItself reports whether a message about a neighbor is about the station.
+func (s *Station) speaksOfItself(b []byte) bool {
+	return len(b) >= ndMinLen && s.has(netip.AddrFrom16([16]byte(b[ndTargetAt:ndTargetAt+16])))
 }
 
 // upper looks through the extension headers of an IPv6 packet for the protocol above,
@@ -193,5 +201,12 @@ func (s *Station) has(a netip.Addr) bool {
 			return true
 		}
 	}
-	return false
+	return a == s.linkLocal()
+}
+
+// linkLocal is the address that the station's kernel makes for itself (RFC 4862 §5.3),
+// of the hardware address (RFC 4291, appendix A).
+func (s *Station) linkLocal() netip.Addr {
+	m := s.MAC
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
 }

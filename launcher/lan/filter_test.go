@@ -53,10 +53,16 @@ func advert(target netip.Addr) []byte {
 	return b
 }
 
+func solicit(target netip.Addr) []byte {
+	b := advert(target)
+	b[0] = neighborSolicit
+	return b
+}
+
 func TestAdmit(t *testing.T) {
 	own4, own6 := testStation.Addrs[0].Addr(), testStation.Addrs[1].Addr()
 	other4, other6 := otherOne.Addrs[0].Addr(), otherOne.Addrs[1].Addr()
-	local, none4, none6 := netip.MustParseAddr("fe80::1"), netip.IPv4Unspecified(), netip.IPv6Unspecified()
+	local, none4, none6 := testStation.linkLocal(), netip.IPv4Unspecified(), netip.IPv6Unspecified()
 	sum := func(at, offset int) tap.VNetHdr {
 		return tap.VNetHdr{Flags: tap.VNetNeedsCSum, CSumStart: uint16(at), CSumOffset: uint16(offset)}
 	}
@@ -93,7 +99,14 @@ func TestAdmit(t *testing.T) {
 		{"… cut", plain, ether(testStation, unix.ETH_P_IPV6, ip6(own6, icmp6), advert(own6)[:23]), false},
 		{"router", plain, ether(testStation, unix.ETH_P_IPV6, ip6(local, icmp6), []byte{routerAdvert, 0, 0, 0}), false},
 		{"redirect", plain, ether(testStation, unix.ETH_P_IPV6, ip6(local, icmp6), []byte{redirect, 0, 0, 0}), false},
-		{"address probe", plain, ether(testStation, unix.ETH_P_IPV6, ip6(none6, icmp6), []byte{135, 0, 0, 0}), true},
+		{"link-local of another", plain, ether(testStation, unix.ETH_P_IPV6, ip6(otherOne.linkLocal(), udp)), false},
+		{"advertisement of another's link-local", plain, ether(testStation, unix.ETH_P_IPV6, ip6(own6, icmp6), advert(otherOne.linkLocal())), false},
+		{"question for another", plain, ether(testStation, unix.ETH_P_IPV6, ip6(own6, icmp6), solicit(other6)), true},
+		{"probe of its own", plain, ether(testStation, unix.ETH_P_IPV6, ip6(none6, icmp6), solicit(local)), true},
+		{"probe of another", plain, ether(testStation, unix.ETH_P_IPV6, ip6(none6, icmp6), solicit(other6)), false},
+		{"multicast report from nowhere", plain, ether(testStation, unix.ETH_P_IPV6, ip6(none6, icmp6), []byte{listenerReport2}), true},
+		{"UDP from nowhere", plain, ether(testStation, unix.ETH_P_IPV6, ip6(none6, udp)), false},
+		{"echo from nowhere", plain, ether(testStation, unix.ETH_P_IPV6, ip6(none6, icmp6), []byte{128}), false},
 		{"ICMPv6 of nothing", plain, ether(testStation, unix.ETH_P_IPV6, ip6(own6, icmp6)), false},
 		{"ARP", plain, ether(testStation, unix.ETH_P_ARP, arp(testStation, own4)), true},
 		{"ARP probe", plain, ether(testStation, unix.ETH_P_ARP, arp(testStation, none4)), true},

@@ -42,10 +42,20 @@ func newWriter(t testing.TB, size int64) (*logs.Writer, string) {
 func read(t testing.TB, path string, q logs.Query) string {
 	t.Helper()
 	var b strings.Builder
-	if err := logs.NewReader(path, q).Run(t.Context(), show(&b)); err != nil {
+	if err := run(t.Context(), path, q, show(&b)); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
+}
+
+// run reads what q wants of the log at path.
+func run(ctx context.Context, path string, q logs.Query, emit func(*logs.Entry) error) error {
+	r, err := logs.Open(path, q)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return r.Run(ctx, emit)
 }
 
 func show(b io.Writer) func(*logs.Entry) error {
@@ -125,7 +135,7 @@ func TestFollow(t *testing.T) {
 	got := make(chan error)
 	go func() {
 		next := 0
-		got <- logs.NewReader(path, logs.Query{Follow: true}).Run(ctx, func(e *logs.Entry) error {
+		got <- run(ctx, path, logs.Query{Follow: true}, func(e *logs.Entry) error {
 			if want := fmt.Sprint(next); string(e.Text) != want {
 				return fmt.Errorf("line %q, want %q", e.Text, want)
 			}
@@ -159,7 +169,7 @@ func TestFollowEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var b strings.Builder
-	if err := logs.NewReader(path, logs.Query{Follow: true}).Run(ctx, show(&b)); err != nil || b.String() != "stdout last\n" {
+	if err := run(ctx, path, logs.Query{Follow: true}, show(&b)); err != nil || b.String() != "stdout last\n" {
 		t.Errorf("%q, %v", b.String(), err)
 	}
 }
@@ -168,7 +178,7 @@ func TestFollowEnd(t *testing.T) {
 func TestSlowReader(t *testing.T) {
 	w, path := newWriter(t, 4<<10)
 	w.Write(logs.Stdout, []byte("first\n"))
-	err := logs.NewReader(path, logs.Query{Follow: true}).Run(t.Context(), func(*logs.Entry) error {
+	err := run(t.Context(), path, logs.Query{Follow: true}, func(*logs.Entry) error {
 		for range 3 {
 			w.Write(logs.Stdout, append(bytes.Repeat([]byte{'x'}, 3<<10), '\n'))
 		}
@@ -185,7 +195,7 @@ func TestReaderStops(t *testing.T) {
 	w.Write(logs.Stdout, []byte("a\nb\n"))
 	full := errors.New("full")
 	n := 0
-	err := logs.NewReader(path, logs.Query{Follow: true}).Run(t.Context(), func(*logs.Entry) error {
+	err := run(t.Context(), path, logs.Query{Follow: true}, func(*logs.Entry) error {
 		n++
 		return full
 	})

@@ -32,92 +32,108 @@ var errGap = errors.New("the reader was too slow: entries of the log are missing
 
 // A Reader reads the log at a path. It is for one goroutine.
 type Reader struct {
-	path string
-	q    Query
-	skip int // lines that are not wanted yet
+	path     string
+	q        Query
+	skip     int // lines that are not wanted yet
+	old, cur *os.File
+	tell     *notifier // nil unless it follows
+	src      source
 }
 
-// NewReader returns a Reader of the log at path for what q wants.
-func NewReader(path string, q Query) *Reader { return &Reader{path: path, q: q} }
+// Open opens the log at path for what q wants; what is there already is what is there
+// now. The caller closes the Reader. A log that is not there is empty.
+func Open(path string, q Query) (_ *Reader, err error) {
+	r := &Reader{path: path, q: q}
+	defer func() {
+		if err != nil {
+			r.Close()
+		}
+	}()
+	if q.Follow {
+		if r.tell, err = newNotifier(path); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.open(); err != nil {
+		return nil, err
+	}
+	return r, r.seek()
+}
+
+// Close closes the log.
+func (r *Reader) Close() {
+	closeFiles(r.old, r.cur)
+	r.old, r.cur = nil, nil
+	if r.tell != nil {
+		r.tell.close()
+	}
+}
 
 // Run calls emit for each entry that is wanted. The entry's text is valid until
 // emit returns, whose error ends Run. With Follow, Run goes on until it has read
 // all that there was when ctx was done.
 func (r *Reader) Run(ctx context.Context, emit func(*Entry) error) error {
-	var tell *notifier
-	if r.q.Follow {
-		var err error
-		if tell, err = newNotifier(r.path); err != nil {
-			return err
-		}
-		defer tell.close()
-	}
-	old, cur, err := r.open()
-	if err != nil {
-		return err
-	}
-	defer func() { closeFiles(old, cur) }()
-	if err := r.seek(old, cur); err != nil {
-		return err
-	}
-	var src source
-	if old != nil {
-		if err := r.drain(old, &src, emit); err != nil {
+	if r.old != nil {
+		if err := r.drain(r.old, emit); err != nil {
 			return err
 		}
 	}
 	for {
 		done := !r.q.Follow || ctx.Err() != nil
-		if cur == nil {
-			if cur, err = openLog(r.path); err != nil {
-				return err
-			}
+		more, err := r.look(emit)
+		if err != nil {
+			return err
 		}
-		if cur != nil {
-			if err := r.drain(cur, &src, emit); err != nil {
-				return err
-			}
-			next, err := r.next(cur)
-			if err != nil {
-				return err
-			}
-			if next != nil {
-				// What was written between the two looks is still the old file's.
-				if err := r.drain(cur, &src, emit); err != nil {
-					closeFiles(next)
-					return err
-				}
-				cur.Close()
-				cur = next
-				continue
-			}
-		}
-		if done {
+		switch {
+		case more:
+		case done:
 			return nil
+		default:
+			r.tell.wait(ctx)
 		}
-		tell.wait(ctx)
 	}
+}
+
+// look emits what there is of the file that is written, and reports whether another
+// has taken its place.
+func (r *Reader) look(emit func(*Entry) error) (more bool, err error) {
+	if r.cur == nil {
+		if r.cur, err = openLog(r.path); r.cur == nil || err != nil {
+			return false, err
+		}
+	}
+	if err := r.drain(r.cur, emit); err != nil {
+		return false, err
+	}
+	next, err := r.next(r.cur)
+	if next == nil || err != nil {
+		return false, err
+	}
+	// What was written between the two looks is still the old file's.
+	if err := r.drain(r.cur, emit); err != nil {
+		closeFiles(next)
+		return false, err
+	}
+	r.cur.Close()
+	r.cur = next
+	return true, nil
 }
 
 // open opens the old file and the one that is written, either nil if it is not
 // there, so that no rotation comes between the two.
-func (r *Reader) open() (old, cur *os.File, err error) {
+func (r *Reader) open() (err error) {
 	for {
-		if cur, err = openLog(r.path); err != nil {
-			return nil, nil, err
+		if r.cur, err = openLog(r.path); err != nil {
+			return err
 		}
-		if old, err = openLog(r.path + oldSuffix); err != nil {
-			closeFiles(cur)
-			return nil, nil, err
-		}
-		if cur == nil {
-			return old, nil, nil
+		if r.old, err = openLog(r.path + oldSuffix); err != nil || r.cur == nil {
+			return err
 		}
 		again, err := os.Stat(r.path)
-		if info, ierr := cur.Stat(); err == nil && ierr == nil && os.SameFile(again, info) {
-			return old, cur, nil
+		if info, ierr := r.cur.Stat(); err == nil && ierr == nil && os.SameFile(again, info) {
+			return nil
 		}
-		closeFiles(old, cur)
+		closeFiles(r.old, r.cur)
 	}
 }
 
@@ -144,12 +160,12 @@ func (r *Reader) next(cur *os.File) (*os.File, error) {
 }
 
 // seek counts the lines that are there, to know how many to leave out.
-func (r *Reader) seek(files ...*os.File) error {
+func (r *Reader) seek() error {
 	if r.q.Tail <= 0 && !r.q.None {
 		return nil
 	}
 	lines, partial := 0, false
-	for _, f := range files {
+	for _, f := range []*os.File{r.old, r.cur} {
 		if f == nil {
 			continue
 		}
@@ -181,8 +197,8 @@ func (r *Reader) seek(files ...*os.File) error {
 }
 
 // drain emits what f has more, as far as it is wanted.
-func (r *Reader) drain(f *os.File, src *source, emit func(*Entry) error) error {
-	return src.each(f, func(e *Entry) error {
+func (r *Reader) drain(f *os.File, emit func(*Entry) error) error {
+	return r.src.each(f, func(e *Entry) error {
 		if r.skip > 0 {
 			if !e.Partial {
 				r.skip--

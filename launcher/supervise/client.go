@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
 	"time"
@@ -68,6 +69,8 @@ func (c *Client) dial(ctx context.Context, q request) (conn *net.UnixConn, a ans
 	switch {
 	case err != nil && ctx.Err() != nil:
 		err = ctx.Err()
+	case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
+		err = fmt.Errorf("the container's supervisor has just ended, or has %d clients already", maxClients)
 	case err != nil:
 		err = fmt.Errorf("hear from the container's supervisor: %w", err)
 	case a.Error != "":

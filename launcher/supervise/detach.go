@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -37,9 +39,10 @@ type Start struct {
 var errSilent = errors.New("the supervisor ended before the container had started: was it killed?")
 
 // Detach starts this binary as a supervisor, in a session of its own and without a
-// terminal, with the words args behind its name, in the directory dir; empty is the
-// caller's. It returns when the command runs, or with what the supervisor says.
-func Detach(args []string, dir string) (Start, error) {
+// terminal, with the words args behind its name, in the directory dir (empty is the
+// caller's), and with env over the caller's environment. It returns when the command
+// runs, or with what the supervisor says.
+func Detach(args []string, dir string, env map[string]string) (Start, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return Start{}, fmt.Errorf("start the supervisor: %w", err)
@@ -53,6 +56,7 @@ func Detach(args []string, dir string) (Start, error) {
 	defer null.Close()
 	proc, err := os.StartProcess("/proc/self/exe", append([]string{DetachedArg}, args...), &os.ProcAttr{
 		Dir:   dir,
+		Env:   environment(env),
 		Files: []*os.File{null, null, null, w},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
@@ -69,6 +73,19 @@ func Detach(args []string, dir string) (Start, error) {
 		return Start{}, errSilent
 	}
 	return s, proc.Release()
+}
+
+// environment is that of this process with more put over it.
+func environment(more map[string]string) []string {
+	env := slices.DeleteFunc(os.Environ(), func(e string) bool {
+		k, _, _ := strings.Cut(e, "=")
+		_, replaced := more[k]
+		return replaced
+	})
+	for k, v := range more {
+		env = append(env, k+"="+v)
+	}
+	return env
 }
 
 // A Caller is who waits for a detached supervisor.

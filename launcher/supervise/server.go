@@ -46,6 +46,10 @@ type server struct {
 
 // newServer listens in the container's directory dir.
 func newServer(dir string, s *server) error {
+	// Who holds the container's lock may remove what an earlier run of it has left.
+	if err := os.Remove(filepath.Join(dir, ControlFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("make the control socket: %w", err)
+	}
 	err := inDir(dir, func(short string) (err error) {
 		s.l, err = net.ListenUnix("unixpacket", &net.UnixAddr{Name: filepath.Join(short, ControlFile), Net: "unixpacket"})
 		return err
@@ -81,23 +85,18 @@ func (s *server) accept() {
 			s.log.Warn("the control socket is closed", "err", err)
 			return
 		}
-		if err := s.admit(c); err != nil {
-			_ = c.SetWriteDeadline(time.Now().Add(firstTimeout))
-			_ = writePacket(c, answer{Error: err.Error()})
-			c.Close()
-		}
+		s.admit(c)
 	}
 }
 
-// admit serves a client if there is room.
-func (s *server) admit(c *net.UnixConn) error {
+// admit serves a client if there is room. One for which there is none is let go
+// without a word: to wait until it listens would hold up the others.
+func (s *server) admit(c *net.UnixConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conns == nil {
-		return net.ErrClosed
-	}
-	if len(s.conns) >= maxClients {
-		return fmt.Errorf("the container has %d clients already", maxClients)
+	if s.conns == nil || len(s.conns) >= maxClients {
+		c.Close()
+		return
 	}
 	s.conns[c] = struct{}{}
 	s.work.Go(func() {
@@ -107,7 +106,6 @@ func (s *server) admit(c *net.UnixConn) error {
 		s.mu.Unlock()
 		c.Close()
 	})
-	return nil
 }
 
 // serve obeys one request, or those of a console.

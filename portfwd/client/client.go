@@ -15,6 +15,7 @@ import (
 	"strconv"
 
 	"github.com/slipway-net/slipway/portfwd/portapi"
+	"github.com/slipway-net/slipway/portfwd/unixhttp"
 )
 
 // maxMessage bounds what is read of a reply that tells of a failure (bytes).
@@ -39,6 +40,9 @@ func Dial(path string) *Client {
 type Error struct {
 	Status  int // of HTTP
 	Message string
+	// Socket is the inode of the socket that has the port, where the helper may not see
+	// whose it is: portfwd.Holder may tell, asked by this process. Else it is 0.
+	Socket uint32
 }
 
 // Error implements error.
@@ -160,9 +164,9 @@ func failure(resp *http.Response) error {
 	if err != nil {
 		return fmt.Errorf("%s: read why: %w", resp.Status, err)
 	}
-	var reply struct{ Message string }
+	var reply unixhttp.Failure
 	if json.Unmarshal(text, &reply) != nil || reply.Message == "" {
 		reply.Message = fmt.Sprintf("%s: %s", resp.Status, bytes.TrimSpace(text))
 	}
-	return &Error{Status: resp.StatusCode, Message: reply.Message}
+	return &Error{Status: resp.StatusCode, Message: reply.Message, Socket: reply.Socket}
 }

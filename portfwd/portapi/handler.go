@@ -193,7 +193,9 @@ func act(r *http.Request) (context.Context, context.CancelFunc) {
 }
 
 // fail answers with an error.
-func fail(w http.ResponseWriter, err error) { unixhttp.Fail(w, Status(err), err.Error()) }
+func fail(w http.ResponseWriter, err error) {
+	unixhttp.FailWith(w, Status(err), unixhttp.Failure{Message: err.Error(), Socket: portfwd.HiddenSocket(err)})
+}
 
 // isJSON reports whether a body of the type may be JSON: it says so, or nothing, or
 // it is what curl says unless told otherwise.

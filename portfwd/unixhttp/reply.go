@@ -13,9 +13,12 @@ import (
 	"time"
 )
 
-// failure is the body of every reply that tells of one.
-type failure struct {
-	Message string `json:"message"`
+// A Failure is the body of every reply that tells of one.
+type Failure struct {
+	Message string `json:"message"` // one line
+	// Socket is the inode of the socket that has a port which is in use, where only the
+	// client may be able to see whose it is; else 0.
+	Socket uint32 `json:"socket,omitempty"`
 }
 
 // Reply answers with the status and v as JSON. A client that has gone is no error.
@@ -27,7 +30,13 @@ func Reply(w http.ResponseWriter, status int, v any) {
 
 // Fail answers with the status and the message, of which it makes one line.
 func Fail(w http.ResponseWriter, status int, message string) {
-	Reply(w, status, failure{strings.Join(strings.Fields(message), " ")})
+	FailWith(w, status, Failure{Message: message})
+}
+
+// FailWith is Fail for a Failure that says more.
+func FailWith(w http.ResponseWriter, status int, f Failure) {
+	f.Message = strings.Join(strings.Fields(f.Message), " ")
+	Reply(w, status, f)
 }
 
 // Endless lifts the bounds in time from a request: its reply takes as long as the

@@ -69,7 +69,7 @@ func message(t testing.TB, resp *http.Response) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var f failure
+	var f Failure
 	if err := json.Unmarshal(body, &f); err != nil || f.Message == "" || strings.Contains(f.Message, "\n") {
 		t.Errorf("the reply is %q, want a message of one line", body)
 	}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"archive/tar"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// An engine is what a kind of subject does as a container engine: how its users have it
+// do it.
+type engine struct {
+	networks bool // whether it gives a container a network to the outside
+	// prepare makes what its containers run from, once; nil where the root is enough.
+	prepare func(ctx context.Context, y *yard, s Subject) error
+	// run returns the arguments that run a container; nil where it runs none.
+	run func(c container) []string
+	// program is the path that its containers know the program by; nil for programName.
+	program func(y *yard) string
+}
+
+// A container is one that is to be run.
+type container struct {
+	*yard
+	Name    string // of its own
+	Network bool   // to the outside
+	Hold    bool   // whether its program is to get our standard input
+	Extra   []string
+}
+
+// bwrapEngine makes all namespaces; its container has the root as it is, read-only.
+// It is the least that one could call a container.
+var bwrapEngine = engine{
+	run: func(c container) []string {
+		return concat([]string{"--unshare-all", "--ro-bind", c.rootfs, "/", "--proc", "/proc", "--dev", "/dev"}, c.Extra, []string{programName, c.line})
+	},
+}
+
+// crunEngine and runcEngine run a bundle that has the namespaces, ids, masks,
+// capabilities and system calls of Podman's containers, and the root as it is,
+// read-only.
+var (
+	crunEngine = engine{prepare: prepareBundle, run: func(c container) []string {
+		// There are no control groups that a plain user could use everywhere.
+		return concat([]string{"--cgroup-manager=disabled", "run"}, c.Extra, []string{"--bundle", c.bundle(), c.Name})
+	}}
+	runcEngine = engine{prepare: prepareBundle, run: func(c container) []string {
+		return concat([]string{"run"}, c.Extra, []string{"--bundle", c.bundle(), c.Name})
+	}}
+)
+
+// launchNetworks are the values of --network or --net.
+var launchNetworks = map[bool]string{false: "none", true: "slirp4netns"}
+
+// podmanEngine runs an image. Version 4.3, of 2022, networks by slirp4netns.
+var podmanEngine = engine{networks: true, prepare: preparePodman, run: func(c container) []string {
+	return concat([]string{"run", "--rm", "--network", launchNetworks[c.Network]}, c.interactive(), c.Extra, []string{benchImage, programName, c.line})
+}}
+
+// interactive passes standard input on, where there is some.
+func (c container) interactive() []string {
+	if c.Hold {
+		return []string{"--interactive"}
+	}
+	return nil
+}
+
+// slipwayEngine runs a container from the host's root: it has no images yet.
+var slipwayEngine = engine{
+	networks: true,
+	run: func(c container) []string {
+		var network []string
+		if !c.Network {
+			network = []string{"--net", "none"}
+		}
+		return concat([]string{"run", "--rm"}, network, c.interactive(), c.Extra, []string{"--", slipwayProgram(c.yard), c.line})
+	},
+	program: slipwayProgram,
+}
+
+func slipwayProgram(y *yard) string { return filepath.Join(y.rootfs, programName) }
+
+// prepareTime bounds the making of what an engine's containers run from.
+const prepareTime = 30 * time.Second
+
+// preparePodman imports the root as an image.
+func preparePodman(ctx context.Context, y *yard, s Subject) error {
+	image := filepath.Join(y.dir, "rootfs.tar")
+	if err := writeTree(image, y.rootfs); err != nil {
+		return err
+	}
+	_, err := y.do(ctx, prepareTime, s.Path, "import", "--quiet", image, benchImage)
+	return err
+}
+
+// writeTree writes a tar archive of the files below dir.
+func writeTree(path, dir string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("write an archive: %w", err)
+	}
+	defer f.Close()
+	w := tar.NewWriter(f)
+	if err := w.AddFS(os.DirFS(dir)); err != nil {
+		return fmt.Errorf("write an archive: %w", err)
+	}
+	if err := w.Close(); err != nil {
+		return fmt.Errorf("write an archive: %w", err)
+	}
+	return f.Close()
+}

@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/slipway-net/slipway/launcher/userns"
+)
+
+// sampleLaunch is a small run of container engines, written down: runc is not
+// installed, and slipway is slower than it is to be.
+func sampleLaunch() *Report {
+	subjects := []Subject{
+		{Name: "direct", Tool: directName},
+		{Name: "bwrap", Tool: "bwrap", Version: "bubblewrap 0.1"},
+		{Name: "runc", Tool: "runc", Missing: "not installed: install runc"},
+		{Name: "crun", Tool: "crun", Version: "crun 0.1"},
+		{Name: "podman", Tool: "podman", Version: "podman 0.1"},
+		{Name: "slipway", Tool: "slipway", Version: "slipway 0.1"},
+	}
+	r := &Report{
+		Schema: schemaVersion, Began: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Took: "1m2s", CommandLine: []string{"bench", "-launch", "-out", "x"},
+		Machine: Machine{Kernel: "6.1.0 x86_64", CPU: "a CPU", Cores: 2, Allowed: "0-1", Memory: "1 kB", OS: "an OS", Go: "go1.2.3", Load: []string{"0.1", "0.2"}},
+		Plan:    Plan{Subjects: subjects, Repeat: 2, Launch: &LaunchPlan{Files: 100, Megabytes: 1, Dir: "/var/tmp", User: "me"}},
+	}
+	r.Plan.withoutNetwork()
+	start := func(name, subject string, repeat int, values map[string]float64) {
+		r.Records = append(r.Records, Record{Case: name, Subject: subject, Repeat: repeat, Values: values})
+	}
+	none, with := launchStart{}.Name(), launchStart{network: true}.Name()
+	for _, m := range []struct {
+		name, subject string
+		ms            []float64
+		execs, calls  float64
+	}{
+		{none, "direct", []float64{0.5, 0.6}, 1, 3},
+		{none, "bwrap", []float64{4, 4.2}, 2, 400},
+		{none, "crun", []float64{10, 10.2}, 4, 1100},
+		{none, "podman", []float64{150, 160}, 9, 9900},
+		{none, "slipway", []float64{8, 9}, 3, 800},
+		{with, "podman", []float64{170, 171}, 11, 10200},
+		{with, "slipway", []float64{14, 15}, 3, 900},
+	} {
+		for i, ms := range m.ms {
+			v := map[string]float64{"time": ms}
+			if i == 0 {
+				v["execs"], v["calls"] = m.execs, m.calls
+			}
+			start(m.name, m.subject, i, v)
+		}
+	}
+	s := seen{Namespaces: []string{"user", "net"}, UIDs: 65537, Root: "overlay", Seccomp: true, NoNewPrivs: true, Links: []string{"tap0"}, Route: true}
+	b, err := json.Marshal(startDetail{Seen: s})
+	if err != nil {
+		panic(err)
+	}
+	last := &r.Records[len(r.Records)-2]
+	last.Detail, last.Command = b, []string{"slipway", "run", "--", "/bin/true", "LINE"}
+	r.Cells = MakeCells(r.Plan, r.Records)
+	return r
+}
+
+func TestLaunchTableGolden(t *testing.T) {
+	golden(t, "launch100.golden", reportText(sampleLaunch(), screen{width: 100}))
+}
+
+func TestLaunchPage(t *testing.T) {
+	b, err := htmlReport(sampleLaunch())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Engines that run rootless containers", "no container: the program alone", "at most 2.50×", "65537 uids", "there is no container"} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	if strings.Contains(string(b), "helper") {
+		t.Error("the page speaks of helpers")
+	}
+}
+
+// TestLaunchSchema reads results of container engines, and what cannot be in them.
+func TestLaunchSchema(t *testing.T) {
+	want := sampleLaunch()
+	got, err := parseReport(encode(t, want))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, emptyLists); diff != "" {
+		t.Errorf("report (-want +got):\n%s", diff)
+	}
+	for _, change := range []func(*Report){
+		func(r *Report) { r.Plan.Launch = nil },
+		func(r *Report) { r.Cells[0].Row.MTU = 1500 },
+	} {
+		r := sampleLaunch()
+		change(r)
+		if _, err := parseReport(encode(t, r)); err == nil || !strings.Contains(err.Error(), "no such conditions") {
+			t.Errorf("error %v, want one about conditions", err)
+		}
+	}
+}
+
+func TestLaunchBars(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(*Report)
+		want   []string // marks
+	}{
+		{"as it is", func(*Report) {}, []string{"no", "no", "yes"}},
+		{"fast in itself", set("slipway", 9.9), []string{"yes", "yes", "yes"}},
+		{"fast beside bwrap", func(r *Report) { set("slipway", 12)(r); set("bwrap", 5)(r) }, []string{"yes", "no", "yes"}},
+		{"slow", set("slipway", 18), []string{"no", "no", "no"}},
+		{"no crun", func(r *Report) {
+			r.Cells = slices.DeleteFunc(r.Cells, func(c Cell) bool { return c.Subject == "crun" })
+		}, []string{"no", "unknown", "yes"}},
+		{"doubtful", func(r *Report) {
+			for i := range r.Cells {
+				r.Cells[i].Doubt = r.Cells[i].Subject == "slipway"
+			}
+		}, []string{"unknown", "unknown", "unknown"}},
+		{"no slipway", func(r *Report) { r.Plan.Subjects[5].Tool = "podman" }, nil},
+		{"network helpers", func(r *Report) { r.Plan.Launch = nil }, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := sampleLaunch()
+			tt.change(r)
+			var marks []string
+			for _, b := range launchBars(r) {
+				marks = append(marks, b.mark())
+				if text := b.String(); !strings.Contains(text, b.Want) || !strings.Contains(text, b.mark()) {
+					t.Errorf("bar %q", text)
+				}
+			}
+			if diff := cmp.Diff(tt.want, marks); diff != "" {
+				t.Errorf("marks (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// set makes the medians of a subject's times ms.
+func set(subject string, ms float64) func(*Report) {
+	return func(r *Report) {
+		for i := range r.Cells {
+			if c := &r.Cells[i]; c.Subject == subject && c.Row.Metric.Name == "time" && c.Missing == "" {
+				c.Values = []float64{ms, ms}
+				c.Summary = Summarize(c.Values)
+			}
+		}
+	}
+}
+
+func TestLaunchOptions(t *testing.T) {
+	o, err := ParseOptions([]string{"-launch", "-quick"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := o.Plan
+	if p.Repeat != launchQuickRepeat || p.Launch.Files != launchFiles/launchQuickShare || p.Launch.Megabytes != launchMegabytes/launchQuickShare || p.Launch.Dir != launchPlace {
+		t.Errorf("plan %+v, %+v", p, p.Launch)
+	}
+	for _, c := range p.cases() {
+		if _, ok := c.(launchCase); !ok {
+			t.Errorf("%s is no case of container engines", c.Name())
+		}
+	}
+	for _, c := range allCases() {
+		if _, ok := c.(networkCase); !ok {
+			t.Errorf("%s is no case of network helpers", c.Name())
+		}
+	}
+	for args, want := range map[string]string{
+		"-launch -mtu 1500":        "-mtu: it says nothing of container engines",
+		"-launch -soak 1m":         "-soak: ",
+		"-files 200":               "-files: it says something with -launch only",
+		"-launch -files 1":         "-files 1: want 100 to",
+		"-launch -size 0":          "-size 0: want 1 to",
+		"-launch -subjects pasta":  "pasta runs no containers",
+		"-subjects bwrap":          "bwrap is no network helper",
+		"-launch -cases ^tcp/":     "matches no case",
+		"-launch -repeat 0":        "-repeat 0",
+		"-launch -subjects direct": "",
+	} {
+		_, err := ParseOptions(strings.Fields(args), io.Discard)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: error %v, want one with %q", args, err, want)
+		}
+	}
+}
+
+// TestProgram runs the program that containers run.
+func TestProgram(t *testing.T) {
+	b, err := makeProgram(runtime.GOARCH, "a line\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "true")
+	if err := os.WriteFile(path, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len("a line\n"))
+	if _, err := io.ReadFull(out, got); err != nil || string(got) != "a line\n" {
+		t.Errorf("it wrote %q, error %v", got, err)
+	}
+	// It waits for its input: only now it may end.
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(out); err != nil || len(rest) != 0 {
+		t.Errorf("then it wrote %q, error %v", rest, err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if _, err := makeProgram("s390x", ""); err == nil {
+		t.Error("a program for a machine that it is not known for")
+	}
+}
+
+func TestParseStrace(t *testing.T) {
+	const heading = "syscall calls errors\n---- ---- ----\n"
+	for in, want := range map[string]traceCounts{
+		heading + "execve 5 2\nread 7\ntotal 12 2\n":  {Execs: 3, Calls: 12},
+		heading + "execve 1\nclone3 100 1\ntotal 101": {Execs: 1, Calls: 101},
+	} {
+		if got, err := parseStrace(in); err != nil || got != want {
+			t.Errorf("%q: %+v, error %v, want %+v", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", heading, heading + "execve 5\n", heading + "read 1\ntotal 1\n", heading + "execve 1 2\ntotal 3\n", heading + "execve 1 x\ntotal 3\n"} {
+		if got, err := parseStrace(in); err == nil {
+			t.Errorf("%q: %+v, want an error", in, got)
+		}
+	}
+}
+
+func FuzzParseStrace(f *testing.F) {
+	f.Add("execve 5 2\nread 7\ntotal 12 2\n")
+	f.Fuzz(func(t *testing.T, s string) {
+		if c, err := parseStrace(s); err == nil && (c.Execs < 1 || c.Calls < 0) {
+			t.Errorf("%q: %+v", s, c)
+		}
+	})
+}
+
+func TestSeen(t *testing.T) {
+	if got := mappedIDs("         0       1001          1\n         1     100000      65536\n"); got != 65537 {
+		t.Errorf("%d ids", got)
+	}
+	const mounts = "21 1 254:0 / / rw - ext4 /dev/vda rw\n30 21 0:46 / /proc rw master:1 - proc proc rw\n31 21 0:46 / / rw,relatime - overlay overlay rw,lowerdir=/l\n"
+	if got := rootType(mounts); got != "overlay" {
+		t.Errorf("root %q", got)
+	}
+	const dev = "Inter-|   Receive\n face |bytes\n    lo: 0 0\n  tap0: 84 1\n"
+	if diff := cmp.Diff([]string{"tap0"}, links(dev)); diff != "" {
+		t.Errorf("links (-want +got):\n%s", diff)
+	}
+	const routes = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\n"
+	if defaultRoute(routes) || defaultRoute(routes+"tap0\t0002000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\n") ||
+		!defaultRoute(routes+"tap0\t00000000\t0202000A\t0003\t0\t0\t0\t00000000\t0\n") {
+		t.Error("a default route is not told from others")
+	}
+	for s, want := range map[string]string{
+		(seen{}).String(): "nothing of its own",
+		(seen{Namespaces: []string{"user"}, UIDs: 1, Root: "ext4"}).String():                   "namespaces user, 1 uid, ext4 as root",
+		(seen{Namespaces: []string{"net"}, Root: "overlay", Links: []string{"tap0"}}).String(): "namespaces net, overlay as root, interfaces tap0 without a route",
+	} {
+		if s != want {
+			t.Errorf("%q, want %q", s, want)
+		}
+	}
+}
+
+func FuzzSeen(f *testing.F) {
+	f.Add("0 1 2\n", "1 1 1 / / rw - ext4 x\n", "lo: 1\n", "x\t00000000\n")
+	f.Fuzz(func(_ *testing.T, ids, mounts, dev, routes string) {
+		mappedIDs(ids)
+		rootType(mounts)
+		links(dev)
+		defaultRoute(routes)
+	})
+}
+
+func TestListsUser(t *testing.T) {
+	const s = "other:1:2\nme:100000:65536\n1005:1:2\n"
+	if !listsUser(s, "me", 7) || !listsUser(s, "x", 1005) || listsUser(s, "m", 7) || listsUser("", "me", 7) {
+		t.Error("a user is not told from others")
+	}
+}
+
+// launchUser is the plain user with subordinate ids who runs containers in the tests: we
+// or, where we are root, the one of the tests. Without one the test is skipped.
+func launchUser(t *testing.T) string {
+	t.Helper()
+	needUserNamespaces(t)
+	const ours = "slipway-test" // see scripts/test-setup
+	name, why := "nobody", ""
+	if os.Getuid() != 0 {
+		who, err := userns.Load()
+		if err == nil {
+			_, err = who.Default()
+		}
+		if err != nil {
+			why = err.Error()
+		}
+	} else if _, err := user.Lookup(ours); err == nil {
+		name = ours
+	} else {
+		why = err.Error()
+	}
+	if why == "" {
+		return name
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("no subordinate ids: %s", why)
+	}
+	t.Skipf("no subordinate ids: %s", why)
+	return ""
+}
+
+// TestFaultyEngines runs engines that fail in every way: the run goes on, each cell says
+// why it is missing, and nothing stays behind.
+func TestFaultyEngines(t *testing.T) {
+	who := launchUser(t)
+	dir := openDir(t)
+	const program = `exec -a /bin/true "$3/bin/true" "${!#}"`
+	tests := []struct {
+		name, script string
+		want         string // expression that the reason of the missing cell matches; empty for a value
+	}{
+		{"works", program, ""},
+		{"leaves", "sleep 4322 & " + program, ""},
+		{"fails", "echo 'no such luck' >&2; exit 3", `^fails: exit status 3: no such luck$`},
+		{"crashes", "kill -SEGV $$", `^crashes: signal: segmentation fault.*: \(it printed nothing\)$`},
+		{"hangs", "exec sleep 4322", `^hangs: it did not end within 700ms: \(it printed nothing\)$`},
+		{"boasts", "exit 0", `^boasts ended well, but its container's program did not run: \(it printed nothing\)$`},
+		{"guesses", "echo 1234; exit 0", `^guesses ended well, but its container's program did not run: 1234$`},
+		{"hurries", `echo "${!#}"; exit 0`, `^the container's program did not wait for its standard input$`},
+	}
+	subjects := []string{directName, "nowhere=bwrap@/no/such/file"}
+	for _, tt := range tests {
+		path := filepath.Join(dir, tt.name)
+		script := "#!/bin/bash\nif [ \"$1\" = --version ]; then echo fake 1.0; exit; fi\n" + tt.script + "\n"
+		if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		subjects = append(subjects, tt.name+"=bwrap@"+path)
+	}
+	place := openDir(t)
+	r, printed := runBench(t, "-launch -repeat 2 -start-limit 700ms -cases no-network -user "+who+" -dir "+place+" -subjects "+strings.Join(subjects, ","))
+	for _, tt := range append(tests, struct{ name, script, want string }{"nowhere", "", "^not installed: "}) {
+		c := r.cellOf(tt.name, launchStart{}.Name(), "time")
+		if tt.want == "" && len(c.Values) != 2 || tt.want != "" && !regexp.MustCompile(tt.want).MatchString(c.Missing) {
+			t.Errorf("%s: values %v, missing for %q, want %q", tt.name, c.Values, c.Missing, tt.want)
+		}
+	}
+	if left, err := os.ReadDir(place); err != nil || len(left) > 0 {
+		t.Errorf("files left behind: %v, error %v", left, err)
+	}
+	if left := commandsWith(t, "4322"); len(left) > 0 {
+		t.Errorf("still there: %q", left)
+	}
+	if t.Failed() {
+		t.Log(printed)
+	}
+}
+
+// TestEngines runs the engines that are installed: each has a value, or a reason why
+// not, and those that map ids and make namespaces were seen to.
+func TestEngines(t *testing.T) {
+	who := launchUser(t)
+	dir := openDir(t)
+	place := openDir(t)
+	r, printed := runBench(t, "-launch -repeat 1 -user "+who+" -dir "+place+" -subjects direct,bwrap,crun,runc,podman,slipway@"+slipwayFor(t, dir))
+	for _, s := range r.Plan.Subjects {
+		if _, err := exec.LookPath(tools()[s.Tool].binary); err != nil && s.Tool != directName && s.Tool != ownTool {
+			if !strings.HasPrefix(s.Missing, "not installed") {
+				t.Errorf("%s: missing for %q, want it not installed", s.Name, s.Missing)
+			}
+			continue
+		}
+		if c := r.cellOf(s.Name, launchStart{}.Name(), "time"); c.Missing != "" {
+			t.Errorf("%s: missing for %q", s.Name, c.Missing)
+		}
+		if has := seenOf(r, s.Name); s.Tool != directName && !strings.Contains(has, "namespaces user mnt pid ipc uts net") {
+			t.Errorf("%s: %q, want namespaces", s.Name, has)
+		}
+	}
+	if left, err := os.ReadDir(place); err != nil || len(left) > 0 {
+		t.Errorf("files left behind: %v, error %v", left, err)
+	}
+	if t.Failed() {
+		t.Log(printed)
+	}
+}
