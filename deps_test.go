@@ -33,7 +33,7 @@ type layer struct {
 var layers = []layer{
 	{".", []string{"..."}, "main wires everything"},
 	{"launcher/lan", []string{"netstack/loop", "tap"}, "a switch of frames, on the loop that carries the rest; it knows no container"},
-	{"launcher/sandbox", []string{"launcher/userns/inside"}, "the init stage is small, or each start is slow"},
+	{"launcher/sandbox", []string{"launcher/userns/inside", "launcher/tarball"}, "the init stage is small, or each start is slow"},
 	{"launcher/initstage", []string{"launcher/sandbox"}, "the init stage is small, or each start is slow"},
 	{"launcher/userns/inside", nil, "a leaf, linked into the init stage"},
 	{"launcher/...", []string{"launcher/...", "netstack/attach", "netstack/policy", "tap", "tap/rawfork"}, "the launcher networks a container by a session, not by the stack's parts"},
