@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -49,8 +48,6 @@ func (ct *Container) Order() []byte { return ct.order }
 // no_new_privs, seccomp filter, limits. What it returns is as with Container.Run. The
 // command is killed when this process ends.
 func (e Exec) Run(ctx context.Context) (int, error) {
-	runtime.LockOSThread() // see join.Start
-	defer runtime.UnlockOSThread()
 	ct, namespaces, err := e.container()
 	if err != nil {
 		return sandbox.ExitOurs, err
@@ -115,11 +112,11 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 		return fmt.Errorf("open the null device: %w", err)
 	}
 	defer unix.Close(null)
-	exe, err := unix.Open(selfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
+	exe, err := openStage()
 	if err != nil {
-		return fmt.Errorf("open our own binary: %w", err)
+		return err
 	}
-	defer unix.Close(exe)
+	defer exe.Close()
 	fds := []int{null, null, null, ctl.FD()}
 	for i, f := range []*os.File{e.Stdin, e.Stdout, e.Stderr} {
 		if f != nil && !r.ct.plan.streams[i] {
@@ -127,7 +124,7 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 		}
 	}
 	r.pid, err = join.Start(join.Config{
-		Join: []join.Namespaces{{FD: e.Pidfd, Flags: namespaces}}, Exe: exe,
+		Join: []join.Namespaces{{FD: e.Pidfd, Flags: namespaces}}, Exe: int(exe.Fd()),
 		Args: []string{sandbox.InitArg, cmp.Or(e.mode, sandbox.ModeExec)}, Env: inside.Environ(), Files: fds,
 	})
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/slipway-net/slipway/launcher/join"
 	"github.com/slipway-net/slipway/launcher/sandbox"
-	"github.com/slipway-net/slipway/launcher/userns/inside"
 )
 
 // JoinContainer begins a value of --net that means the network of another container,
@@ -31,22 +30,19 @@ type Joined struct {
 func (m NetMode) isOwn() bool { return m != NetHost && m != NetJoined }
 
 // startJoined starts the init stage in the namespaces of Config.Joined, and in new ones
-// of the other kinds.
+// of the other kinds. Its binary is the last of the files.
 func (r *running) startJoined(files []uintptr) error {
-	exe, err := unix.Open(selfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open our own binary: %w", err)
-	}
-	defer unix.Close(exe)
 	fds := make([]int, len(files))
 	for i, fd := range files {
 		fds[i] = int(fd)
 	}
+	last := len(fds) - 1
 	j := r.ct.cfg.Joined
+	var err error
 	r.pid, err = join.Start(join.Config{
 		Join: []join.Namespaces{{FD: j.User, Flags: unix.CLONE_NEWUSER}, {FD: j.Net, Flags: unix.CLONE_NEWNET}},
 		New:  unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,
-		Exe:  exe, Args: []string{sandbox.InitArg, sandbox.ModeRun}, Env: inside.Environ(), Files: fds,
+		Exe:  fds[last], Args: []string{sandbox.InitArg, sandbox.ModeRun}, Env: stageEnv(), Files: fds[:last],
 	})
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: it belongs to another user", err)
