@@ -132,6 +132,9 @@ func (f *rootFlags) useImage(ctx context.Context, r *containerRoot, word string,
 		return err
 	}
 	r.release = release
+	if r.store.Unsettled(img) {
+		go func() { _ = r.store.Settle() }() // another time, if the container ends before it
+	}
 	if last != "" {
 		r.writable, _, err = r.store.OpenWritable(filepath.Base(last))
 	} else {
@@ -194,7 +197,7 @@ func (f *rootFlags) find(ctx context.Context, s *store.Store, word, last string,
 		return "", fmt.Errorf("%w: --pull %s: want always, missing or never", errUsage, f.policy)
 	}
 	if f.policy != pullAlways {
-		id, err := f.local(s, word)
+		id, err := f.local(ctx, s, word)
 		if err == nil || !errors.Is(err, store.ErrNotFound) {
 			return id, err
 		}
@@ -214,25 +217,27 @@ func (f *rootFlags) find(ctx context.Context, s *store.Store, word, last string,
 	return images[0].ID, nil
 }
 
-// local looks for the image in the store alone. One for another platform than is
-// asked for is none.
-func (f *rootFlags) local(s *store.Store, word string) (store.Digest, error) {
+// local looks for the image in the store alone. One that is not whole, or for another
+// platform than is asked for, is none.
+func (f *rootFlags) local(ctx context.Context, s *store.Store, word string) (store.Digest, error) {
 	id, err := resolve(s, word)
-	if err != nil || f.pull.platform == "" {
-		return id, err
-	}
-	want, err := f.pull.forPlatform()
 	if err != nil {
-		return "", err
+		return id, err
 	}
 	i, err := s.Image(id)
 	if err != nil {
 		return "", err
 	}
-	if (image.Platform{OS: i.OS, Arch: i.Arch, Variant: i.Variant}) != want {
-		return "", fmt.Errorf("image %s for %s: %w", word, want, store.ErrNotFound)
+	if f.pull.platform != "" {
+		want, err := f.pull.forPlatform()
+		if err != nil {
+			return "", err
+		}
+		if (image.Platform{OS: i.OS, Arch: i.Arch, Variant: i.Variant}) != want {
+			return "", fmt.Errorf("image %s for %s: %w", word, want, store.ErrNotFound)
+		}
 	}
-	return id, nil
+	return id, s.Check(ctx, i)
 }
 
 // resolve returns the image that a user calls by a name, or by the beginning of its

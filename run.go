@@ -107,6 +107,8 @@ func newRunner(args []string) *runner {
 // run starts the container, logs to w, and returns the container's exit code when
 // it has ended.
 func (r *runner) run(w io.Writer) (code int, err error) {
+	r.cfg.Stage = launcher.OpenStage()
+	defer r.cfg.Stage.Close()
 	lines := newLogWriter(w)
 	defer lines.Close()
 	log, err := r.net.logger(lines)

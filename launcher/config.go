@@ -170,6 +170,8 @@ type Config struct {
 	// needed by NetPrivate alone. The command starts after it has returned. The
 	// container's ids may not be mapped yet when it is called.
 	Session func(pid int) (Network, error)
+	// Stage is a binary for the init stage that was opened ahead; nil has Run open it.
+	Stage *Stage
 	// Started is called, on the goroutine of Run, once the command has been
 	// executed; pid is that of the container's first process. It may be nil.
 	Started func(pid int)

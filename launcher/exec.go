@@ -3,10 +3,10 @@
 package launcher
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -24,8 +24,9 @@ var ErrGone = join.ErrGone
 type Exec struct {
 	// Order is what Container.Order returned in the container's supervisor.
 	Order []byte
-	// Pidfd is the container's first process; it stays the caller's to close.
-	Pidfd int
+	// PID and Pidfd are the container's first process; the latter stays the caller's
+	// to close.
+	PID, Pidfd int
 	// Args and Env are as in Config; Env is added to the container's.
 	Args, Env []string
 	// Workdir is the directory the command starts in, and User who it is run as;
@@ -34,6 +35,8 @@ type Exec struct {
 	// TTY and the streams are as in Config.
 	TTY                   bool
 	Stdin, Stdout, Stderr *os.File
+
+	mode string // of the init stage; empty is sandbox.ModeExec
 }
 
 // Order returns what the container's init stage was told, which Exec needs to give
@@ -44,8 +47,6 @@ func (ct *Container) Order() []byte { return ct.order }
 // no_new_privs, seccomp filter, limits. What it returns is as with Container.Run. The
 // command is killed when this process ends.
 func (e Exec) Run(ctx context.Context) (int, error) {
-	runtime.LockOSThread() // see join.Start
-	defer runtime.UnlockOSThread()
 	ct, namespaces, err := e.container()
 	if err != nil {
 		return sandbox.ExitOurs, err
@@ -110,11 +111,11 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 		return fmt.Errorf("open the null device: %w", err)
 	}
 	defer unix.Close(null)
-	exe, err := unix.Open(selfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
+	exe, err := openStage()
 	if err != nil {
-		return fmt.Errorf("open our own binary: %w", err)
+		return err
 	}
-	defer unix.Close(exe)
+	defer exe.Close()
 	fds := []int{null, null, null, ctl.FD()}
 	for i, f := range []*os.File{e.Stdin, e.Stdout, e.Stderr} {
 		if f != nil && !r.ct.plan.streams[i] {
@@ -122,19 +123,24 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 		}
 	}
 	r.pid, err = join.Start(join.Config{
-		Pidfd: e.Pidfd, Namespaces: namespaces, Exe: exe,
-		Args: []string{sandbox.InitArg, sandbox.ModeExec}, Env: inside.Environ(), Files: fds,
+		Pidfd: e.Pidfd, Namespaces: namespaces, Exe: int(exe.Fd()),
+		Args: []string{sandbox.InitArg, cmp.Or(e.mode, sandbox.ModeExec)}, Env: inside.Environ(), Files: fds,
 	})
 	if err != nil {
 		return err
 	}
-	// Our child's id is not given to another before we have waited for it.
+	// Our child's id is not given to another before we have waited for it. It waits
+	// for its order until it has joined the group.
 	if r.pidfd, err = unix.PidfdOpen(r.pid, 0); err != nil {
+		err = fmt.Errorf("open the process in the container: %w", err)
+	} else if err = joinGroup(e.PID, r.pid); err != nil {
+		unix.Close(r.pidfd)
+	}
+	if err != nil {
 		_ = unix.Kill(r.pid, unix.SIGKILL)
 		_, _ = join.Wait(r.pid)
-		return fmt.Errorf("open the process in the container: %w", err)
 	}
-	return nil
+	return err
 }
 
 // mergeEnv is env with the words of more put over it.

@@ -9,8 +9,6 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/slipway-net/slipway/launcher/userns/inside"
 )
 
 // InitArg is the argv[0] under which a binary is the init stage of a container.
@@ -20,6 +18,7 @@ const InitArg = "slipway-init"
 const (
 	ModeRun   = "run"   // make a container and run its command
 	ModeExec  = "exec"  // run one more command in a container that it has joined
+	ModeCopy  = "copy"  // carry files into or out of a container that it has joined
 	ModeProbe = "probe" // find out whether a container's root can be made
 )
 
@@ -44,8 +43,11 @@ func Init(args []string) int {
 	}
 	ctl := &Control{fd: ControlFD, passed: -1}
 	main := initMain
-	if args[1] == ModeExec {
+	switch args[1] {
+	case ModeExec:
 		main = execMain
+	case ModeCopy:
+		main = copyMain
 	}
 	code, err := main(ctl)
 	if err == nil {
@@ -139,8 +141,13 @@ func makeContainer(o *Order, ctl *Control) error {
 		if err := await(ctl, FrameMapped); err != nil {
 			return fmt.Errorf("wait for the mapping of ids: %w", err)
 		}
-		if err := inside.BecomeRoot(); err != nil {
+		// This thread alone: it is the one that will execute, and asking all others
+		// takes half a millisecond.
+		if err := become(identity{}); err != nil {
 			return err
+		}
+		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+			return fmt.Errorf("ask to die with the supervisor: %w", err)
 		}
 	}
 	if err := s.run(); err != nil {

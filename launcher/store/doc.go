@@ -11,7 +11,9 @@
 //	    fs/                  its files, a lower directory
 //	    recipe, aside/       what the archive can be made of again (unpack.Rebuild)
 //	    meta.json            a Layer
+//	    durable              an empty file, see Crashes
 //	images/HEX.json          an Image, by the digest of its configuration
+//	       HEX.durable       an empty file
 //	refs/HASH.json           a Ref: a name, and the image it is of
 //	writable/NAME/           a Writable: the layer that a container writes to
 //	tmp/                     what is being made
@@ -25,10 +27,17 @@
 // # Crashes
 //
 // Nothing is changed in place. A file is written in tmp and renamed; a layer is
-// unpacked there under the name it will have, verified, written to the disk and
-// renamed. Blobs and layers come first, then the image, then its name. So whenever a
-// process or the machine stops, the store is what it was before or after a step, and
-// what is left in tmp is found by the next who wants the same layer, or by GC.
+// unpacked there under the name it will have, verified, and renamed. Blobs and layers
+// come first, then the image, then its name. So whenever a process stops, the store is
+// what it was before or after a step, and what is left in tmp is found by the next who
+// wants the same layer, or by GC.
+//
+// If the whole machine stops, files may be missing or empty that were not on the disk
+// yet. A pull does not wait for the disk, which can take longer than the pull itself.
+// Instead, layers and images carry the id of the boot that wrote them. In another boot
+// they are read through before they are used ([Store.Check]): the archive is made
+// again and must have the layer's digest. What is marked "durable" need not be: it has
+// been read so, or [Store.Settle] found it on the disk later in its own boot.
 //
 // # Locks
 //

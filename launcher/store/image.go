@@ -24,6 +24,7 @@ type Image struct {
 	Manifest Digest    `json:"manifest,omitempty"` // none if it came from a docker-archive
 	Created  time.Time `json:"created"`            // zero if the image does not say
 	Pulled   time.Time `json:"pulled"`
+	Boot     string    `json:"boot"` // in which it was recorded; PutImage fills it in
 	OS       string    `json:"os"`
 	Arch     string    `json:"arch"` // as Go has it
 	Variant  string    `json:"variant,omitempty"`
@@ -43,6 +44,7 @@ func (s *Store) PutImage(i *Image) error {
 	if _, err := s.Image(i.ID); err == nil {
 		return nil
 	}
+	i.Boot = s.boot()
 	return s.writeJSON(imageName(i.ID), i)
 }
 

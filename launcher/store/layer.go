@@ -37,7 +37,10 @@ type Source struct {
 }
 
 // Layer is what the store knows of a layer.
-type Layer = unpack.Info
+type Layer struct {
+	unpack.Info
+	Boot string `json:"boot"` // in which it was written, see Check
+}
 
 func (s *Store) layerName(diffID Digest) string { return layerDir + "/" + diffID.Hex() + "-" + s.key }
 
@@ -58,7 +61,7 @@ func (s *Store) Layer(diffID Digest) (*Layer, error) {
 // layer, it waits for that. The blob and what it unpacks to are verified; the layer is
 // there whole, or not at all. The caller has called Pulling.
 func (s *Store) AddLayer(ctx context.Context, src Source) (*Layer, error) {
-	if l, err := s.Layer(src.DiffID); !errors.Is(err, ErrNotFound) {
+	if l, err := s.usable(ctx, src.DiffID); !errors.Is(err, ErrNotFound) {
 		return l, err
 	}
 	name := path.Base(s.layerName(src.DiffID))
@@ -70,7 +73,7 @@ func (s *Store) AddLayer(ctx context.Context, src Source) (*Layer, error) {
 	if l, err := s.Layer(src.DiffID); !errors.Is(err, ErrNotFound) {
 		return l, err
 	}
-	l, err := s.addLayer(ctx, src, path.Join(tmpDir, name))
+	l, err := s.addLayer(ctx, src, path.Join(tmpDir, name), lock)
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", src.DiffID.Short(), err)
 	}
@@ -79,19 +82,19 @@ func (s *Store) AddLayer(ctx context.Context, src Source) (*Layer, error) {
 
 // addLayer unpacks a layer in the directory stage, which is this process's alone, and
 // moves it to its place.
-func (s *Store) addLayer(ctx context.Context, src Source, stage string) (*Layer, error) {
-	if err := s.remove(ctx, stage); err != nil { // what a process left that was killed
+func (s *Store) addLayer(ctx context.Context, src Source, stage string, lock *lock) (*Layer, error) {
+	// What a process left that was killed, and a layer that is not whole.
+	if err := errors.Join(s.remove(ctx, stage), s.discard(ctx, s.layerName(src.DiffID))); err != nil {
 		return nil, err
 	}
-	l, err := s.unpack(ctx, src, stage)
+	info, err := s.unpack(ctx, src, stage, lock)
+	l := &Layer{Boot: s.boot()}
 	if err == nil {
+		l.Info = *info
 		err = s.writeJSON(path.Join(stage, layerMeta), l)
 	}
 	if err == nil {
 		err = os.Rename(s.path(stage), s.path(s.layerName(src.DiffID)))
-	}
-	if err == nil {
-		err = syncDir(s.path(layerDir))
 	}
 	if err != nil {
 		// Also if ctx is done: nothing half-made is to remain.
@@ -104,7 +107,7 @@ func (s *Store) addLayer(ctx context.Context, src Source, stage string) (*Layer,
 }
 
 // unpack streams a blob to the stage.
-func (s *Store) unpack(ctx context.Context, src Source, stage string) (*Layer, error) {
+func (s *Store) unpack(ctx context.Context, src Source, stage string, lock *lock) (*unpack.Info, error) {
 	in, err := src.Open(ctx)
 	if err != nil {
 		return nil, err
@@ -124,8 +127,8 @@ func (s *Store) unpack(ctx context.Context, src Source, stage string) (*Layer, e
 	// The end of the blob is what ends the stage's work: it must not go on after this.
 	stop := context.AfterFunc(ctx, func() { in.Close() })
 	defer stop()
-	var l Layer
-	err = s.ns.call(context.WithoutCancel(ctx), opUnpack, unpackArgs{Dir: stage, Single: s.Mapping.IsSingle()}, r, &l)
+	var l unpack.Info
+	err = s.ns.call(context.WithoutCancel(ctx), opUnpack, unpackArgs{Dir: stage, Single: s.Mapping.IsSingle()}, &l, r, lock.f)
 	r.Close() // if the stage gave up, so does the copy
 	if err != nil {
 		in.Close()

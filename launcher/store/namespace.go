@@ -29,8 +29,10 @@ const maxMessage = 128 << 10
 // first lines of a panic.
 const maxStageErrors = 4 << 10
 
-// A request asks the stage for something. The descriptor that comes with it is what
-// it reads from or writes to.
+// maxFiles bounds the descriptors that come with a request.
+const maxFiles = 2
+
+// A request asks the stage for something.
 type request struct {
 	ID   uint64          `json:"id"`
 	Op   string          `json:"op"`
@@ -78,9 +80,12 @@ type stage struct {
 }
 
 // call asks the stage for op and puts what it answers in result, if that is not nil.
-// file is passed along if it is not nil; it stays the caller's. When ctx is done the
-// call returns, but the stage goes on: closing the other end of file ends that.
-func (n *namespace) call(ctx context.Context, op string, args any, file *os.File, result any) error {
+// files are passed along; they stay the caller's, and the stage has them open until it
+// is done: what an operation reads or writes comes first, and a lock that is to last
+// for as long as the operation, even if this process is killed, after it. When ctx is
+// done the call returns, but the stage goes on: closing the other end of a pipe among
+// files ends that.
+func (n *namespace) call(ctx context.Context, op string, args any, result any, files ...*os.File) error {
 	st, err := n.start()
 	if err != nil {
 		return err
@@ -89,7 +94,7 @@ func (n *namespace) call(ctx context.Context, op string, args any, file *os.File
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", op, err)
 	}
-	answer, err := st.send(op, b, file)
+	answer, err := st.send(op, b, files)
 	if err != nil {
 		return err
 	}
@@ -177,7 +182,7 @@ func newStage(s *Store) (*stage, error) {
 }
 
 // send sends a request and returns where its answer will be.
-func (st *stage) send(op string, args []byte, file *os.File) (<-chan reply, error) {
+func (st *stage) send(op string, args []byte, files []*os.File) (<-chan reply, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.last++
@@ -187,9 +192,13 @@ func (st *stage) send(op string, args []byte, file *os.File) (<-chan reply, erro
 	}
 	answer := make(chan reply, 1)
 	st.calls[st.last] = answer
+	var fds []int
+	for _, f := range files {
+		fds = append(fds, int(f.Fd()))
+	}
 	var rights []byte
-	if file != nil {
-		rights = unix.UnixRights(int(file.Fd()))
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
 	}
 	if err := unix.Sendmsg(int(st.conn.Fd()), b, rights, nil, unix.MSG_NOSIGNAL); err != nil {
 		delete(st.calls, st.last)

@@ -4,25 +4,32 @@ package store
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"encoding/json"
-	"fmt"
+	"io"
 	"os"
 	"path"
 	"runtime"
 
 	"github.com/slipway-net/slipway/launcher/unpack"
-	"golang.org/x/sys/unix"
 )
 
 // What a stage can be asked for. Names are paths below the store's directory.
 const (
-	opUnpack = "unpack" // unpackArgs, the blob → unpack.Info
-	opRemove = "remove" // removeArgs → nothing
+	opUnpack  = "unpack"  // unpackArgs, the blob → unpack.Info
+	opRemove  = "remove"  // removeArgs → nothing
+	opRebuild = "rebuild" // layerArgs, where the archive goes → nothing
+	opVerify  = "verify"  // layerArgs → the digest of the archive
 )
 
 type unpackArgs struct {
 	Dir    string `json:"dir"` // which is made
 	Single bool   `json:"single,omitempty"`
+}
+
+type layerArgs struct {
+	Dir   string   `json:"dir"`
+	Aside []string `json:"aside,omitempty"`
 }
 
 type removeArgs struct {
@@ -72,11 +79,38 @@ func serveUnpack(dir *os.Root, raw json.RawMessage, in *os.File) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	// One call for all files: a name in the store is a promise that they are whole.
-	if err := unix.Syncfs(int(root.Fd())); err != nil {
-		return nil, fmt.Errorf("write the files to the disk: %w", err)
-	}
 	return info, nil
+}
+
+// serveRebuild writes the archive of a layer to out.
+func serveRebuild(dir *os.Root, raw json.RawMessage, out *os.File) (any, error) {
+	return nil, rebuild(dir, raw, out)
+}
+
+// serveVerify returns the digest of the archive of a layer.
+func serveVerify(dir *os.Root, raw json.RawMessage, _ *os.File) (any, error) {
+	sum := sha256.New()
+	if err := rebuild(dir, raw, sum); err != nil {
+		return nil, err
+	}
+	return digestOf(sum), nil
+}
+
+func rebuild(dir *os.Root, raw json.RawMessage, w io.Writer) error {
+	var args layerArgs
+	if err := json.Unmarshal(raw, &args); err != nil {
+		return err
+	}
+	var open [3]*os.File
+	for i, name := range []string{layerFiles, layerAside, layerRecipe} {
+		f, err := dir.Open(path.Join(args.Dir, name))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		open[i] = f
+	}
+	return unpack.Rebuild(w, unpack.Source{Root: open[0], Aside: open[1], Recipe: open[2], Paths: args.Aside})
 }
 
 // serveRemove removes a file, and all below it.

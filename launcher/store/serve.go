@@ -23,8 +23,10 @@ type operation func(dir *os.Root, args json.RawMessage, file *os.File) (any, err
 // operations are all that a stage does.
 func operations() map[string]operation {
 	return map[string]operation{
-		opUnpack: serveUnpack,
-		opRemove: serveRemove,
+		opUnpack:  serveUnpack,
+		opRemove:  serveRemove,
+		opRebuild: serveRebuild,
+		opVerify:  serveVerify,
 	}
 }
 
@@ -41,7 +43,7 @@ func Serve() int {
 	defer dir.Close()
 	ops := operations()
 	var work sync.WaitGroup
-	buf, oob := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4))
+	buf, oob := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4*maxFiles))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(stageFD, buf, oob, unix.MSG_CMSG_CLOEXEC)
 		if errors.Is(err, unix.EINTR) {
@@ -50,32 +52,40 @@ func Serve() int {
 		if err != nil || n == 0 { // the store has gone, and with it whoever waits
 			return 0
 		}
-		file := passed(oob[:oobn])
+		files := passed(oob[:oobn])
 		var q request
 		if err := json.Unmarshal(buf[:n], &q); err != nil {
 			fmt.Fprintf(os.Stderr, "understand a request: %v\n", err)
 			return 1
 		}
 		work.Go(func() {
-			if file != nil {
-				defer file.Close()
+			var stream *os.File
+			for _, f := range files {
+				defer f.Close()
 			}
-			answer(q, ops[q.Op], dir, file)
+			if len(files) > 0 {
+				stream = files[0]
+			}
+			answer(q, ops[q.Op], dir, stream)
 		})
 	}
 }
 
-// passed is the descriptor in a control message; nil for none.
-func passed(oob []byte) *os.File {
+// passed are the descriptors in a control message.
+func passed(oob []byte) []*os.File {
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil || len(msgs) == 0 {
 		return nil
 	}
 	fds, err := unix.ParseUnixRights(&msgs[0])
-	if err != nil || len(fds) == 0 {
+	if err != nil {
 		return nil
 	}
-	return os.NewFile(uintptr(fds[0]), "stream")
+	var files []*os.File
+	for _, fd := range fds {
+		files = append(files, os.NewFile(uintptr(fd), "passed"))
+	}
+	return files
 }
 
 // answer does what q asks for and sends the answer.

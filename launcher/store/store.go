@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/slipway-net/slipway/launcher/userns"
 	"golang.org/x/sys/unix"
@@ -58,8 +59,9 @@ type Config struct {
 // number of goroutines a Store.
 type Store struct {
 	Config
-	key string // of the mapping, in the names of layers
-	ns  namespace
+	key  string // of the mapping, in the names of layers
+	ns   namespace
+	boot func() string // bootID, read once
 }
 
 // Open opens the store in c.Dir, and makes it if it is missing. The caller closes it.
@@ -70,16 +72,16 @@ func Open(c Config) (*Store, error) {
 	if !filepath.IsAbs(c.Dir) {
 		return nil, fmt.Errorf("open the store %q: want an absolute path", c.Dir)
 	}
-	s := &Store{Config: c, key: mappingKey(c.Mapping)}
+	s := &Store{Config: c, key: mappingKey(c.Mapping), boot: sync.OnceValue(bootID)}
 	s.ns.store = s
 	version, err := os.ReadFile(s.path(versionFile))
 	switch {
 	case err == nil && string(version) == layoutVersion:
 		return s, nil
-	case err == nil:
+	case err == nil && len(version) > 0: // an empty one did not reach the disk
 		return nil, fmt.Errorf("the store %s is of version %.20q, want %q: use the slipway that made it, or another --root",
 			c.Dir, strings.TrimSpace(string(version)), strings.TrimSpace(layoutVersion))
-	case !errors.Is(err, fs.ErrNotExist):
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	for _, d := range []string{"", blobDir, layerDir, imageDir, refDir, tmpDir, trashDir, lockDir, writableDir} {
@@ -101,7 +103,8 @@ func (s *Store) path(elem ...string) string {
 	return filepath.Join(append([]string{s.Dir}, elem...)...)
 }
 
-// write puts a file in its place, whole or not at all, also if the machine fails.
+// write puts a file in its place, whole or not at all. It does not wait for the disk:
+// if the machine fails, what there is of the file is found not to be whole.
 func (s *Store) write(name string, data []byte) error {
 	path := s.path(name)
 	f, err := os.CreateTemp(s.path(tmpDir), "file-")
@@ -109,33 +112,17 @@ func (s *Store) write(name string, data []byte) error {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
 	if err != nil {
 		_ = os.Remove(f.Name()) // what is left is swept up later
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil
-}
-
-// syncDir makes the names in a directory outlast a failure of the machine.
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // writeJSON is write of v.
@@ -148,14 +135,14 @@ func (s *Store) writeJSON(name string, v any) error {
 }
 
 // readJSON reads a file that the store wrote into v. Its error is an ErrNotFound if
-// there is none.
+// there is none, or none that is whole.
 func (s *Store) readJSON(name string, v any) error {
 	b, err := s.read(name, maxRecord)
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("%s is damaged: %w; remove it and pull the image again", s.path(name), err)
+		return fmt.Errorf("%s is damaged: %w (%w)", s.path(name), ErrNotFound, err)
 	}
 	return nil
 }
@@ -194,6 +181,9 @@ func (s *Store) Pulling(ctx context.Context) (end func(), err error) {
 // afterwards.
 func (s *Store) Reset(ctx context.Context) error {
 	entries, err := os.ReadDir(s.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("reset the store: %w", err)
 	}

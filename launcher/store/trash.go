@@ -33,7 +33,7 @@ func (s *Store) remove(ctx context.Context, name string) error {
 	if _, err := os.Lstat(s.path(name)); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	if err := s.ns.call(ctx, opRemove, removeArgs{Name: name}, nil, nil); err != nil {
+	if err := s.ns.call(ctx, opRemove, removeArgs{Name: name}, nil); err != nil {
 		return fmt.Errorf("remove %s: %w", s.path(name), err)
 	}
 	return nil

@@ -33,7 +33,7 @@ func Remove(at int, name string) error {
 	}
 	fd, err := openNoFollow(at, name)
 	if err != nil {
-		return err
+		return ignoreNotExist(err)
 	}
 	defer unix.Close(fd)
 	r := remover{top: fd}
@@ -45,7 +45,14 @@ func Remove(at int, name string) error {
 		}
 		more = r.moved > 0
 	}
-	return unix.Unlinkat(at, name, unix.AT_REMOVEDIR)
+	return ignoreNotExist(unix.Unlinkat(at, name, unix.AT_REMOVEDIR))
+}
+
+func ignoreNotExist(err error) error {
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
 }
 
 // A remover empties the directory top.
@@ -66,7 +73,8 @@ func (r *remover) empty(fd, depth int) error {
 	for {
 		names, err := dir.Readdirnames(removeBatch)
 		for _, name := range names {
-			if err := r.remove(fd, name, depth); err != nil {
+			// Another process may be at it, too.
+			if err := r.remove(fd, name, depth); err != nil && !errors.Is(err, unix.ENOENT) {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 		}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"errors"
+	"os"
+)
+
+// SetBoot makes it another boot for s.
+func (s *Store) SetBoot(id string) { s.boot = func() string { return id } }
+
+// Unmark takes away what says that the image is on the disk.
+func (s *Store) Unmark(i *Image) error {
+	err := os.Remove(s.path(imageMark(i.ID)))
+	for _, d := range i.Layers {
+		err = errors.Join(err, os.Remove(s.path(layerMark(s.layerName(d)))))
+	}
+	return err
+}
