@@ -28,6 +28,7 @@ const (
 	NetPrivate NetMode = "private" // a namespace of its own, carried by Config.Session
 	NetNone    NetMode = "none"    // a namespace of its own with nothing but lo
 	NetHost    NetMode = "host"    // the caller's namespace
+	NetJoined  NetMode = "joined"  // that of Config.Joined
 )
 
 // maxHostname is the longest hostname in bytes (__NEW_UTS_LEN in
@@ -115,6 +116,8 @@ type Config struct {
 	Hostname, Domainname string
 	// Net is the network mode; empty is NetPrivate.
 	Net NetMode
+	// Joined is the network namespace of NetJoined.
+	Joined Joined
 	// Root is the container's root directory; zero is the host's own.
 	Root Root
 	// IDs are the container's ids as they are outside of it; zero maps 0 to the
@@ -214,7 +217,7 @@ func (c *Config) check() error {
 		return err
 	}
 	switch c.Net {
-	case NetPrivate, NetNone, NetHost:
+	case NetPrivate, NetNone, NetHost, NetJoined:
 	default:
 		return fmt.Errorf("%w: network mode %q: want private, none or host", ErrUsage, string(c.Net))
 	}

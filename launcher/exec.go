@@ -5,6 +5,7 @@ package launcher
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -98,7 +99,7 @@ func (e Exec) container() (*Container, uintptr, error) {
 		return nil, 0, fmt.Errorf("%w: command and environment are longer than %d bytes", ErrUsage, sandbox.MaxFrame)
 	}
 	namespaces := uintptr(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP)
-	if o.OwnNetwork {
+	if otherNetwork(e.PID) {
 		namespaces |= unix.CLONE_NEWNET
 	}
 	return ct, namespaces, nil
@@ -123,7 +124,7 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 		}
 	}
 	r.pid, err = join.Start(join.Config{
-		Pidfd: e.Pidfd, Namespaces: namespaces, Exe: int(exe.Fd()),
+		Join: []join.Namespaces{{FD: e.Pidfd, Flags: namespaces}}, Exe: int(exe.Fd()),
 		Args: []string{sandbox.InitArg, cmp.Or(e.mode, sandbox.ModeExec)}, Env: inside.Environ(), Files: fds,
 	})
 	if err != nil {
@@ -141,6 +142,14 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 		_, _ = join.Wait(r.pid)
 	}
 	return err
+}
+
+// otherNetwork reports whether a process has another network namespace than this one,
+// as every container but those of NetHost has.
+func otherNetwork(pid int) bool {
+	var own, its unix.Stat_t
+	err := errors.Join(unix.Stat("/proc/self/ns/net", &own), unix.Stat(fmt.Sprintf("/proc/%d/ns/net", pid), &its))
+	return err == nil && own.Ino != its.Ino
 }
 
 // mergeEnv is env with the words of more put over it.

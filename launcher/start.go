@@ -106,6 +106,9 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 		}
 		sys.UseCgroupFD, sys.CgroupFD = true, r.group.fd
 	}
+	if c.Net == NetJoined {
+		return r.startJoined(fds)
+	}
 	r.pid, _, err = syscall.StartProcess(stagePath, []string{sandbox.InitArg, sandbox.ModeRun}, &syscall.ProcAttr{
 		Dir: "/", Env: stageEnv(), Files: fds, Sys: sys,
 	})
@@ -152,7 +155,9 @@ func initAttr(net NetMode, mapped bool) *syscall.SysProcAttr {
 // and both wait for other processes.
 func (r *running) prepare(ctx context.Context) error {
 	mapped := make(chan error, 1)
-	if r.ct.plan.mapped {
+	if r.ct.cfg.Net == NetJoined {
+		mapped <- nil // by whoever made the user namespace
+	} else if r.ct.plan.mapped {
 		r.work.Go(func() { mapped <- r.mapIDs() })
 	} else {
 		mapped <- nil
