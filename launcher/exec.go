@@ -114,9 +114,9 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 		return fmt.Errorf("open the null device: %w", err)
 	}
 	defer unix.Close(null)
-	exe, err := unix.Open(selfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
+	exe, err := openBinary()
 	if err != nil {
-		return fmt.Errorf("open our own binary: %w", err)
+		return err
 	}
 	defer unix.Close(exe)
 	fds := []int{null, null, null, ctl.FD()}

@@ -84,7 +84,11 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 		}
 		sys.UseCgroupFD, sys.CgroupFD = true, r.group.fd
 	}
-	r.pid, _, err = syscall.StartProcess(selfExe, []string{sandbox.InitArg, sandbox.ModeRun}, &syscall.ProcAttr{
+	mode := sandbox.ModeRun
+	if exposed() {
+		mode = sandbox.ModeSeal
+	}
+	r.pid, _, err = syscall.StartProcess(selfExe, []string{sandbox.InitArg, mode}, &syscall.ProcAttr{
 		Dir: "/", Env: inside.Environ(), Files: fds, Sys: sys,
 	})
 	if err != nil {
@@ -92,9 +96,6 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 	}
 	return nil
 }
-
-// selfExe is this process's binary.
-const selfExe = "/proc/self/exe"
 
 // initAttr says which namespaces the init stage is started in. Unless its ids are
 // mapped later, the caller's are 0 in it.
