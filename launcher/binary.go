@@ -3,15 +3,14 @@
 package launcher
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
-)
 
-// selfExe is this process's binary.
-const selfExe = "/proc/self/exe"
+	"github.com/slipway-net/slipway/launcher/sandbox"
+	"github.com/slipway-net/slipway/launcher/stagefile"
+)
 
 // exposed reports whether a container's root could change this binary, given a
 // descriptor of it: unless it is real root's and closed to the caller. An owner may
@@ -21,66 +20,36 @@ func exposed() bool {
 	return unix.Stat(selfExe, &st) != nil || st.Uid != 0 || unix.Access(selfExe, unix.W_OK) == nil
 }
 
-// openBinary opens this binary, to be executed where the container sees its process:
-// a command that is a link to /proc/self/exe, or has it as its interpreter, hands the
-// container the very file (CVE-2019-5736). Of one that is exposed it is a copy in
-// memory that nobody can change. The caller closes the descriptor.
-func openBinary() (int, error) {
-	if exposed() {
-		return copyBinary()
+// runMode is what the init stage f is to be started for, in order to run a container.
+func runMode(f *os.File) string {
+	if f.Name() == selfExe && exposed() {
+		return sandbox.ModeSeal
 	}
-	fd, err := unix.Open(selfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("open our own binary: %w", err)
-	}
-	return fd, nil
+	return sandbox.ModeRun
 }
 
-// copyBinary copies this binary into memory and seals it.
-func copyBinary() (_ int, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("keep our own binary from the container: copy it: %w; to mend it: let root own it", err)
-		}
-	}()
+// sealed returns the init stage f, or, in place of this binary if that is exposed, a
+// copy in memory that nobody can change: a stage that joins a container cannot seal
+// itself. A command that has /proc/self/exe as its interpreter would hand the container
+// the very file (CVE-2019-5736).
+func sealed(f *os.File) (*os.File, error) {
+	if f.Name() != selfExe || !exposed() {
+		return f, nil
+	}
+	f.Close()
+	c, err := copySelf()
+	if err != nil {
+		return nil, fmt.Errorf("keep our own binary from the container: copy it: %w; to mend it: let root own it", err)
+	}
+	return c, nil
+}
+
+// copySelf copies this binary into memory and seals it.
+func copySelf() (*os.File, error) {
 	self, err := os.Open(selfExe)
 	if err != nil {
-		return -1, err
+		return nil, err
 	}
 	defer self.Close()
-	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
-	fd, err := unix.MemfdCreate("slipway", flags|unix.MFD_EXEC)
-	if errors.Is(err, unix.EINVAL) { // before Linux 6.3, where each may be executed
-		fd, err = unix.MemfdCreate("slipway", flags)
-	}
-	if err != nil {
-		return -1, err
-	}
-	if err := fill(fd, self); err != nil {
-		unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
-}
-
-// fill copies the whole of a file into a memfd, which cannot be changed from then on.
-func fill(memfd int, from *os.File) error {
-	info, err := from.Stat()
-	if err != nil {
-		return err
-	}
-	for left := info.Size(); left > 0; {
-		n, err := unix.Sendfile(memfd, int(from.Fd()), nil, int(left))
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return err
-		case n == 0:
-			return errors.New("it was cut off meanwhile")
-		}
-		left -= int64(n)
-	}
-	_, err = unix.FcntlInt(uintptr(memfd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
-	return err
+	return stagefile.Seal(self)
 }

@@ -29,6 +29,7 @@ const (
 	roleConnect   = "launcher-test-connect"    // connect to a Unix socket
 	roleWriteSelf = "launcher-test-write-self" // tell whether the own binary can be written
 	roleExec      = "launcher-test-exec"       // run a container, and the words that follow in it
+	roleSyscall   = "launcher-test-syscall"    // make one system call and tell its error
 )
 
 func TestMain(m *testing.M) {
@@ -49,6 +50,9 @@ func TestMain(m *testing.M) {
 			os.Exit(0)
 		case roleExec:
 			os.Exit(superviseExec(os.Args[2:]))
+		case roleSyscall:
+			syscallMain(os.Args[2])
+			os.Exit(0)
 		}
 	}
 	os.Exit(m.Run())
@@ -65,6 +69,34 @@ func report(err error) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
+}
+
+// syscallMain makes one system call and prints its error, or ok.
+func syscallMain(call string) {
+	const newer = 900 // than any table
+	var errno unix.Errno
+	switch call {
+	case "status":
+		b, err := os.ReadFile("/proc/self/status")
+		report(err)
+		_, after, _ := strings.Cut(string(b), "Seccomp:")
+		mode, _, _ := strings.Cut(after, "\n")
+		fmt.Println(strings.TrimSpace(mode))
+		return
+	case "keyctl":
+		_, _, errno = unix.RawSyscall(unix.SYS_KEYCTL, 9999, 0, 0)
+	case "unshare":
+		_, _, errno = unix.RawSyscall(unix.SYS_UNSHARE, unix.CLONE_NEWUTS, 0, 0)
+	case "unknown":
+		_, _, errno = unix.RawSyscall(newer, 0, 0, 0)
+	case "clone3":
+		_, _, errno = unix.RawSyscall(unix.SYS_CLONE3, 0, 0, 0)
+	}
+	if errno != 0 {
+		fmt.Println(unix.ErrnoName(errno))
+		return
+	}
+	fmt.Println("ok")
 }
 
 // supervise runs a container without a network around this process's streams.

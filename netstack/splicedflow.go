@@ -148,7 +148,9 @@ func (f *tcpFlow) closeSpliced(reset bool) {
 
 // reuse keeps the container's end of an inbound flow that is over for another.
 func (f *tcpFlow) reuse() bool {
-	shutdownWrite(f.spliced.fd) // as closing it would
+	if !f.spliced.relay.First(relay.Host) {
+		shutdownWrite(f.spliced.fd) // as closing it would
+	}
 	return f.table.kernel.factory.GiveBack(f.spliced.fd, f.source())
 }
 

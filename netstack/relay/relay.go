@@ -47,6 +47,7 @@ type way struct {
 	stash []byte // the same, of those that were copied
 	bulk  bool   // the last read was large
 	done  bool   // the end was passed on
+	told  bool   // … by shutdown(2): the other end's own was still to come
 	cut   bool   // the other end takes no more; to be reset when that has sent all
 }
 
@@ -117,6 +118,10 @@ func (r *Relay) Done() bool { return r.ways[Container].done && r.ways[Host].done
 // other end was told.
 func (r *Relay) Ended(which int) bool { return r.ways[which].done }
 
+// First reports whether that end's peer was the first to say that it sends no more, so that
+// the other socket has sent a FIN, and Done means that it has got one too.
+func (r *Relay) First(which int) bool { return r.ways[which].told }
+
 // Moved returns how many bytes the end's peer has sent that the other end took.
 func (r *Relay) Moved(which int) uint64 { return r.ways[which].moved }
 
@@ -171,6 +176,7 @@ func (r *Relay) move(which int) (more bool, errno unix.Errno) {
 		if end {
 			w.done = true
 			if !r.ways[1-which].done { // else closing the socket says the same
+				w.told = true
 				// Fails only if the peer is gone, which the other way sees.
 				_, _, _ = unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(dst.fd), unix.SHUT_WR, 0)
 			}
