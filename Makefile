@@ -12,14 +12,16 @@ RESULT   ?= $(shell date +%Y-%m-%d)
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 BINARY := bin/slipway
+STAGE  := launcher/stagefile/initstage
 PLUGIN := bin/slipway-cni
 PAGES  := $(wildcard docs/man/*.1)
 
 .DEFAULT_GOAL := build
-.PHONY: build test lint fuzz demo bench bench-launch bench-readme bench-soak microbench install install-compat install-cni clean help
+.PHONY: man build test lint fuzz demo bench bench-launch bench-readme bench-soak microbench install install-compat install-cni clean help
 
 build: ## build bin/slipway and bin/slipway-cni, static binaries (this is the default)
-	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) .
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(STAGE) ./launcher/initstage
+	@CGO_ENABLED=0 $(GO) build -trimpath -tags slipway_stage -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) .
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.pluginVersion=$(VERSION)' -o $(PLUGIN) ./cni-plugin
 
 test: ## install what the tests need and run every level of them (CI=true: a skip fails)
@@ -62,8 +64,11 @@ install-cni: install ## install, and put the CNI plugin where runtimes look: a l
 	@install -d $(DESTDIR)$(CNIDIR)
 	@ln -sf $(PREFIX)/bin/slipway-cni $(DESTDIR)$(CNIDIR)/slipway-cni
 
+man: ## write the man pages that are made of help texts
+	@$(GO) run ./scripts/manpages
+
 clean: ## remove what was built
-	@rm -rf bin
+	@rm -rf bin $(STAGE)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

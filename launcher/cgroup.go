@@ -140,8 +140,16 @@ func joinGroup(init, pid int) error {
 	if err != nil || !strings.HasPrefix(filepath.Base(dir), groupPrefix) {
 		return nil // without limits there is no group
 	}
+	if err := joinGroupAt(dir, pid); err != nil {
+		return fmt.Errorf("%w: start slipway exec in the scope that the container was started in", err)
+	}
+	return nil
+}
+
+// joinGroupAt moves the process pid to the group in dir.
+func joinGroupAt(dir string, pid int) error {
 	if err := writeFile(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
-		return fmt.Errorf("join the container's control group: %w: start slipway exec in the scope that the container was started in", err)
+		return fmt.Errorf("join the container's control group: %w", err)
 	}
 	return nil
 }

@@ -5,9 +5,9 @@ package launcher
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -48,8 +48,6 @@ func (ct *Container) Order() []byte { return ct.order }
 // no_new_privs, seccomp filter, limits. What it returns is as with Container.Run. The
 // command is killed when this process ends.
 func (e Exec) Run(ctx context.Context) (int, error) {
-	runtime.LockOSThread() // see join.Start
-	defer runtime.UnlockOSThread()
 	ct, namespaces, err := e.container()
 	if err != nil {
 		return sandbox.ExitOurs, err
@@ -101,7 +99,7 @@ func (e Exec) container() (*Container, uintptr, error) {
 		return nil, 0, fmt.Errorf("%w: command and environment are longer than %d bytes", ErrUsage, sandbox.MaxFrame)
 	}
 	namespaces := uintptr(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP)
-	if o.OwnNetwork {
+	if otherNetwork(e.PID) {
 		namespaces |= unix.CLONE_NEWNET
 	}
 	return ct, namespaces, nil
@@ -114,11 +112,18 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 		return fmt.Errorf("open the null device: %w", err)
 	}
 	defer unix.Close(null)
-	exe, err := unix.Open(selfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open our own binary: %w", err)
+	open := openStage
+	if e.mode == sandbox.ModeCopy { // the small binary knows no archives
+		open = openSelf
 	}
-	defer unix.Close(exe)
+	exe, err := open()
+	if err != nil {
+		return err
+	}
+	if exe, err = sealed(exe); err != nil {
+		return err
+	}
+	defer exe.Close()
 	fds := []int{null, null, null, ctl.FD()}
 	for i, f := range []*os.File{e.Stdin, e.Stdout, e.Stderr} {
 		if f != nil && !r.ct.plan.streams[i] {
@@ -126,7 +131,7 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 		}
 	}
 	r.pid, err = join.Start(join.Config{
-		Pidfd: e.Pidfd, Namespaces: namespaces, Exe: exe,
+		Join: []join.Namespaces{{FD: e.Pidfd, Flags: namespaces}}, Exe: int(exe.Fd()),
 		Args: []string{sandbox.InitArg, cmp.Or(e.mode, sandbox.ModeExec)}, Env: inside.Environ(), Files: fds,
 	})
 	if err != nil {
@@ -144,6 +149,14 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 		_, _ = join.Wait(r.pid)
 	}
 	return err
+}
+
+// otherNetwork reports whether a process has another network namespace than this one,
+// as every container but those of NetHost has.
+func otherNetwork(pid int) bool {
+	var own, its unix.Stat_t
+	err := errors.Join(unix.Stat("/proc/self/ns/net", &own), unix.Stat(fmt.Sprintf("/proc/%d/ns/net", pid), &its))
+	return err == nil && own.Ino != its.Ino
 }
 
 // mergeEnv is env with the words of more put over it.

@@ -48,6 +48,11 @@ func (mt *mounter) attach(at place, m mountSpec) error {
 		return err
 	}
 	defer unix.Close(target)
+	return mt.attachOn(target, m)
+}
+
+// attachOn is attach upon the open directory target.
+func (mt *mounter) attachOn(target int, m mountSpec) error {
 	if mt.legacy {
 		return mountOn(m.source, target, m.fstype, legacyFlags(m.attr), strings.Join(m.data, ","))
 	}
@@ -168,6 +173,11 @@ func (mt *mounter) bindTree(source int, at place, m mountSpec) error {
 		return err
 	}
 	defer unix.Close(target)
+	return mt.bindOn(source, target, at, m)
+}
+
+// bindOn is bindTree upon the open target, which is what there is at the place.
+func (mt *mounter) bindOn(source, target int, at place, m mountSpec) error {
 	if mt.legacy {
 		return bindLegacy(source, target, at, m)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -106,19 +107,14 @@ func (pl *payload) run() (int, error) {
 	if !pl.p.Init {
 		return 0, pl.replace()
 	}
-	if err := confine(pl.p, pl.id); err != nil {
-		return 0, err
-	}
-	pid, err := pl.start()
+	pid, err := pl.startConfined()
 	if err != nil {
 		return 0, err
 	}
 	pl.pid.Store(int64(pid))
 	// If the supervisor is gone watch will tell.
 	_ = WriteFrame(pl.ctl, FrameStarted, nil)
-	// From here on pid 1 has nothing to do that its children could not, but to
-	// signal those that changed their user.
-	if err := dropCapsEverywhere(1 << unix.CAP_KILL); err != nil {
+	if err := pl.stepDown(); err != nil {
 		return 0, err
 	}
 	for fd := range 3 {
@@ -129,6 +125,20 @@ func (pl *payload) run() (int, error) {
 	}
 	go watch(pl.ctl, pl.signal)
 	return reap(pid)
+}
+
+// stepDown gives up, on every thread, the rights of pid 1 that its children could not have
+// either, but that to signal those that changed their user. A command of another user
+// than root is signalled as that user.
+func (pl *payload) stepDown() error {
+	if pl.id.uid != 0 {
+		if err := becomeEverywhere(pl.id.uid); err != nil {
+			return err
+		}
+		return dropCapsEverywhere(0)
+	}
+	permitted, _ := granted(pl.p, pl.id)
+	return dropCapsEverywhere(permitted & (1 << unix.CAP_KILL))
 }
 
 // replace executes the command in place of this stage. It returns only on failure;
@@ -154,12 +164,27 @@ func (pl *payload) replace() error {
 	return execError(pl.p.Args[0], syscall.Exec(pl.argv0, pl.p.Args, pl.p.Env))
 }
 
+// startConfined starts the command from a thread that has its rights and no others, and
+// which ends then: what stays is to signal whatever user the command is.
+func (pl *payload) startConfined() (pid int, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+		if err = confine(pl.p, pl.id); err == nil {
+			pid, err = pl.start()
+		}
+	}()
+	<-done
+	return pid, err
+}
+
 // start executes the command in a session of its own.
 func (pl *payload) start() (int, error) {
 	attr := &syscall.ProcAttr{
 		Env:   pl.p.Env,
 		Files: pl.streams(),
-		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: pl.slave >= 0, Ctty: pl.ctty(), Pdeathsig: unix.SIGKILL},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: pl.slave >= 0, Ctty: pl.ctty()},
 	}
 	pid, err := syscall.ForkExec(pl.argv0, pl.p.Args, attr)
 	if err == nil {
