@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 
 	"github.com/slipway-net/slipway/launcher"
 	"github.com/slipway-net/slipway/launcher/lan"
@@ -119,12 +120,15 @@ func help(w io.Writer) {
 	fmt.Fprint(w, "\n`slipway COMMAND --help` tells more of each.\n")
 }
 
-// report writes an error as one line and returns the exit code it stands for.
+// report writes an error as one line, or several joined ones as one each, and returns
+// the exit code it stands for.
 func report(stderr io.Writer, err error) int {
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(stderr, "slipway: %v\n", err)
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(stderr, "slipway: %s\n", line)
+	}
 	if isUsage(err) {
 		return exitUsage
 	}
