@@ -27,6 +27,7 @@ const (
 	roleSupervise = "launcher-test-supervise"  // run the words that follow
 	roleConnect   = "launcher-test-connect"    // connect to a Unix socket
 	roleWriteSelf = "launcher-test-write-self" // tell whether the own binary can be written
+	roleSyscall   = "launcher-test-syscall"    // make one system call and tell its error
 )
 
 func TestMain(m *testing.M) {
@@ -45,6 +46,9 @@ func TestMain(m *testing.M) {
 		case roleWriteSelf:
 			report(unix.Access("/proc/self/exe", unix.W_OK))
 			os.Exit(0)
+		case roleSyscall:
+			syscallMain(os.Args[2])
+			os.Exit(0)
 		}
 	}
 	os.Exit(m.Run())
@@ -61,6 +65,34 @@ func report(err error) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
+}
+
+// syscallMain makes one system call and prints its error, or ok.
+func syscallMain(call string) {
+	const newer = 900 // than any table
+	var errno unix.Errno
+	switch call {
+	case "status":
+		b, err := os.ReadFile("/proc/self/status")
+		report(err)
+		_, after, _ := strings.Cut(string(b), "Seccomp:")
+		mode, _, _ := strings.Cut(after, "\n")
+		fmt.Println(strings.TrimSpace(mode))
+		return
+	case "keyctl":
+		_, _, errno = unix.RawSyscall(unix.SYS_KEYCTL, 9999, 0, 0)
+	case "unshare":
+		_, _, errno = unix.RawSyscall(unix.SYS_UNSHARE, unix.CLONE_NEWUTS, 0, 0)
+	case "unknown":
+		_, _, errno = unix.RawSyscall(newer, 0, 0, 0)
+	case "clone3":
+		_, _, errno = unix.RawSyscall(unix.SYS_CLONE3, 0, 0, 0)
+	}
+	if errno != 0 {
+		fmt.Println(unix.ErrnoName(errno))
+		return
+	}
+	fmt.Println("ok")
 }
 
 // supervise runs a container without a network around this process's streams.

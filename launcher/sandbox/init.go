@@ -31,8 +31,9 @@ func IsInit(args []string) bool { return len(args) > 1 && args[0] == InitArg }
 
 // Init is the main function of an init stage, which args (os.Args) start; it
 // returns the process's exit code. It must be called on the main goroutine before
-// the process does anything else, and by nobody but main.
-func Init(args []string) int {
+// the process does anything else, and by nobody but main. copier is what ModeCopy
+// needs; nil is for a binary that is not started for that.
+func Init(args []string, copier Copier) int {
 	runtime.LockOSThread() // capabilities, ids and the session keyring belong to a thread
 	// What the caller left open and inheritable must not reach the command.
 	if err := unix.CloseRange(ControlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
@@ -47,7 +48,7 @@ func Init(args []string) int {
 	case ModeExec:
 		main = execMain
 	case ModeCopy:
-		main = copyMain
+		main = func(ctl *Control) (int, error) { return copyMain(ctl, copier) }
 	}
 	code, err := main(ctl)
 	if err == nil {
