@@ -65,7 +65,7 @@ func runRun(args []string, stdout, stderr io.Writer) int {
 		code, err = r.run(stderr)
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "slipway: %v\n", err)
+		complain(stderr, err)
 	}
 	return exitCode(code, err)
 }
