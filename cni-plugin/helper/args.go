@@ -57,6 +57,7 @@ func (a Attachment) Args() []string {
 	}
 	add("--host-loopback", c.Services...)
 	add("--host-socket", c.Sockets...)
+	add("--dns-name", c.Aliases...)
 	add("--allow", c.Allow...)
 	add("--deny", c.Deny...)
 	add("--outbound-addr", c.Outbound...)
