@@ -141,7 +141,7 @@ func (f *attachFlags) attach(target string, stderr io.Writer) error {
 		defer pid.remove()
 		f.pid = pid
 	}
-	p, err := newProcess(f.readyFD, f.exitFD)
+	p, err := newProcess(f.readyFD, f.exitFD, fdOf(target)...)
 	if err != nil {
 		return err
 	}
@@ -159,6 +159,16 @@ func (f *attachFlags) attach(target string, stderr io.Writer) error {
 	}
 	defer s.Close()
 	return f.serve(ctx, s, p, log)
+}
+
+// fdOf returns the descriptor of a directory of ours that the target is found in, if it
+// is given in that way.
+func fdOf(target string) []int {
+	var fd int
+	if _, err := fmt.Sscanf(target, "/proc/self/fd/%d/", &fd); err != nil {
+		return nil
+	}
+	return []int{fd}
 }
 
 // given reads the addresses that the user has chosen for the plan.
