@@ -120,6 +120,9 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 	if err != nil {
 		return err
 	}
+	if exe, err = sealed(exe); err != nil {
+		return err
+	}
 	defer exe.Close()
 	fds := []int{null, null, null, ctl.FD()}
 	for i, f := range []*os.File{e.Stdin, e.Stdout, e.Stderr} {

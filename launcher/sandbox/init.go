@@ -17,6 +17,7 @@ const InitArg = "slipway-init"
 // The init stage's second word, which says what it is started for.
 const (
 	ModeRun   = "run"   // make a container and run its command
+	ModeSeal  = "seal"  // the same, of a binary that the container's root could change
 	ModeExec  = "exec"  // run one more command in a container that it has joined
 	ModeCopy  = "copy"  // carry files into or out of a container that it has joined
 	ModeProbe = "probe" // find out whether a container's root can be made
@@ -45,6 +46,8 @@ func Init(args []string, copier Copier) int {
 	ctl := &Control{fd: ControlFD, passed: -1}
 	main := initMain
 	switch args[1] {
+	case ModeSeal:
+		main = sealMain
 	case ModeExec:
 		main = execMain
 	case ModeCopy:
@@ -66,9 +69,6 @@ func initMain(ctl *Control) (int, error) {
 	// binary, which is the host's, through /proc/1/exe.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("make pid 1 untraceable: %w", err)
-	}
-	if err := seal(); err != nil {
-		return 0, err
 	}
 	o, err := receiveOrder(ctl)
 	if err != nil {
