@@ -19,6 +19,7 @@ const (
 	opUnpack  = "unpack"  // unpackArgs, the blob → unpack.Info
 	opRemove  = "remove"  // removeArgs → nothing
 	opRebuild = "rebuild" // layerArgs, where the archive goes → nothing
+	opShift   = "shift"   // shiftArgs, where progress goes → nothing
 	opVerify  = "verify"  // layerArgs → the digest of the archive
 )
 
