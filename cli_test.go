@@ -43,6 +43,7 @@ func TestHelp(t *testing.T) {
 		{"stats-help.txt", []string{"stats", "--help"}},
 		{"generate-help.txt", []string{"generate", "--help"}},
 		{"completion-help.txt", []string{"completion", "--help"}},
+		{"cp-help.txt", []string{"cp", "--help"}},
 		{"exec-help.txt", []string{"exec", "--help"}},
 		{"logs-help.txt", []string{"logs", "--help"}},
 		{"stop-help.txt", []string{"stop", "--help"}},

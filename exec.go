@@ -58,24 +58,34 @@ func execIn(fs *pflag.FlagSet, e *launcher.Exec, interactive bool) (int, error) 
 	if interactive {
 		e.Stdin = os.Stdin
 	}
-	store, c, err := findContainer(fs.Arg(0))
+	done, err := joinable(fs.Arg(0), e)
 	if err != nil {
 		return exitRun, err
 	}
-	if c.Status != state.Running {
-		return exitRun, errNotRunning(c)
-	}
-	if e.Order, err = os.ReadFile(filepath.Join(store.Dir(c.ID), supervise.OrderFile)); err != nil {
-		return exitRun, fmt.Errorf("read what the container may do: %w", err)
-	}
-	if e.Pidfd, err = c.Init.Open(); errors.Is(err, unix.ESRCH) {
-		return exitRun, fmt.Errorf("container %s has ended", c.DisplayName())
-	} else if err != nil {
-		return exitRun, fmt.Errorf("join container %s: %w", c.DisplayName(), err)
-	}
-	defer unix.Close(e.Pidfd)
+	defer done()
 	// The init stage passes signals on; ours only must not kill us first.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP)
 	defer stop()
 	return e.Run(ctx)
+}
+
+// joinable fills in what e needs to join the container that the word names. The caller
+// calls the returned function when e has run.
+func joinable(word string, e *launcher.Exec) (done func(), err error) {
+	store, c, err := findContainer(word)
+	if err != nil {
+		return nil, err
+	}
+	if c.Status != state.Running {
+		return nil, errNotRunning(c)
+	}
+	if e.Order, err = os.ReadFile(filepath.Join(store.Dir(c.ID), supervise.OrderFile)); err != nil {
+		return nil, fmt.Errorf("read what the container may do: %w", err)
+	}
+	if e.Pidfd, err = c.Init.Open(); errors.Is(err, unix.ESRCH) {
+		return nil, fmt.Errorf("container %s has ended", c.DisplayName())
+	} else if err != nil {
+		return nil, fmt.Errorf("join container %s: %w", c.DisplayName(), err)
+	}
+	return func() { unix.Close(e.Pidfd) }, nil
 }

@@ -52,6 +52,7 @@ func commands() []command {
 		{"rm", "remove containers", runRm},
 		{"inspect", "print all that is known of containers", runInspect},
 		{"port", "print where the ports of a container are published", runPort},
+		{"cp", "copy files out of a container, or into it", runCp},
 		{"stats", "show what containers use", runStats},
 		{"generate", "print a unit of systemd for a container", runGenerate},
 		{"pull", "bring an image from a registry, or from an archive", runPull},

@@ -24,13 +24,15 @@ const boxImage = "localhost/box"
 // its network.
 type podman struct {
 	*attachtest.Machine
-	s   subject
-	dir string   // all that they write is below
-	env []string // theirs
+	s    subject
+	root bool     // it is the machine's root whose they are
+	dir  string   // all that they write is below
+	env  []string // theirs
 }
 
 // configs are the files that Podman and Buildah read, but for the paths in them.
 // There are neither control groups nor systemd.
+// Root's Podman would listen at published ports itself, for rules of iptables to redirect.
 const (
 	containersConf = `
 [containers]
@@ -41,6 +43,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "crun"
 network_cmd_path = %q
+enable_port_reservation = false
 `
 	storageConf = `
 [storage]
@@ -56,6 +59,13 @@ const podmanPath = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin
 // newPodman makes a machine, and an image in it.
 func newPodman(t *testing.T, s subject, image string) *podman {
 	t.Helper()
+	return newPodmanAs(t, s, image, false, func(string) string { return "" })
+}
+
+// newPodmanAs is newPodman for the plain user, or for root of the machine, with more
+// configuration, which is told the directory that everything is below.
+func newPodmanAs(t *testing.T, s subject, image string, root bool, more func(dir string) string) *podman {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "pod") // short: sockets are below
 	if err != nil {
 		t.Fatal(err)
@@ -66,21 +76,27 @@ func newPodman(t *testing.T, s subject, image string) *podman {
 		}
 	})
 	m := attachtest.NewMachine(t)
-	p := &podman{Machine: m, s: s, dir: dir}
+	p := &podman{Machine: m, s: s, dir: dir, root: root}
 	// What it writes belongs to ids that only the machine's root may remove.
-	t.Cleanup(func() { m.Host.Exec(t, "sh", "-c", `umount -R "$1"/* 2>/dev/null; rm -rf "$1"/*`, "sh", dir) })
+	t.Cleanup(func() {
+		m.Host.Exec(t, "sh", "-c", `umount -R "$1"/* "$1"/graph/overlay 2>/dev/null; rm -rf "$1"/*`, "sh", dir)
+	})
 	path := func(name string) string { return filepath.Join(dir, name) }
 	for _, name := range []string{"home", "run", "tmp"} {
 		if err := os.Mkdir(path(name), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p.write(t, "containers.conf", fmt.Sprintf(containersConf, s.path))
+	p.write(t, "containers.conf", fmt.Sprintf(containersConf, s.path)+more(dir))
 	p.write(t, "storage.conf", fmt.Sprintf(storageConf, path("graph"), path("runroot")))
 	p.env = []string{
 		"CONTAINERS_CONF=" + path("containers.conf"), "CONTAINERS_STORAGE_CONF=" + path("storage.conf"),
 		"HOME=" + path("home"), "XDG_RUNTIME_DIR=" + path("run"), "TMPDIR=" + path("tmp"),
 		"USER=" + os.Getenv("USER"), "PATH=" + podmanPath,
+	}
+	if root {
+		p.env = slices.DeleteFunc(p.env, func(v string) bool { return strings.HasPrefix(v, "XDG_RUNTIME_DIR=") })
+		m.Host.Exec(t, "sh", "-c", "for dir in /run /var/lib /dev/shm; do mount -t tmpfs machine $dir; done")
 	}
 	p.exec(t, "podman", "import", "--quiet", image, boxImage)
 	return p
@@ -95,16 +111,23 @@ func (p *podman) write(t *testing.T, name, text string) string {
 	return path
 }
 
-// exec runs a command of the plain user and returns what it wrote.
+// exec runs a command of the user and returns what it wrote.
 func (p *podman) exec(t *testing.T, argv ...string) string {
 	t.Helper()
-	return p.Host.Exec(t, p.AsUser(p.env, argv...)...)
+	return p.Host.Exec(t, p.asUser(argv...)...)
 }
 
-// start starts a command of the plain user.
+// start starts a command of the user.
 func (p *podman) start(t *testing.T, argv ...string) *attachtest.Process {
 	t.Helper()
-	return p.Host.Start(t, p.AsUser(p.env, argv...)...)
+	return p.Host.Start(t, p.asUser(argv...)...)
+}
+
+func (p *podman) asUser(argv ...string) []string {
+	if p.root {
+		return append(append([]string{"env", "-i"}, p.env...), argv...)
+	}
+	return p.AsUser(p.env, argv...)
 }
 
 // byPath returns a command for which the subject is the first slirp4netns in PATH. That

@@ -74,7 +74,7 @@ func add(ctx context.Context, args *skel.CmdArgs) (err error) {
 	if err != nil {
 		return err
 	}
-	info, at, err := a.start(ctx, leased)
+	info, at, err := a.start(ctx, ns, leased)
 	if err != nil {
 		return err
 	}
@@ -109,22 +109,46 @@ func (a *adding) open(ctx context.Context, state string, ns namespace) (err erro
 		}
 	}
 	a.undo = append(a.undo, func(context.Context) { _ = a.entry.Remove() })
-	if err := helper.Remove(a.entry.PidFile(), a.entry.API()); err != nil {
-		return err
+	return helper.Remove(a.entry.PidFile(), a.entry.API())
+}
+
+// reserve settles what the container can have once, and records it: of its attachments
+// one publishes the ports, since runtimes ask all of them for the same, and no two have
+// the same network unless they are told to. It returns the plan.
+func (a *adding) reserve(ctx context.Context, ns namespace, leased *leases) (plan tap.Plan, err error) {
+	taken, err := ownNetworks(a.conf)
+	if err != nil {
+		return tap.Plan{}, err
 	}
-	return a.entry.Write(store.Info{
-		Network: a.conf.Name, ContainerID: a.args.ContainerID, IfName: a.args.IfName,
-		NetNS: a.args.Netns, NSDev: ns.dev, NSIno: ns.ino, Created: time.Now(),
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	err = a.entry.Reserve(ctx, helper.Runs, func(others []store.Info) (store.Info, error) {
+		publishes := len(a.conf.Ports) > 0 && a.conf.Publishes()
+		for _, o := range others {
+			taken = append(taken, o.Networks...)
+			publishes = publishes && !o.Publishes
+		}
+		if plan, err = a.conf.Plan(leased.addresses, taken); err != nil {
+			return store.Info{}, err
+		}
+		if !publishes {
+			a.conf.Ports = nil
+		}
+		i := store.Info{
+			Network: a.conf.Name, ContainerID: a.args.ContainerID, IfName: a.args.IfName,
+			NetNS: a.args.Netns, NSDev: ns.dev, NSIno: ns.ino, Publishes: publishes, Created: time.Now(),
+		}
+		for _, f := range plan.Families() {
+			i.Networks = append(i.Networks, f.Prefix)
+		}
+		return i, nil
 	})
+	return plan, err
 }
 
 // start starts the helper, and returns what it says of itself, and what it was told.
-func (a *adding) start(ctx context.Context, leased *leases) (portapi.Info, helper.Attachment, error) {
-	taken, err := ownNetworks(a.conf)
-	if err != nil {
-		return portapi.Info{}, helper.Attachment{}, err
-	}
-	plan, err := a.conf.Plan(leased.addresses, taken)
+func (a *adding) start(ctx context.Context, ns namespace, leased *leases) (portapi.Info, helper.Attachment, error) {
+	plan, err := a.reserve(ctx, ns, leased)
 	if err != nil {
 		return portapi.Info{}, helper.Attachment{}, err
 	}

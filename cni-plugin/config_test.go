@@ -171,11 +171,15 @@ func TestPorts(t *testing.T) {
 	if _, from, err := u.ReadFrom(make([]byte, 1)); err != nil || !strings.HasPrefix(from.String(), f.PeerAddr.String()) {
 		t.Errorf("the datagram is from %v, %v", from, err)
 	}
+	// Another network of the container is asked for the same, and leaves it to this one.
+	second := n.attachment(c, "eth1")
+	second.rt.CapabilityArgs = a.rt.CapabilityArgs
+	second.add(t)
 	// A port that is taken is an error, and nothing of the attachment is left.
 	b := n.attachment(attachtest.NewContainer(t), "eth0")
 	_, err = b.tryAdd(t)
 	expectCode(t, err, 100, "18080")
-	n.expectHelpers(t, 1)
+	n.expectHelpers(t, 2)
 }
 
 // TestIPAM has plugins for addresses have their say.

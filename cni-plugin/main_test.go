@@ -31,6 +31,9 @@ func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 // testMain builds the programs once, for all tests, as they are released.
 func testMain(m *testing.M) int {
+	if len(os.Args) > 1 && os.Args[1] == goCNIWord {
+		return goCNIMain(os.Args[2:])
+	}
 	flag.Parse()
 	if os.Getenv(binVar) != "" || testing.Short() {
 		return attachtest.Main(m)

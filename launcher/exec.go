@@ -3,6 +3,7 @@
 package launcher
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -34,6 +35,8 @@ type Exec struct {
 	// TTY and the streams are as in Config.
 	TTY                   bool
 	Stdin, Stdout, Stderr *os.File
+
+	mode string // of the init stage; empty is sandbox.ModeExec
 }
 
 // Order returns what the container's init stage was told, which Exec needs to give
@@ -123,7 +126,7 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 	}
 	r.pid, err = join.Start(join.Config{
 		Pidfd: e.Pidfd, Namespaces: namespaces, Exe: exe,
-		Args: []string{sandbox.InitArg, sandbox.ModeExec}, Env: inside.Environ(), Files: fds,
+		Args: []string{sandbox.InitArg, cmp.Or(e.mode, sandbox.ModeExec)}, Env: inside.Environ(), Files: fds,
 	})
 	if err != nil {
 		return err

@@ -64,6 +64,15 @@ func Find(pidfile string) (*Running, error) {
 	}
 }
 
+// Runs reports whether a helper holds the lock of the pidfile.
+func Runs(pidfile string) bool {
+	r, err := Find(pidfile)
+	if r != nil {
+		r.Close()
+	}
+	return r != nil || err != nil
+}
+
 // awaitEnd waits for the end of a helper that was killed: the kernel takes the lock away
 // first, and the container's interface some milliseconds later. The number in the file
 // may be somebody else's by now, but hardly that of one who ends this moment, and then

@@ -27,7 +27,8 @@ const wholeMap = "0 0 4294967295"
 // Dir returns the directory that the state is in, which Open makes: that of the
 // configuration, if it is not empty; for root of the machine /run/slipway-cni; for
 // others that below XDG_RUNTIME_DIR or, where a runtime does not pass that on, below
-// /run/user of the user outside of the user namespace; and else one in /tmp.
+// /run/user of the user outside of the user namespace, or for root of a user namespace
+// /run, where it may write there; and else one in /tmp.
 func Dir(configured string) (string, error) {
 	if configured != "" {
 		return filepath.Clean(configured), nil
@@ -39,7 +40,11 @@ func Dir(configured string) (string, error) {
 	if whole && os.Geteuid() == 0 {
 		return filepath.Join("/run", dirName), nil
 	}
-	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/user/%d", outside)} {
+	dirs := []string{os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/user/%d", outside)}
+	if os.Geteuid() == 0 {
+		dirs = append(dirs, "/run")
+	}
+	for _, dir := range dirs {
 		if filepath.IsAbs(dir) && unix.Access(dir, unix.W_OK) == nil {
 			return filepath.Join(dir, dirName), nil
 		}

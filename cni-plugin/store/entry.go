@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -38,13 +39,17 @@ var ErrBusy = errors.New("another command for this attachment is under way")
 
 // Info is what is known of an attachment. The zero Info is of none.
 type Info struct {
-	Network     string    `json:"network"`
-	ContainerID string    `json:"containerID"`
-	IfName      string    `json:"ifname"`
-	NetNS       string    `json:"netns"`           // the path
-	NSDev       uint64    `json:"nsDev,omitempty"` // the namespace, as long as the helper lives
-	NSIno       uint64    `json:"nsIno,omitempty"`
-	Created     time.Time `json:"created"`
+	Network     string `json:"network"`
+	ContainerID string `json:"containerID"`
+	IfName      string `json:"ifname"`
+	NetNS       string `json:"netns"`           // the path
+	NSDev       uint64 `json:"nsDev,omitempty"` // the namespace, as long as the helper lives
+	NSIno       uint64 `json:"nsIno,omitempty"`
+	// Publishes says that of all attachments of the container this one publishes ports,
+	// and Networks are those that it has.
+	Publishes bool           `json:"publishes,omitempty"`
+	Networks  []netip.Prefix `json:"networks,omitempty"`
+	Created   time.Time      `json:"created"`
 }
 
 // An Entry is one attachment, locked. Close gives up the lock.
@@ -60,7 +65,7 @@ func Open(ctx context.Context, state, network, containerID, ifname string) (*Ent
 		return nil, err
 	}
 	of := filepath.Join(state, hash(network))
-	path := filepath.Join(of, hash(containerID+"\x00"+ifname))
+	path := filepath.Join(of, name(containerID, ifname))
 	for {
 		// Who removes the last entry of the network removes that, too.
 		err := errors.Join(makeDir(of), makeDir(path))
@@ -79,7 +84,7 @@ func Open(ctx context.Context, state, network, containerID, ifname string) (*Ent
 
 // Find is Open for an attachment that may not be there: then it returns nil.
 func Find(ctx context.Context, state, network, containerID, ifname string) (*Entry, error) {
-	path := filepath.Join(state, hash(network), hash(containerID+"\x00"+ifname))
+	path := filepath.Join(state, hash(network), name(containerID, ifname))
 	for {
 		e, err := openAt(path, func(f *os.File) error { return wait(ctx, f) })
 		if errors.Is(err, fs.ErrNotExist) {
@@ -166,8 +171,8 @@ func (e *Entry) Info() Info {
 	return i
 }
 
-// Write writes the record, whole or not at all.
-func (e *Entry) Write(i Info) error {
+// write writes the record, whole or not at all.
+func (e *Entry) write(i Info) error {
 	b, err := json.MarshalIndent(i, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the attachment's state: %w", err)
@@ -231,6 +236,9 @@ func Sweep(state, network string) {
 		return nil
 	})
 }
+
+// name is that of an attachment's directory, whose first part is the container's.
+func name(containerID, ifname string) string { return hash(containerID) + "-" + hash(ifname) }
 
 func hash(name string) string {
 	sum := sha256.Sum256([]byte(name))

@@ -20,6 +20,7 @@ const InitArg = "slipway-init"
 const (
 	ModeRun   = "run"   // make a container and run its command
 	ModeExec  = "exec"  // run one more command in a container that it has joined
+	ModeCopy  = "copy"  // carry files into or out of a container that it has joined
 	ModeProbe = "probe" // find out whether a container's root can be made
 )
 
@@ -44,8 +45,11 @@ func Init(args []string) int {
 	}
 	ctl := &Control{fd: ControlFD, passed: -1}
 	main := initMain
-	if args[1] == ModeExec {
+	switch args[1] {
+	case ModeExec:
 		main = execMain
+	case ModeCopy:
+		main = copyMain
 	}
 	code, err := main(ctl)
 	if err == nil {

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/slipway-net/slipway/launcher"
+	"github.com/slipway-net/slipway/launcher/tarball"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	cpSynopsis = "cp CONTAINER:PATH PATH|-  or  cp PATH|- CONTAINER:PATH"
+	cpAbout    = `Copies a file, or a directory with all that is in it, out of a CONTAINER that runs,
+or into it. Into a directory that is there it goes by its own name, else it gets
+the new one. - is a tar archive at standard output or input. What is copied belongs
+to you, or in the container to its root; devices and sockets are left out.`
+)
+
+// runCp is `slipway cp`.
+func runCp(args []string, stdout, stderr io.Writer) int {
+	fs := newFlagSet("cp")
+	if code, over := parseFlags(fs, args, cpSynopsis, cpAbout, stdout, stderr); over {
+		return code
+	}
+	if fs.NArg() != 2 {
+		return report(stderr, fmt.Errorf("%w: want from where and to where, as in: slipway %s", errUsage, cpSynopsis))
+	}
+	return report(stderr, copyFiles(fs.Arg(0), fs.Arg(1)))
+}
+
+// copyFiles copies from one place to another, of which one is in a container.
+func copyFiles(from, to string) error {
+	fromName, fromPath, out := cutContainer(from)
+	toName, toPath, in := cutContainer(to)
+	if out == in {
+		return fmt.Errorf("%w: one of the two has to be CONTAINER:PATH, and the other a path of this machine", errUsage)
+	}
+	name := fromName + toName
+	var e launcher.Exec
+	done, err := joinable(name, &e)
+	if err != nil {
+		return err
+	}
+	defer done()
+	c := launcher.Copy{Order: e.Order, Pidfd: e.Pidfd}
+	if out {
+		return copyOut(c, fromPath, to)
+	}
+	return copyIn(c, from, toPath)
+}
+
+// cutContainer parts CONTAINER:PATH. A path of this machine with a colon in it begins
+// with / or a dot.
+func cutContainer(s string) (name, path string, ok bool) {
+	if strings.HasPrefix(s, "/") || strings.HasPrefix(s, ".") {
+		return "", s, false
+	}
+	if name, path, ok = strings.Cut(s, ":"); !ok {
+		return "", s, false
+	}
+	return name, path, true
+}
+
+// copyOut copies from the container to a path of this machine.
+func copyOut(c launcher.Copy, path, to string) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if to == "-" {
+		return c.Out(ctx, path, os.Stdout)
+	}
+	root, o, err := destination(to, filepath.Base(path))
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("copy: %w", err)
+	}
+	var packing sync.WaitGroup
+	var perr error
+	packing.Go(func() {
+		perr = c.Out(ctx, path, w)
+		w.Close()
+	})
+	err = tarball.Unpack(r, root, o)
+	r.Close() // whoever packs more learns of it
+	packing.Wait()
+	if perr != nil && (err == nil || errors.Is(err, io.ErrUnexpectedEOF)) {
+		return perr // why the archive was cut off
+	}
+	return err
+}
+
+// destination is where files go: into a directory that is there, or by a new name
+// into the one above. All of them are to be called as, if that is not "/".
+func destination(to, as string) (*os.Root, tarball.Options, error) {
+	o := tarball.Options{As: as}
+	if as == "/" {
+		o.As = ""
+	}
+	info, err := os.Stat(to)
+	if err == nil && info.IsDir() {
+		root, err := os.OpenRoot(to)
+		return root, o, err
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, o, err
+	}
+	o.As = filepath.Base(to)
+	root, err := os.OpenRoot(filepath.Dir(to))
+	return root, o, err
+}
+
+// copyIn copies a path of this machine into the container.
+func copyIn(c launcher.Copy, from, path string) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if from == "-" {
+		return c.In(ctx, path, os.Stdin)
+	}
+	abs, err := filepath.Abs(from)
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
+	}
+	if _, err := os.Lstat(abs); err != nil {
+		return fmt.Errorf("copy: %w", err)
+	}
+	root, err := os.OpenRoot(filepath.Dir(abs))
+	if err != nil {
+		return fmt.Errorf("copy: %w", err)
+	}
+	defer root.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("copy: %w", err)
+	}
+	var packing sync.WaitGroup
+	var perr error
+	packing.Go(func() {
+		perr = tarball.Pack(w, root, filepath.Base(abs), filepath.Base(abs))
+		if perr != nil && !errors.Is(perr, unix.EPIPE) {
+			cancel() // an archive that is cut off is not to look whole
+		}
+		w.Close()
+	})
+	err = c.In(ctx, path, r)
+	r.Close()
+	packing.Wait()
+	if perr != nil && !errors.Is(perr, unix.EPIPE) {
+		return perr
+	}
+	return err
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tarball
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// Pack writes what name names in root, with all that is below it, to w as a tar
+// archive, in which it is called as. A symbolic link is packed as one.
+func Pack(w io.Writer, root *os.Root, name, as string) error {
+	t := tar.NewWriter(w)
+	err := fs.WalkDir(root.FS(), name, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel := p[len(name):]
+		if name == "." && p != "." {
+			rel = "/" + p
+		}
+		return pack(t, root, p, path.Join(as, rel))
+	})
+	if err = errors.Join(err, t.Close()); err != nil {
+		return fmt.Errorf("pack %s: %w", name, err)
+	}
+	return nil
+}
+
+// pack writes one file.
+func pack(t *tar.Writer, root *os.Root, name, as string) error {
+	info, err := root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	link := ""
+	switch info.Mode().Type() {
+	case 0, fs.ModeDir:
+	case fs.ModeSymlink:
+		if link, err = root.Readlink(name); err != nil {
+			return err
+		}
+	default:
+		return nil // a socket, a pipe or a device
+	}
+	var f *os.File
+	if info.Mode().IsRegular() {
+		// It may be another file by now, such as a pipe, whose open would wait.
+		if f, err = root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0); err != nil {
+			return err
+		}
+		defer f.Close()
+		if info, err = f.Stat(); err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() {
+			return nil
+		}
+	}
+	h, err := tar.FileInfoHeader(info, link)
+	if err != nil {
+		return err
+	}
+	h.Name = as
+	if info.IsDir() {
+		h.Name += "/"
+	}
+	h.Uid, h.Gid, h.Uname, h.Gname = 0, 0, "", ""
+	h.Format = tar.FormatPAX
+	if err := t.WriteHeader(h); err != nil || f == nil {
+		return err
+	}
+	return copySize(t, f, h.Size)
+}
+
+// copySize copies exactly size bytes of a file: one that grows or shrinks meanwhile
+// is cut off or filled up with zeros.
+func copySize(w io.Writer, f io.Reader, size int64) error {
+	n, err := io.CopyN(w, f, size)
+	if !errors.Is(err, io.EOF) {
+		return err
+	}
+	_, err = io.CopyN(w, zeros{}, size-n)
+	return err
+}
+
+// zeros reads as zeros without end.
+type zeros struct{}
+
+// Read implements io.Reader.
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}
