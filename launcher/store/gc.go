@@ -205,10 +205,11 @@ func (s *Store) sweepShifted(ctx context.Context) error {
 		if errors.Is(err, errLocked) {
 			continue
 		}
+		err = s.discard(ctx, path.Join(shiftDir, n))
 		if l != nil {
-			defer l.release()
+			l.release()
 		}
-		if err := s.discard(ctx, path.Join(shiftDir, n)); err != nil {
+		if err != nil {
 			return err
 		}
 	}

@@ -151,10 +151,11 @@ func serveShift(dir *os.Root, raw json.RawMessage, progress *os.File) (any, erro
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return nil, err
 	}
-	for d, mode := range map[string]os.FileMode{"": 0o700, layerFiles: 0o755} {
-		if err := dir.MkdirAll(path.Join(args.Dir, d), mode); err != nil {
-			return nil, err
-		}
+	if err := dir.Mkdir(args.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := dir.Mkdir(path.Join(args.Dir, layerFiles), 0o755); err != nil {
+		return nil, err
 	}
 	root, err := dir.Open(path.Join(args.Dir, layerFiles))
 	if err != nil {
@@ -188,6 +189,9 @@ func serveShift(dir *os.Root, raw json.RawMessage, progress *os.File) (any, erro
 // owner is what the owner of a file is in the stage's namespace when it is to be uid
 // and gid under the target mapping.
 func (a *shiftArgs) owner(uid, gid uint32) (int, int, error) {
+	if a.Target.IsSingle() {
+		uid, gid = a.Target.UIDs[0].Inside, a.Target.GIDs[0].Inside // nobody else is there
+	}
 	u, uok := a.Target.HostUID(uid)
 	g, gok := a.Target.HostGID(gid)
 	if uok && gok {

@@ -48,6 +48,7 @@ type CloneConfig struct {
 // be root in a user namespace that has the ids of both.
 func Clone(c CloneConfig) error {
 	cl := &cloner{CloneConfig: c, dst: newTree(int(c.Root.Fd()), -1), dirs: map[string]dirEnd{}}
+	cl.buf = [2][]byte{make([]byte, maxXattrs), make([]byte, maxXattrs)}
 	if cl.Copied == nil {
 		cl.Copied = func(int64) {}
 	}
@@ -67,6 +68,7 @@ type cloner struct {
 	CloneConfig
 	dst   *tree
 	dirs  map[string]dirEnd
+	buf   [2][]byte // for names and for a value of attributes, reused
 	links map[uint64]string // where files of this layer with several names are, by inode
 }
 
@@ -313,24 +315,22 @@ const copyStep = 64 << 20
 
 // copyAttrs copies extended attributes that are not overlayfs' own.
 func (c *cloner) copyAttrs(from, to int) error {
-	buf := make([]byte, maxXattrs)
-	n, err := unix.Flistxattr(from, buf)
+	n, err := unix.Flistxattr(from, c.buf[0])
 	if errors.Is(err, unix.EOPNOTSUPP) || n == 0 {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("list attributes: %w", err)
 	}
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00") {
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(c.buf[0][:n]), "\x00"), "\x00") {
 		if name != capabilityXattr && (!strings.HasPrefix(name, "user.") || strings.HasPrefix(name, OverlayPrefix)) {
 			continue
 		}
-		value := make([]byte, maxXattrs)
-		k, err := unix.Fgetxattr(from, name, value)
+		k, err := unix.Fgetxattr(from, name, c.buf[1])
 		if err != nil {
 			return fmt.Errorf("get attribute %s: %w", name, err)
 		}
-		value = value[:k]
+		value := c.buf[1][:k]
 		if name == capabilityXattr {
 			value = rootedAt(value, c.CapRoot)
 		}
