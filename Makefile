@@ -12,6 +12,7 @@ RESULT   ?= $(shell date +%Y-%m-%d)
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 BINARY := bin/slipway
+STAGE  := launcher/stagefile/initstage
 PLUGIN := bin/slipway-cni
 PAGES  := $(wildcard docs/man/*.1)
 
@@ -19,7 +20,8 @@ PAGES  := $(wildcard docs/man/*.1)
 .PHONY: build test lint fuzz demo bench bench-launch bench-readme bench-soak microbench install install-compat install-cni clean help
 
 build: ## build bin/slipway and bin/slipway-cni, static binaries (this is the default)
-	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) .
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(STAGE) ./launcher/initstage
+	@CGO_ENABLED=0 $(GO) build -trimpath -tags slipway_stage -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) .
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.pluginVersion=$(VERSION)' -o $(PLUGIN) ./cni-plugin
 
 test: ## install what the tests need and run every level of them (CI=true: a skip fails)
@@ -63,7 +65,7 @@ install-cni: install ## install, and put the CNI plugin where runtimes look: a l
 	@ln -sf $(PREFIX)/bin/slipway-cni $(DESTDIR)$(CNIDIR)/slipway-cni
 
 clean: ## remove what was built
-	@rm -rf bin
+	@rm -rf bin $(STAGE)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -52,7 +52,7 @@ func copyFiles(from, to string) error {
 		return err
 	}
 	defer done()
-	c := launcher.Copy{Order: e.Order, Pidfd: e.Pidfd}
+	c := launcher.Copy{Order: e.Order, PID: e.PID, Pidfd: e.Pidfd}
 	if out {
 		return copyOut(c, fromPath, to)
 	}

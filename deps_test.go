@@ -33,6 +33,9 @@ type layer struct {
 var layers = []layer{
 	{".", []string{"..."}, "main wires everything"},
 	{"launcher/lan", []string{"netstack/loop", "tap"}, "a switch of frames, on the loop that carries the rest; it knows no container"},
+	{"launcher/sandbox", []string{"launcher/userns/inside", "launcher/tarball"}, "the init stage is small, or each start is slow"},
+	{"launcher/initstage", []string{"launcher/sandbox"}, "the init stage is small, or each start is slow"},
+	{"launcher/userns/inside", nil, "a leaf, linked into the init stage"},
 	{"launcher/...", []string{"launcher/...", "netstack/attach", "netstack/policy", "tap", "tap/rawfork"}, "the launcher networks a container by a session, not by the stack's parts"},
 	{"bench/...", []string{"bench/...", "netstack/attach", "netstack/policy", "tap", "launcher/userns"}, "the benchmark measures what users run: a session; it removes what engines leave as other ids"},
 	{"scripts/...", nil, "scripts stand for the world outside"},

@@ -82,6 +82,7 @@ func joinable(word string, e *launcher.Exec) (done func(), err error) {
 	if e.Order, err = os.ReadFile(filepath.Join(store.Dir(c.ID), supervise.OrderFile)); err != nil {
 		return nil, fmt.Errorf("read what the container may do: %w", err)
 	}
+	e.PID = c.Init.PID
 	if e.Pidfd, err = c.Init.Open(); errors.Is(err, unix.ESRCH) {
 		return nil, fmt.Errorf("container %s has ended", c.DisplayName())
 	} else if err != nil {

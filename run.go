@@ -88,6 +88,7 @@ type runner struct {
 	started func(state.Record)
 	held    *state.Held
 	layer   string // the directory of what it writes; empty for none that is kept
+	joined  *joinedNetwork
 }
 
 // newRunner returns a runner of the words behind "run", which its flag set is to
@@ -107,6 +108,8 @@ func newRunner(args []string) *runner {
 // run starts the container, logs to w, and returns the container's exit code when
 // it has ended.
 func (r *runner) run(w io.Writer) (code int, err error) {
+	r.cfg.Stage = launcher.OpenStage()
+	defer r.cfg.Stage.Close()
 	lines := newLogWriter(w)
 	defer lines.Close()
 	log, err := r.net.logger(lines)
@@ -131,6 +134,10 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 	}
 	r.layer = root.dir()
 	defer func() { err = errors.Join(err, root.close(r.kept())) }()
+	if r.joined, err = r.joinNetwork(); err != nil {
+		return exitRun, err
+	}
+	defer r.joined.close()
 	if err := r.network(log); err != nil {
 		return exitRun, err
 	}
@@ -257,6 +264,12 @@ func (r *runner) record() (state.Record, error) {
 	rec.GIDs = []state.Mapping{{Container: 0, Host: uint32(os.Getegid()), Size: 1}}
 	if !r.cfg.IDs.IsZero() {
 		rec.UIDs, rec.GIDs = stateMapping(r.cfg.IDs.UIDs), stateMapping(r.cfg.IDs.GIDs)
+	}
+	if j := r.joined; j != nil {
+		rec.Net = j.word
+		if j.uids != nil {
+			rec.UIDs, rec.GIDs = j.uids, j.gids
+		}
 	}
 	rec.Detached = r.life.detach && !r.life.foreground || r.again != ""
 	rec.Keep = rec.Detached && !r.life.remove

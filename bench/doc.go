@@ -117,7 +117,7 @@
 // # Container engines
 //
 // With -launch container engines are measured instead of network helpers: slipway run,
-// bubblewrap, crun, runc and Podman. They map ranges of ids by newuidmap, which is
+// bubblewrap, crun, runc, Podman and, to unpack images, umoci. They map ranges of ids by newuidmap, which is
 // set-user-ID root and of no use in the stage's user namespace. So the launch stage
 // (launch_stage.go) is a plain user's process on the machine itself; what engines keep
 // is below a directory of the run's own (launch_yard.go), which a process with all ids
@@ -130,6 +130,12 @@
 //     repeat it is held by its standard input and looked at from outside
 //     (launch_proof.go): engines do not do the same, and the report says what each does.
 //     Then strace counts the system calls of another run (launch_trace.go).
+//   - launch/pull: an image of many files, made on the spot (launch_image.go), is pulled
+//     from a registry of the stage's own (launch_registry.go) into a new store. That as
+//     many files are on the disk then is the proof.
+//   - launch/keep-id: the first and the second run of it as the user itself. That the
+//     container maps the user's id to itself, and that the image's files belong to the
+//     container's root, is seen from outside.
 //
 // With -from or -readme nothing is run: results kept before are shown as text or as a
 // page, or become the table in README.md and the page docs/benchmarks.md. Text, page

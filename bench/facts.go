@@ -55,7 +55,7 @@ func machineFacts(r *Report) []fact {
 // method says how often and how long is measured.
 func (p Plan) method() string {
 	if l := p.Launch; l != nil {
-		return fmt.Sprintf("%s taking turns, one container at a time, each engine with a place of its own in %s", plural(p.Repeat, "repeat"), l.Dir)
+		return fmt.Sprintf("%s taking turns, %d of pulls and keep-id; one container at a time; an image of %d files and %d MB; each engine with a place of its own in %s", plural(p.Repeat, "repeat"), min(p.Repeat, pullRounds), l.Files, l.Megabytes, l.Dir)
 	}
 	return fmt.Sprintf("%s taking turns, window %s after %s of warm-up (bulk data: %s)", plural(p.Repeat, "repeat"), p.Window, p.Warmup, p.bulkWarmup())
 }

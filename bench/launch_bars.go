@@ -65,12 +65,17 @@ func launchBars(r *Report) []bar {
 	}
 	with, without := launchStart{network: true}.Name(), launchStart{}.Name()
 	mine := r.cellOf(own, with, "time")
-	all := []bar{
+	pulled, again := launchPull{}.Name(), launchKeepID{}.Name()
+	return []bar{
 		mine.against(r.cellOf("bwrap", without, "time"), "start with a network, beside bwrap without", barBwrap, true),
 		mine.against(r.cellOf("crun", without, "time"), "start with a network, beside crun without", 1, false),
 		mine.against(r.cellOf("podman", with, "time"), "start with a network, beside podman", 1.0/barPodman, false),
+		r.cellOf(own, pulled, "time").against(r.cellOf("podman", pulled, "time"), "pull, beside podman", 1, false),
+		r.cellOf(own, pulled, "time").against(r.cellOf("umoci", pulled, "time"), "pull, beside skopeo and umoci", 1, false),
+		r.cellOf(own, pulled, "disk").against(r.cellOf("podman", pulled, "disk"), "disk of the pulled image, beside podman", 1+evenWithin, false),
+		r.cellOf(own, again, "first").against(r.cellOf("podman", again, "first"), "first run with keep-id, beside podman", 1, false),
+		r.cellOf(own, again, "first_disk").against(r.cellOf("podman", again, "first_disk"), "disk that this takes, beside podman", 1, false),
 	}
-	return all
 }
 
 // cellOf returns the cell of the first subject of the tool, or one that says that there

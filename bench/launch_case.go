@@ -14,5 +14,5 @@ type launchCase interface {
 // launchCases returns every case of container engines in the order in which they run
 // and are shown.
 func launchCases() []Case {
-	return []Case{launchStart{}, launchStart{network: true}}
+	return []Case{launchStart{}, launchStart{network: true}, launchPull{}, launchKeepID{}}
 }

@@ -19,18 +19,27 @@ type engine struct {
 	prepare func(ctx context.Context, y *yard, s Subject) error
 	// run returns the arguments that run a container; nil where it runs none.
 	run func(c container) []string
-	// program is the path that its containers know the program by; nil for programName.
-	program func(y *yard) string
+	// pull returns the commands that pull and unpack the registry's image into the store;
+	// nil where it pulls none.
+	pull func(c container) [][]string
+	// keepID returns the arguments that run that image as the user itself; nil where it
+	// cannot.
+	keepID func(c container) []string
 }
 
 // A container is one that is to be run.
 type container struct {
 	*yard
 	Name    string // of its own
+	Path    string // the engine's program
 	Network bool   // to the outside
 	Hold    bool   // whether its program is to get our standard input
+	Store   string // where a pulled image is
 	Extra   []string
 }
+
+// remote is the name of the image that is pulled.
+func (c container) remote() string { return c.registry.addr + "/" + registryName + ":latest" }
 
 // bwrapEngine makes all namespaces; its container has the root as it is, read-only.
 // It is the least that one could call a container.
@@ -57,8 +66,31 @@ var (
 var launchNetworks = map[bool]string{false: "none", true: "slirp4netns"}
 
 // podmanEngine runs an image. Version 4.3, of 2022, networks by slirp4netns.
-var podmanEngine = engine{networks: true, prepare: preparePodman, run: func(c container) []string {
-	return concat([]string{"run", "--rm", "--network", launchNetworks[c.Network]}, c.interactive(), c.Extra, []string{benchImage, programName, c.line})
+var podmanEngine = engine{
+	networks: true, prepare: preparePodman,
+	run: func(c container) []string {
+		return concat([]string{"run", "--rm", "--network", launchNetworks[c.Network]}, c.interactive(), c.Extra, []string{benchImage, programName, c.line})
+	},
+	pull: func(c container) [][]string {
+		return [][]string{concat([]string{c.Path}, c.podmanStore(), []string{"pull", "--quiet", "--tls-verify=false", c.remote()})}
+	},
+	keepID: func(c container) []string {
+		return concat(c.podmanStore(), []string{"run", "--rm", "--network", "none", "--userns=keep-id"}, c.interactive(), c.Extra, []string{c.remote(), programName, c.line})
+	},
+}
+
+// podmanStore are the arguments for a store of its own.
+func (c container) podmanStore() []string {
+	return []string{"--storage-driver", "overlay", "--root", filepath.Join(c.Store, "root"), "--runroot", filepath.Join(c.memory, filepath.Base(c.Store))}
+}
+
+// umociEngine is skopeo and umoci: an image becomes a bundle that crun or runc runs.
+var umociEngine = engine{pull: func(c container) [][]string {
+	layout := filepath.Join(c.Store, "image") + ":latest"
+	return [][]string{
+		{"skopeo", "copy", "--quiet", "--src-tls-verify=false", "docker://" + c.remote(), "oci:" + layout},
+		{c.Path, "unpack", "--rootless", "--image", layout, filepath.Join(c.Store, "bundle")},
+	}
 }}
 
 // interactive passes standard input on, where there is some.
@@ -69,20 +101,33 @@ func (c container) interactive() []string {
 	return nil
 }
 
-// slipwayEngine runs a container from the host's root: it has no images yet.
+// slipwayEngine runs an image.
 var slipwayEngine = engine{
-	networks: true,
+	networks: true, prepare: prepareSlipway,
 	run: func(c container) []string {
 		var network []string
 		if !c.Network {
 			network = []string{"--net", "none"}
 		}
-		return concat([]string{"run", "--rm"}, network, c.interactive(), c.Extra, []string{"--", slipwayProgram(c.yard), c.line})
+		return concat([]string{"run", "--rm"}, network, c.interactive(), c.Extra, []string{benchImage, programName, c.line})
 	},
-	program: slipwayProgram,
+	pull: func(c container) [][]string {
+		return [][]string{{c.Path, "pull", "--quiet", "--tls-verify=false", "--root", c.Store, c.remote()}}
+	},
+	keepID: func(c container) []string {
+		return concat([]string{"run", "--rm", "--root", c.Store, "--net", "none", "--userns=keep-id"}, c.interactive(), c.Extra, []string{c.remote(), programName, c.line})
+	},
 }
 
-func slipwayProgram(y *yard) string { return filepath.Join(y.rootfs, programName) }
+// prepareSlipway loads the root as an image.
+func prepareSlipway(ctx context.Context, y *yard, s Subject) error {
+	layout := filepath.Join(y.dir, "layout")
+	if _, err := writeLayout(layout, benchImage, y.rootLayer); err != nil {
+		return err
+	}
+	_, err := y.do(ctx, prepareTime, s.Path, "load", "--quiet", "--input", layout)
+	return err
+}
 
 // prepareTime bounds the making of what an engine's containers run from.
 const prepareTime = 30 * time.Second

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -24,7 +24,7 @@ import (
 // The words of such a process.
 const (
 	idsRemove = "remove" // DIR: remove it with all below
-	idsDisk   = "disk"   // DIR: print how many bytes it takes on the disk
+	idsDisk   = "disk"   // DIR: print what it takes on the disk
 )
 
 // removeAll removes the directory and all below.
@@ -33,14 +33,24 @@ func removeAll(dir string) error {
 	return err
 }
 
-// diskUsage returns how many bytes the directory and all below takes on the disk. A
-// file with several names counts once.
-func diskUsage(dir string) (int64, error) {
+// A diskUse is what a directory and all below takes on the disk. A file with several
+// names counts once.
+type diskUse struct {
+	Bytes int64 `json:"bytes"`
+	Files int   `json:"files"` // regular ones
+}
+
+// diskUsage counts what the directory takes.
+func diskUsage(dir string) (diskUse, error) {
+	var u diskUse
 	out, err := withIDs(idsDisk, dir)
 	if err != nil {
-		return 0, err
+		return u, err
 	}
-	return strconv.ParseInt(strings.TrimSpace(out), 10, 64)
+	if err := json.Unmarshal([]byte(out), &u); err != nil {
+		return u, fmt.Errorf("count what is on the disk: %w", err)
+	}
+	return u, nil
 }
 
 // withIDs runs the word with the directory and returns what it prints.
@@ -78,12 +88,11 @@ func runWithIDs(args []string, w io.Writer) error {
 	case idsRemove:
 		return os.RemoveAll(dirs[0])
 	case idsDisk:
-		n, err := countBlocks(dirs[0])
+		u, err := countBlocks(dirs[0])
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(w, n)
-		return err
+		return json.NewEncoder(w).Encode(u)
 	}
 	return fmt.Errorf("no such word: %q", word)
 }
@@ -92,10 +101,10 @@ func runWithIDs(args []string, w io.Writer) error {
 const statBlock = 512
 
 // countBlocks adds up what files take on the disk.
-func countBlocks(dir string) (int64, error) {
+func countBlocks(dir string) (diskUse, error) {
 	type inode struct{ dev, ino uint64 }
 	seen := map[inode]bool{}
-	total := int64(0)
+	var total diskUse
 	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // removed meanwhile
@@ -116,7 +125,10 @@ func countBlocks(dir string) (int64, error) {
 		}
 		if at := (inode{st.Dev, st.Ino}); !seen[at] {
 			seen[at] = true
-			total += st.Blocks * statBlock
+			total.Bytes += st.Blocks * statBlock
+			if d.Type().IsRegular() {
+				total.Files++
+			}
 		}
 		return nil
 	})

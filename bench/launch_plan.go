@@ -10,7 +10,7 @@ import (
 
 // What a run of container engines measures where the flags do not say otherwise.
 const (
-	launchSubjects    = "direct,bwrap,crun,runc,podman,slipway"
+	launchSubjects    = "direct,bwrap,crun,runc,podman,umoci,slipway"
 	launchRepeat      = 20
 	launchQuickRepeat = 3
 	launchLimit       = 6 * time.Minute
@@ -19,11 +19,11 @@ const (
 	launchQuickShare  = 20 // of the files and of the bytes, one in so many in a quick run
 )
 
-// Bounds of the image that is made on the spot. A file has a name of its own, so that
-// fewer than leastFiles would not have one in each layer.
+// Bounds of the image that is made on the spot: a file or more for each layer, and no
+// more than are all different (see writeFiles).
 const (
-	leastFiles    = 100
-	mostFiles     = 1_000_000
+	leastFiles    = imageLayers
+	mostFiles     = 50_000
 	leastMegabyte = 1
 	mostMegabytes = 20_000
 )

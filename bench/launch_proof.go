@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -20,13 +19,13 @@ const seenPoll = time.Millisecond
 
 // proveLine returns an error unless the program's line, which nobody else knows, is a
 // line of what was written.
-func (r *launched) proveLine(line string) error {
-	for l := range strings.Lines(r.output()) {
+func (o output) proveLine(line string) error {
+	for l := range strings.Lines(o.text) {
 		if strings.TrimSpace(l) == line {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s ended well, but its container's program did not run: %s", filepath.Base(r.cmd.Path), r.said())
+	return fmt.Errorf("%s ended well, but its container's program did not run: %s", o.program, o.said())
 }
 
 // A seen is what a container has, looked at from outside while its program runs.
@@ -43,67 +42,65 @@ type seen struct {
 // namespaceKinds are the kinds of namespace of proc_pid_ns(5) that containers have.
 var namespaceKinds = [...]string{"user", "mnt", "pid", "ipc", "uts", "net", "cgroup"}
 
-// look runs a container, sees what it has while its program waits, and lets it end.
+// look runs a container of the subject and sees what it has.
 func (y *yard) look(ctx context.Context, s Subject, network bool) (seen, error) {
+	var found seen
+	err := y.hold(ctx, y.argv(s, network, true), func(pid int) (err error) {
+		found, err = lookAt(pid)
+		return err
+	})
+	return found, err
+}
+
+// hold runs a container, inspects the process of its program while that waits, and lets
+// it end.
+func (y *yard) hold(ctx context.Context, argv []string, inspect func(pid int) error) error {
 	in, hold, err := os.Pipe()
 	if err != nil {
-		return seen{}, fmt.Errorf("hold a container: %w", err)
+		return fmt.Errorf("hold a container: %w", err)
 	}
 	defer hold.Close()
-	argv := y.argv(s, network, true)
 	r, err := y.command(ctx, y.limit, argv, in)
 	in.Close()
 	if err != nil {
-		return seen{}, err
+		return err
 	}
 	defer r.out.Close()
 	over := make(chan error, 1)
 	go func() { over <- r.wait() }()
-	program := argv[0]
-	if s.Tool != directName {
-		program = y.programOf(s)
-	}
-	var found seen
 	for {
-		pid, err := findProgram(program, y.line)
-		if err == nil && pid != 0 && r.proveLine(y.line) == nil { // it has got to its end
-			found, err = lookAt(pid)
+		pid, err := y.findProgram()
+		if err == nil && pid != 0 && r.output().proveLine(y.line) == nil { // it has got to its end
+			err = inspect(pid)
 			hold.Close()
-			return found, errors.Join(err, <-over, y.settle())
+			return errors.Join(err, <-over, y.settle())
 		}
 		select {
 		case ended := <-over:
 			if ended == nil {
-				ended = r.proveLine(y.line)
+				ended = r.output().proveLine(y.line)
 			}
 			if ended == nil {
 				ended = errors.New("the container's program did not wait for its standard input")
 			}
-			return seen{}, errors.Join(ended, err, y.settle())
+			return errors.Join(ended, err, y.settle())
 		case <-time.After(seenPoll):
 		}
 	}
 }
 
-// programOf is the path that the subject's containers know the program by.
-func (y *yard) programOf(s Subject) string {
-	if e := tools()[s.Tool].engine; e != nil && e.program != nil {
-		return e.program(y)
-	}
-	return programName
-}
-
-// findProgram returns the process of ours that is the program with that argument; 0 if
-// there is none yet.
-func findProgram(program, line string) (int, error) {
+// findProgram returns the process of ours that is the program, in a container or without
+// one; 0 if there is none yet.
+func (y *yard) findProgram() (int, error) {
 	pids, err := processTree(os.Getpid(), 0)
 	if err != nil {
 		return 0, err
 	}
-	want := []byte(program + "\x00" + line + "\x00")
+	inside := []byte(programName + "\x00" + y.line + "\x00")
+	alone := concatBytes([]byte(y.rootfs), inside)
 	for _, pid := range pids {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if err == nil && bytes.Equal(b, want) { // one that has ended has none
+		if err == nil && (bytes.Equal(b, inside) || bytes.Equal(b, alone)) { // one that has ended has none
 			return pid, nil
 		}
 	}

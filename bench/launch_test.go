@@ -7,9 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -17,8 +15,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/slipway-net/slipway/launcher/userns"
 )
 
 // sampleLaunch is a small run of container engines, written down: runc is not
@@ -63,12 +59,24 @@ func sampleLaunch() *Report {
 			start(m.name, m.subject, i, v)
 		}
 	}
+	for _, m := range []struct {
+		name, subject string
+		values        map[string]float64
+	}{
+		{launchPull{}.Name(), "podman", map[string]float64{"time": 30, "cpu": 35, "disk": 1000}},
+		{launchPull{}.Name(), "slipway", map[string]float64{"time": 10, "cpu": 12, "disk": 1001}},
+		{launchKeepID{}.Name(), "podman", map[string]float64{"first": 9, "second": 0.2, "first_disk": 1000, "second_disk": 0}},
+		{launchKeepID{}.Name(), "slipway", map[string]float64{"first": 0.3, "second": 0.01, "first_disk": 10, "second_disk": 0}},
+	} {
+		start(m.name, m.subject, 0, m.values)
+		start(m.name, m.subject, 1, m.values)
+	}
 	s := seen{Namespaces: []string{"user", "net"}, UIDs: 65537, Root: "overlay", Seccomp: true, NoNewPrivs: true, Links: []string{"tap0"}, Route: true}
 	b, err := json.Marshal(startDetail{Seen: s})
 	if err != nil {
 		panic(err)
 	}
-	last := &r.Records[len(r.Records)-2]
+	last := &r.Records[13] // slipway's last start
 	last.Detail, last.Command = b, []string{"slipway", "run", "--", "/bin/true", "LINE"}
 	r.Cells = MakeCells(r.Plan, r.Records)
 	return r
@@ -121,18 +129,20 @@ func TestLaunchBars(t *testing.T) {
 		change func(*Report)
 		want   []string // marks
 	}{
-		{"as it is", func(*Report) {}, []string{"no", "no", "yes"}},
-		{"fast in itself", set("slipway", 9.9), []string{"yes", "yes", "yes"}},
-		{"fast beside bwrap", func(r *Report) { set("slipway", 12)(r); set("bwrap", 5)(r) }, []string{"yes", "no", "yes"}},
-		{"slow", set("slipway", 18), []string{"no", "no", "no"}},
+		{"as it is", func(*Report) {}, []string{"no", "no", "yes", "yes", "unknown", "yes", "yes", "yes"}},
+		{"fast in itself", set("slipway", "ms", 9.9), []string{"yes", "yes", "yes", "yes", "unknown", "yes", "yes", "yes"}},
+		{"fast beside bwrap", func(r *Report) { set("slipway", "ms", 12)(r); set("bwrap", "ms", 5)(r) }, []string{"yes", "no", "yes", "yes", "unknown", "yes", "yes", "yes"}},
+		{"slow", set("slipway", "ms", 18), []string{"no", "no", "no", "yes", "unknown", "yes", "yes", "yes"}},
+		{"slow to pull", set("slipway", "s", 31), []string{"no", "no", "yes", "no", "unknown", "yes", "yes", "yes"}},
+		{"large", set("slipway", "MB on the disk", 1100), []string{"no", "no", "yes", "yes", "unknown", "no", "yes", "yes"}},
 		{"no crun", func(r *Report) {
 			r.Cells = slices.DeleteFunc(r.Cells, func(c Cell) bool { return c.Subject == "crun" })
-		}, []string{"no", "unknown", "yes"}},
+		}, []string{"no", "unknown", "yes", "yes", "unknown", "yes", "yes", "yes"}},
 		{"doubtful", func(r *Report) {
 			for i := range r.Cells {
 				r.Cells[i].Doubt = r.Cells[i].Subject == "slipway"
 			}
-		}, []string{"unknown", "unknown", "unknown"}},
+		}, []string{"unknown", "unknown", "unknown", "unknown", "unknown", "unknown", "unknown", "unknown"}},
 		{"no slipway", func(r *Report) { r.Plan.Subjects[5].Tool = "podman" }, nil},
 		{"network helpers", func(r *Report) { r.Plan.Launch = nil }, nil},
 	}
@@ -154,12 +164,12 @@ func TestLaunchBars(t *testing.T) {
 	}
 }
 
-// set makes the medians of a subject's times ms.
-func set(subject string, ms float64) func(*Report) {
+// set makes the medians of a subject's values of the unit v.
+func set(subject, unit string, v float64) func(*Report) {
 	return func(r *Report) {
 		for i := range r.Cells {
-			if c := &r.Cells[i]; c.Subject == subject && c.Row.Metric.Name == "time" && c.Missing == "" {
-				c.Values = []float64{ms, ms}
+			if c := &r.Cells[i]; c.Subject == subject && c.Row.Metric.Unit == unit && c.Missing == "" {
+				c.Values = []float64{v, v}
 				c.Summary = Summarize(c.Values)
 			}
 		}
@@ -189,7 +199,7 @@ func TestLaunchOptions(t *testing.T) {
 		"-launch -mtu 1500":        "-mtu: it says nothing of container engines",
 		"-launch -soak 1m":         "-soak: ",
 		"-files 200":               "-files: it says something with -launch only",
-		"-launch -files 1":         "-files 1: want 100 to",
+		"-launch -files 1":         "-files 1: want 4 to",
 		"-launch -size 0":          "-size 0: want 1 to",
 		"-launch -subjects pasta":  "pasta runs no containers",
 		"-subjects bwrap":          "bwrap is no network helper",
@@ -313,111 +323,5 @@ func TestListsUser(t *testing.T) {
 	const s = "other:1:2\nme:100000:65536\n1005:1:2\n"
 	if !listsUser(s, "me", 7) || !listsUser(s, "x", 1005) || listsUser(s, "m", 7) || listsUser("", "me", 7) {
 		t.Error("a user is not told from others")
-	}
-}
-
-// launchUser is the plain user with subordinate ids who runs containers in the tests: we
-// or, where we are root, the one of the tests. Without one the test is skipped.
-func launchUser(t *testing.T) string {
-	t.Helper()
-	needUserNamespaces(t)
-	const ours = "slipway-test" // see scripts/test-setup
-	name, why := "nobody", ""
-	if os.Getuid() != 0 {
-		who, err := userns.Load()
-		if err == nil {
-			_, err = who.Default()
-		}
-		if err != nil {
-			why = err.Error()
-		}
-	} else if _, err := user.Lookup(ours); err == nil {
-		name = ours
-	} else {
-		why = err.Error()
-	}
-	if why == "" {
-		return name
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("no subordinate ids: %s", why)
-	}
-	t.Skipf("no subordinate ids: %s", why)
-	return ""
-}
-
-// TestFaultyEngines runs engines that fail in every way: the run goes on, each cell says
-// why it is missing, and nothing stays behind.
-func TestFaultyEngines(t *testing.T) {
-	who := launchUser(t)
-	dir := openDir(t)
-	const program = `exec -a /bin/true "$3/bin/true" "${!#}"`
-	tests := []struct {
-		name, script string
-		want         string // expression that the reason of the missing cell matches; empty for a value
-	}{
-		{"works", program, ""},
-		{"leaves", "sleep 4322 & " + program, ""},
-		{"fails", "echo 'no such luck' >&2; exit 3", `^fails: exit status 3: no such luck$`},
-		{"crashes", "kill -SEGV $$", `^crashes: signal: segmentation fault.*: \(it printed nothing\)$`},
-		{"hangs", "exec sleep 4322", `^hangs: it did not end within 700ms: \(it printed nothing\)$`},
-		{"boasts", "exit 0", `^boasts ended well, but its container's program did not run: \(it printed nothing\)$`},
-		{"guesses", "echo 1234; exit 0", `^guesses ended well, but its container's program did not run: 1234$`},
-		{"hurries", `echo "${!#}"; exit 0`, `^the container's program did not wait for its standard input$`},
-	}
-	subjects := []string{directName, "nowhere=bwrap@/no/such/file"}
-	for _, tt := range tests {
-		path := filepath.Join(dir, tt.name)
-		script := "#!/bin/bash\nif [ \"$1\" = --version ]; then echo fake 1.0; exit; fi\n" + tt.script + "\n"
-		if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		subjects = append(subjects, tt.name+"=bwrap@"+path)
-	}
-	place := openDir(t)
-	r, printed := runBench(t, "-launch -repeat 2 -start-limit 700ms -cases no-network -user "+who+" -dir "+place+" -subjects "+strings.Join(subjects, ","))
-	for _, tt := range append(tests, struct{ name, script, want string }{"nowhere", "", "^not installed: "}) {
-		c := r.cellOf(tt.name, launchStart{}.Name(), "time")
-		if tt.want == "" && len(c.Values) != 2 || tt.want != "" && !regexp.MustCompile(tt.want).MatchString(c.Missing) {
-			t.Errorf("%s: values %v, missing for %q, want %q", tt.name, c.Values, c.Missing, tt.want)
-		}
-	}
-	if left, err := os.ReadDir(place); err != nil || len(left) > 0 {
-		t.Errorf("files left behind: %v, error %v", left, err)
-	}
-	if left := commandsWith(t, "4322"); len(left) > 0 {
-		t.Errorf("still there: %q", left)
-	}
-	if t.Failed() {
-		t.Log(printed)
-	}
-}
-
-// TestEngines runs the engines that are installed: each has a value, or a reason why
-// not, and those that map ids and make namespaces were seen to.
-func TestEngines(t *testing.T) {
-	who := launchUser(t)
-	dir := openDir(t)
-	place := openDir(t)
-	r, printed := runBench(t, "-launch -repeat 1 -user "+who+" -dir "+place+" -subjects direct,bwrap,crun,runc,podman,slipway@"+slipwayFor(t, dir))
-	for _, s := range r.Plan.Subjects {
-		if _, err := exec.LookPath(tools()[s.Tool].binary); err != nil && s.Tool != directName && s.Tool != ownTool {
-			if !strings.HasPrefix(s.Missing, "not installed") {
-				t.Errorf("%s: missing for %q, want it not installed", s.Name, s.Missing)
-			}
-			continue
-		}
-		if c := r.cellOf(s.Name, launchStart{}.Name(), "time"); c.Missing != "" {
-			t.Errorf("%s: missing for %q", s.Name, c.Missing)
-		}
-		if has := seenOf(r, s.Name); s.Tool != directName && !strings.Contains(has, "namespaces user mnt pid ipc uts net") {
-			t.Errorf("%s: %q, want namespaces", s.Name, has)
-		}
-	}
-	if left, err := os.ReadDir(place); err != nil || len(left) > 0 {
-		t.Errorf("files left behind: %v, error %v", left, err)
-	}
-	if t.Failed() {
-		t.Log(printed)
 	}
 }

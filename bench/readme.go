@@ -101,6 +101,12 @@ var launchRows = [...]readmeRow{
 	{"system calls", launchStart{network: true}.Name(), 0, "calls", less, 1},
 	{"without a network: programs executed", launchStart{}.Name(), 0, "execs", less, 1},
 	{"without a network: system calls", launchStart{}.Name(), 0, "calls", less, 1},
+	{"an image pulled and unpacked", launchPull{}.Name(), 0, "time", "s " + less, 1},
+	{"CPU time of that", launchPull{}.Name(), 0, "cpu", "s " + less, 1},
+	{"disk that it takes", launchPull{}.Name(), 0, "disk", "MB " + less, 1},
+	{"first run of it with keep-id", launchKeepID{}.Name(), 0, "first", "s " + less, 1},
+	{"second run of it with keep-id", launchKeepID{}.Name(), 0, "second", "s " + less, 1},
+	{"disk that the first run takes", launchKeepID{}.Name(), 0, "first_disk", "MB " + less, 1},
 }
 
 // updateReadme rewrites the README's blocks and the page of all results below root

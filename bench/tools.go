@@ -122,6 +122,8 @@ func tools() map[string]tool {
 		"crun":   {binary: "crun", version: []string{"--version"}, engine: &crunEngine},
 		"runc":   {binary: "runc", version: []string{"--version"}, engine: &runcEngine},
 		"podman": {binary: "podman", version: []string{"--version"}, engine: &podmanEngine},
+		"umoci":  {binary: "umoci", version: []string{"--version"}, engine: &umociEngine, needs: "skopeo"},
+		"skopeo": {binary: "skopeo", version: []string{"--version"}}, // umoci's
 	}
 }
 

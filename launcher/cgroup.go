@@ -129,10 +129,38 @@ func (g *cgroup) close() {
 	_ = unix.Rmdir(g.dir)                                   // a group with a process that is about to end goes with the scope
 }
 
+// groupPrefix begins the names of containers' groups.
+const groupPrefix = "container-"
+
+// joinGroup moves the process pid to the control group of a container, whose first
+// process is init, if that has one of its own: what limits the container limits what
+// joins it.
+func joinGroup(init, pid int) error {
+	dir, err := cgroupOf(strconv.Itoa(init))
+	if err != nil || !strings.HasPrefix(filepath.Base(dir), groupPrefix) {
+		return nil // without limits there is no group
+	}
+	if err := joinGroupAt(dir, pid); err != nil {
+		return fmt.Errorf("%w: start slipway exec in the scope that the container was started in", err)
+	}
+	return nil
+}
+
+// joinGroupAt moves the process pid to the group in dir.
+func joinGroupAt(dir string, pid int) error {
+	if err := writeFile(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
+		return fmt.Errorf("join the container's control group: %w", err)
+	}
+	return nil
+}
+
 // ownCgroup is the directory of the caller's group. The error says what is missing for
 // limits.
-func ownCgroup() (string, error) {
-	b, err := os.ReadFile("/proc/self/cgroup")
+func ownCgroup() (string, error) { return cgroupOf("self") }
+
+// cgroupOf is the directory of a process's group.
+func cgroupOf(process string) (string, error) {
+	b, err := os.ReadFile("/proc/" + process + "/cgroup")
 	if err != nil {
 		return "", err
 	}

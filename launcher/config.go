@@ -28,6 +28,7 @@ const (
 	NetPrivate NetMode = "private" // a namespace of its own, carried by Config.Session
 	NetNone    NetMode = "none"    // a namespace of its own with nothing but lo
 	NetHost    NetMode = "host"    // the caller's namespace
+	NetJoined  NetMode = "joined"  // that of Config.Joined
 )
 
 // maxHostname is the longest hostname in bytes (__NEW_UTS_LEN in
@@ -115,6 +116,8 @@ type Config struct {
 	Hostname, Domainname string
 	// Net is the network mode; empty is NetPrivate.
 	Net NetMode
+	// Joined is the network namespace of NetJoined.
+	Joined Joined
 	// Root is the container's root directory; zero is the host's own.
 	Root Root
 	// IDs are the container's ids as they are outside of it; zero maps 0 to the
@@ -170,6 +173,8 @@ type Config struct {
 	// needed by NetPrivate alone. The command starts after it has returned. The
 	// container's ids may not be mapped yet when it is called.
 	Session func(pid int) (Network, error)
+	// Stage is a binary for the init stage that was opened ahead; nil has Run open it.
+	Stage *Stage
 	// Started is called, on the goroutine of Run, once the command has been
 	// executed; pid is that of the container's first process. It may be nil.
 	Started func(pid int)
@@ -212,7 +217,7 @@ func (c *Config) check() error {
 		return err
 	}
 	switch c.Net {
-	case NetPrivate, NetNone, NetHost:
+	case NetPrivate, NetNone, NetHost, NetJoined:
 	default:
 		return fmt.Errorf("%w: network mode %q: want private, none or host", ErrUsage, string(c.Net))
 	}

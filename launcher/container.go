@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -84,10 +83,6 @@ const maxProfile = 1 << 20
 // then 125, or 126 or 127 if the command could not be executed or found. When ctx
 // is done, the command is asked to end by SIGTERM and killed ten seconds later.
 func (ct *Container) Run(ctx context.Context) (code int, err error) {
-	// The container dies with the thread that started it (PR_SET_PDEATHSIG), so
-	// this one must outlive it.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	defer close(ct.ended)
 	r, err := ct.start()
 	if err != nil {

@@ -10,10 +10,10 @@ import (
 )
 
 // A Copy carries files into or out of a container that runs, with the rights of its
-// root. Order and Pidfd are those of Exec.
+// root. Its fields are those of Exec.
 type Copy struct {
-	Order []byte
-	Pidfd int
+	Order      []byte
+	PID, Pidfd int
 }
 
 // Out writes what is at path in the container to w, as a tar archive.
@@ -28,7 +28,7 @@ func (c Copy) In(ctx context.Context, path string, r *os.File) error {
 }
 
 func (c Copy) run(ctx context.Context, e Exec) error {
-	e.Order, e.Pidfd, e.User, e.Workdir, e.mode = c.Order, c.Pidfd, "0:0", "/", sandbox.ModeCopy
+	e.Order, e.PID, e.Pidfd, e.User, e.Workdir, e.mode = c.Order, c.PID, c.Pidfd, "0:0", "/", sandbox.ModeCopy
 	code, err := e.Run(ctx)
 	if err == nil && code != 0 {
 		return &sandbox.Failure{Code: code, Text: "the copying was ended"}

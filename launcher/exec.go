@@ -5,9 +5,9 @@ package launcher
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -25,8 +25,9 @@ var ErrGone = join.ErrGone
 type Exec struct {
 	// Order is what Container.Order returned in the container's supervisor.
 	Order []byte
-	// Pidfd is the container's first process; it stays the caller's to close.
-	Pidfd int
+	// PID and Pidfd are the container's first process; the latter stays the caller's
+	// to close.
+	PID, Pidfd int
 	// Args and Env are as in Config; Env is added to the container's.
 	Args, Env []string
 	// Workdir is the directory the command starts in, and User who it is run as;
@@ -47,8 +48,6 @@ func (ct *Container) Order() []byte { return ct.order }
 // no_new_privs, seccomp filter, limits. What it returns is as with Container.Run. The
 // command is killed when this process ends.
 func (e Exec) Run(ctx context.Context) (int, error) {
-	runtime.LockOSThread() // see join.Start
-	defer runtime.UnlockOSThread()
 	ct, namespaces, err := e.container()
 	if err != nil {
 		return sandbox.ExitOurs, err
@@ -100,7 +99,7 @@ func (e Exec) container() (*Container, uintptr, error) {
 		return nil, 0, fmt.Errorf("%w: command and environment are longer than %d bytes", ErrUsage, sandbox.MaxFrame)
 	}
 	namespaces := uintptr(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP)
-	if o.OwnNetwork {
+	if otherNetwork(e.PID) {
 		namespaces |= unix.CLONE_NEWNET
 	}
 	return ct, namespaces, nil
@@ -113,11 +112,11 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 		return fmt.Errorf("open the null device: %w", err)
 	}
 	defer unix.Close(null)
-	exe, err := unix.Open(selfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
+	exe, err := openStage()
 	if err != nil {
-		return fmt.Errorf("open our own binary: %w", err)
+		return err
 	}
-	defer unix.Close(exe)
+	defer exe.Close()
 	fds := []int{null, null, null, ctl.FD()}
 	for i, f := range []*os.File{e.Stdin, e.Stdout, e.Stderr} {
 		if f != nil && !r.ct.plan.streams[i] {
@@ -125,19 +124,32 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 		}
 	}
 	r.pid, err = join.Start(join.Config{
-		Pidfd: e.Pidfd, Namespaces: namespaces, Exe: exe,
+		Join: []join.Namespaces{{FD: e.Pidfd, Flags: namespaces}}, Exe: int(exe.Fd()),
 		Args: []string{sandbox.InitArg, cmp.Or(e.mode, sandbox.ModeExec)}, Env: inside.Environ(), Files: fds,
 	})
 	if err != nil {
 		return err
 	}
-	// Our child's id is not given to another before we have waited for it.
+	// Our child's id is not given to another before we have waited for it. It waits
+	// for its order until it has joined the group.
 	if r.pidfd, err = unix.PidfdOpen(r.pid, 0); err != nil {
+		err = fmt.Errorf("open the process in the container: %w", err)
+	} else if err = joinGroup(e.PID, r.pid); err != nil {
+		unix.Close(r.pidfd)
+	}
+	if err != nil {
 		_ = unix.Kill(r.pid, unix.SIGKILL)
 		_, _ = join.Wait(r.pid)
-		return fmt.Errorf("open the process in the container: %w", err)
 	}
-	return nil
+	return err
+}
+
+// otherNetwork reports whether a process has another network namespace than this one,
+// as every container but those of NetHost has.
+func otherNetwork(pid int) bool {
+	var own, its unix.Stat_t
+	err := errors.Join(unix.Stat("/proc/self/ns/net", &own), unix.Stat(fmt.Sprintf("/proc/%d/ns/net", pid), &its))
+	return err == nil && own.Ino != its.Ino
 }
 
 // mergeEnv is env with the words of more put over it.

@@ -49,6 +49,9 @@ const HostGateway = "host-gateway"
 // hosts makes hosts(5): loopback, the container's name at its addresses, or at loopback
 // where it has no other, and what the caller adds.
 func hosts(c Config) string {
+	if c.Net == NetJoined && c.Joined.Hosts != "" {
+		return c.Joined.Hosts + "127.0.0.1\t" + c.Hostname + "\n"
+	}
 	var b strings.Builder
 	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
 	for _, h := range c.Hosts {
@@ -91,8 +94,11 @@ func (c *Config) checkHosts() error {
 // resolvConf makes resolv.conf(5): our resolvers on a private network, the
 // host's file on the host's network, and nothing where there is no network.
 func resolvConf(c Config) (string, error) {
+	if c.Net == NetJoined && c.Joined.Resolv != "" {
+		return c.Joined.Resolv, nil
+	}
 	switch c.Net {
-	case NetHost:
+	case NetHost, NetJoined:
 		b, err := os.ReadFile(hostResolvConf)
 		if err != nil && !os.IsNotExist(err) {
 			return "", fmt.Errorf("take over the host's resolver: %w", err)

@@ -83,7 +83,11 @@ func (v *netValue) Set(s string) error {
 		*v = netValue(m)
 		return nil
 	}
-	return fmt.Errorf("want private, none or host")
+	if name, ok := strings.CutPrefix(s, JoinContainer); strings.HasPrefix(s, "/") || ok && name != "" {
+		*v = netValue(s)
+		return nil
+	}
+	return fmt.Errorf("want private, none, host, %sNAME or the path of a namespace", JoinContainer)
 }
 
 // Type names the value's kind to pflag.

@@ -62,8 +62,8 @@ func (c *Config) checkSysctls() error {
 		switch {
 		case strings.Contains(dotted, "..") || strings.HasPrefix(dotted, "."):
 			return fmt.Errorf("%w: sysctl %q: want a name such as net.ipv4.ip_forward", ErrUsage, name)
-		case net && c.Net == NetHost:
-			return fmt.Errorf("%w: sysctl %s: on the host's network it is the host's", ErrUsage, name)
+		case net && !c.Net.isOwn():
+			return fmt.Errorf("%w: sysctl %s: it belongs to the network, which is not the container's own", ErrUsage, name)
 		case !net && !ipc:
 			return fmt.Errorf("%w: sysctl %s: it is the whole machine's; a container has those of net. and of System V IPC", ErrUsage, name)
 		}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ type running struct {
 	started bool          // the command has been executed
 	frames  chan received // from the init stage; closed at its end
 	ended   chan int      // one exit code
+	gone    chan struct{} // closed when pid 1 has been waited for
 	netErr  chan error    // the network's end; nil channel without one
 	net     Network
 	endNet  context.CancelFunc
@@ -175,9 +177,11 @@ func (r *running) receive() {
 
 // await waits for the end of pid 1.
 func (r *running) await() {
+	defer close(r.gone)
+	r.waitEnd()
 	var ws unix.WaitStatus
 	for {
-		_, err := unix.Wait4(r.pid, &ws, unix.WALL, nil) // what joined sends no SIGCHLD
+		_, err := unix.Wait4(r.pid, &ws, unix.WALL, nil)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -190,6 +194,30 @@ func (r *running) await() {
 		}
 		return
 	}
+}
+
+// waitEnd waits in the runtime's poller until pid 1 has ended, where that can be done;
+// wait4 waits for the rest.
+func (r *running) waitEnd() {
+	fd, err := unix.FcntlInt(uintptr(r.pidfd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return
+	}
+	f := os.NewFile(uintptr(fd), "pidfd")
+	defer f.Close()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Read(func(fd uintptr) bool { // an error leaves it to wait4
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, 0)
+		return n != 0 || err != nil && err != unix.EINTR
+	})
 }
 
 // close frees what belongs to a container that has ended.

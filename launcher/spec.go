@@ -104,7 +104,7 @@ func specMapping(ranges []userns.Range, own uint32) []specs.LinuxIDMapping {
 // specSysctls are the caller's, and one of ours where the network is the container's.
 func specSysctls(c *Config) map[string]string {
 	all := make(map[string]string)
-	if c.Net != NetHost {
+	if c.Net.isOwn() {
 		// Without CAP_NET_RAW ping needs the ICMP sockets of icmp(7), which a new
 		// namespace gives to nobody.
 		all[pingGroupRange] = sandbox.PingGroups
@@ -142,7 +142,7 @@ func specNamespaces(net NetMode) []specs.LinuxNamespace {
 		{Type: specs.UTSNamespace},
 		{Type: specs.CgroupNamespace},
 	}
-	if net != NetHost {
+	if net.isOwn() {
 		ns = append(ns, specs.LinuxNamespace{Type: specs.NetworkNamespace})
 	}
 	return ns

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -37,8 +38,10 @@ func (ct *Container) launch(start func(*running, *sandbox.Control) error) (*runn
 		return nil, err
 	}
 	defer theirs.Close()
-	r := &running{ct: ct, ctl: ours, pidfd: -1, frames: make(chan received), ended: make(chan int, 1), endNet: func() {}}
-	if err := start(r, theirs); err != nil {
+	r := &running{ct: ct, ctl: ours, pidfd: -1, frames: make(chan received), ended: make(chan int, 1), gone: make(chan struct{}), endNet: func() {}}
+	begun := make(chan error, 1)
+	r.work.Go(func() { r.hold(begun, func() error { return start(r, theirs) }) })
+	if err := <-begun; err != nil {
 		ours.Close()
 		if r.group != nil {
 			r.group.close()
@@ -50,6 +53,19 @@ func (ct *Container) launch(start func(*running, *sandbox.Control) error) (*runn
 	// If the init stage ended early its failure is what receive gets.
 	_ = sandbox.WriteFrame(ours, sandbox.FrameOrder, ct.order)
 	return r, nil
+}
+
+// hold starts the init stage on a thread that stays until the stage is gone: it dies
+// with the thread that started it (PR_SET_PDEATHSIG). No other goroutine is locked to a
+// thread, since each of its steps would then be two changes of threads.
+func (r *running) hold(begun chan<- error, start func() error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := start()
+	begun <- err
+	if err == nil {
+		<-r.gone
+	}
 }
 
 // startInit starts this binary as the init stage, in the container's namespaces.
@@ -72,6 +88,12 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 		}
 		fds[i] = f.Fd() // and makes it blocking, as commands expect
 	}
+	exe, err := c.Stage.open()
+	if err != nil {
+		return err
+	}
+	defer exe.Close()
+	fds = append(fds, exe.Fd())
 	sys := initAttr(c.Net, r.ct.plan.mapped)
 	sys.PidFD = &r.pidfd
 	if !c.Limits.IsZero() {
@@ -79,13 +101,16 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 		if err != nil {
 			return fmt.Errorf("limits: %w", err)
 		}
-		if r.group, err = newCgroup(own, "container-"+c.Hostname, c.Limits, os.Getpid()); err != nil {
+		if r.group, err = newCgroup(own, groupPrefix+c.Hostname, c.Limits, os.Getpid()); err != nil {
 			return err
 		}
 		sys.UseCgroupFD, sys.CgroupFD = true, r.group.fd
 	}
-	r.pid, _, err = syscall.StartProcess(selfExe, []string{sandbox.InitArg, sandbox.ModeRun}, &syscall.ProcAttr{
-		Dir: "/", Env: inside.Environ(), Files: fds, Sys: sys,
+	if c.Net == NetJoined {
+		return r.startJoined(fds)
+	}
+	r.pid, _, err = syscall.StartProcess(stagePath, []string{sandbox.InitArg, sandbox.ModeRun}, &syscall.ProcAttr{
+		Dir: "/", Env: stageEnv(), Files: fds, Sys: sys,
 	})
 	if err != nil {
 		return startError(err)
@@ -95,6 +120,14 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 
 // selfExe is this process's binary.
 const selfExe = "/proc/self/exe"
+
+// stageEnv is the environment of an init stage, which does one thing after the other: a
+// second processor would have the Go runtime look for work for it.
+func stageEnv() []string { return append(inside.Environ(), "GOMAXPROCS=1") }
+
+// stagePath is what an init stage is executed from: the descriptor behind the control
+// socket's. The stage closes it when it executes the command.
+const stagePath = "/proc/self/fd/4"
 
 // initAttr says which namespaces the init stage is started in. Unless its ids are
 // mapped later, the caller's are 0 in it.
@@ -122,7 +155,9 @@ func initAttr(net NetMode, mapped bool) *syscall.SysProcAttr {
 // and both wait for other processes.
 func (r *running) prepare(ctx context.Context) error {
 	mapped := make(chan error, 1)
-	if r.ct.plan.mapped {
+	if r.ct.cfg.Net == NetJoined {
+		mapped <- nil // by whoever made the user namespace
+	} else if r.ct.plan.mapped {
 		r.work.Go(func() { mapped <- r.mapIDs() })
 	} else {
 		mapped <- nil

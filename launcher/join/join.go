@@ -18,13 +18,20 @@ import (
 // ErrGone says that the process whose namespaces were to be joined has ended.
 var ErrGone = errors.New("the container has ended")
 
+// A Namespaces is what setns(2) joins: FD is a pidfd, or an open file of a namespace,
+// which stays the caller's, and Flags are CLONE_NEW*.
+type Namespaces struct {
+	FD    int
+	Flags uintptr
+}
+
 // Config says what to start where. All fields but New are needed.
 type Config struct {
-	// Pidfd is a process in the namespaces; it stays the caller's.
-	Pidfd int
-	// Namespaces are the CLONE_NEW* flags of those to join. New are those that the
-	// process gets of its own, in the user namespace it joins.
-	Namespaces, New uintptr
+	// Join is joined in this order: a user namespace goes before what it owns.
+	Join []Namespaces
+	// New are the CLONE_NEW* flags of namespaces that the process gets of its own, in
+	// the user namespace it joins.
+	New uintptr
 	// Exe is the binary to execute, an open file that stays the caller's. Args and
 	// Env are as execve(2) takes them.
 	Exe  int
@@ -35,8 +42,12 @@ type Config struct {
 	Files []int
 }
 
-// maxFiles bounds Config.Files: the standard streams, and a few more.
-const maxFiles = 8
+// maxFiles bounds Config.Files: the standard streams, and a few more; maxJoin
+// Config.Join: each kind of namespace may be a file of its own.
+const (
+	maxFiles = 8
+	maxJoin  = 8
+)
 
 // firstFree is where duplicates of the files lie before they are put in place.
 const firstFree = 16
@@ -45,8 +56,8 @@ const firstFree = 16
 // killed when the calling thread ends, to which the caller has locked its goroutine
 // until then.
 func Start(c Config) (pid int, err error) {
-	if len(c.Files) > maxFiles {
-		return 0, fmt.Errorf("start in the container: %d files, want at most %d", len(c.Files), maxFiles)
+	if len(c.Files) > maxFiles || len(c.Join) > maxJoin {
+		return 0, fmt.Errorf("start in the container: %d files and %d namespaces, want at most %d and %d", len(c.Files), len(c.Join), maxFiles, maxJoin)
 	}
 	p, err := newPlan(c)
 	if err != nil {
@@ -92,8 +103,9 @@ type told struct {
 
 // A plan is all that the children need, ready for them.
 type plan struct {
-	pidfd      int
-	join, make uintptr
+	join       [maxJoin]Namespaces
+	joins      int
+	make       uintptr
 	exe        int
 	empty      *byte
 	argv, envv **byte
@@ -107,7 +119,8 @@ type plan struct {
 
 // newPlan makes a plan ready. It must be closed.
 func newPlan(c Config) (_ *plan, err error) {
-	p := &plan{pidfd: c.Pidfd, join: c.Namespaces, make: c.New}
+	p := &plan{make: c.New}
+	p.joins = copy(p.join[:], c.Join)
 	defer func() {
 		if err != nil {
 			p.close()
@@ -203,9 +216,15 @@ func (p *plan) failure() error {
 func enter(arg unsafe.Pointer) {
 	p := (*plan)(arg)
 	p.told.step = stepJoin
-	if _, _, errno := syscall.RawSyscall(unix.SYS_SETNS, uintptr(p.pidfd), p.join, 0); errno != 0 {
-		fail(p, errno)
+	for i := 0; i < p.joins; i++ {
+		if _, _, errno := syscall.RawSyscall(unix.SYS_SETNS, uintptr(p.join[i].FD), p.join[i].Flags, 0); errno != 0 {
+			fail(p, errno)
+		}
 	}
+	// The capabilities survive execve only with id 0, which the caller may not have
+	// there. Where nobody has it, what is executed will say what it lacks.
+	syscall.RawSyscall(unix.SYS_SETRESGID, 0, 0, 0)
+	syscall.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0)
 	p.told.step = stepFork
 	pid, errno := rawfork.Again(unix.CLONE_PARENT | p.make)
 	if errno != 0 {

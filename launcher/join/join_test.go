@@ -135,7 +135,7 @@ func start(t *testing.T, pidfd int, flags uintptr) (string, unix.WaitStatus, err
 	}
 	defer null.Close()
 	pid, err := join.Start(join.Config{
-		Pidfd: pidfd, Namespaces: flags, Exe: exe, Args: []string{roleTell, "a b", ""}, Env: []string{"K=V"},
+		Join: []join.Namespaces{{FD: pidfd, Flags: flags}}, Exe: exe, Args: []string{roleTell, "a b", ""}, Env: []string{"K=V"},
 		Files: []int{int(null.Fd()), int(w.Fd()), int(w.Fd())},
 	})
 	w.Close()

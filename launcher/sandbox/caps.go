@@ -82,3 +82,14 @@ func capSets(permitted, inheritable uint64) (unix.CapUserHeader, [capWords]unix.
 	}
 	return unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, data
 }
+
+// becomeEverywhere gives every thread of the process the user id uid, which clears the
+// capabilities of those that were root.
+func becomeEverywhere(uid int) error {
+	id := uintptr(uid)
+	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_SETRESUID, id, id, id)
+	if errno != 0 && errno != unix.ENOTSUP { // see dropCapsEverywhere
+		return fmt.Errorf("make pid 1 user %d: %w", uid, errno)
+	}
+	return nil
+}

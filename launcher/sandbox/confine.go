@@ -38,11 +38,7 @@ func confine(p *Process, id identity) error {
 	if err := become(id); err != nil {
 		return err
 	}
-	permitted, ambient := p.Caps&p.Bounding, uint64(0)
-	if id.uid != 0 {
-		permitted = p.UserCaps & p.Bounding
-		ambient = permitted
-	}
+	permitted, ambient := granted(p, id)
 	if err := setCaps(permitted, ambient); err != nil {
 		return err
 	}
@@ -57,6 +53,15 @@ func confine(p *Process, id identity) error {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
 	return filter(p.Seccomp)
+}
+
+// granted are the capabilities that p has for id.
+func granted(p *Process, id identity) (permitted, ambient uint64) {
+	if id.uid == 0 {
+		return p.Caps & p.Bounding, 0
+	}
+	caps := p.UserCaps & p.Bounding
+	return caps, caps
 }
 
 // setLimits sets resource limits of the process.

@@ -9,8 +9,6 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/slipway-net/slipway/launcher/userns/inside"
 )
 
 // InitArg is the argv[0] under which a binary is the init stage of a container.
@@ -143,8 +141,13 @@ func makeContainer(o *Order, ctl *Control) error {
 		if err := await(ctl, FrameMapped); err != nil {
 			return fmt.Errorf("wait for the mapping of ids: %w", err)
 		}
-		if err := inside.BecomeRoot(); err != nil {
+		// This thread alone: it is the one that will execute, and asking all others
+		// takes half a millisecond.
+		if err := become(identity{}); err != nil {
 			return err
+		}
+		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+			return fmt.Errorf("ask to die with the supervisor: %w", err)
 		}
 	}
 	if err := s.run(); err != nil {

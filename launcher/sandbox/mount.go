@@ -168,6 +168,11 @@ func (mt *mounter) bindTree(source int, at place, m mountSpec) error {
 		return err
 	}
 	defer unix.Close(target)
+	return mt.bindOn(source, target, at, m)
+}
+
+// bindOn is bindTree upon the open target, which is what there is at the place.
+func (mt *mounter) bindOn(source, target int, at place, m mountSpec) error {
 	if mt.legacy {
 		return bindLegacy(source, target, at, m)
 	}

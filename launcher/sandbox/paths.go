@@ -101,7 +101,7 @@ func (s *setup) readonly() error {
 		if err != nil {
 			return err
 		}
-		err = s.mt.bind(fd, at, unix.MOUNT_ATTR_RDONLY, true)
+		err = s.mt.bindOn(fd, fd, at, mountSpec{attr: unix.MOUNT_ATTR_RDONLY, deep: true})
 		unix.Close(fd)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p, err)
@@ -139,7 +139,7 @@ func (s *setup) maskOne(at place, empty int) error {
 		return err
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		return s.mt.bind(empty, at, unix.MOUNT_ATTR_RDONLY, false)
+		return s.mt.bindOn(empty, fd, at, mountSpec{attr: unix.MOUNT_ATTR_RDONLY})
 	}
-	return s.mt.bind(s.null, at, 0, false)
+	return s.mt.bindOn(s.null, fd, at, mountSpec{})
 }

@@ -116,9 +116,7 @@ func (pl *payload) run() (int, error) {
 	pl.pid.Store(int64(pid))
 	// If the supervisor is gone watch will tell.
 	_ = WriteFrame(pl.ctl, FrameStarted, nil)
-	// From here on pid 1 has nothing to do that its children could not, but to
-	// signal those that changed their user.
-	if err := dropCapsEverywhere(1 << unix.CAP_KILL); err != nil {
+	if err := pl.stepDown(); err != nil {
 		return 0, err
 	}
 	for fd := range 3 {
@@ -129,6 +127,20 @@ func (pl *payload) run() (int, error) {
 	}
 	go watch(pl.ctl, pl.signal)
 	return reap(pid)
+}
+
+// stepDown gives up, on every thread, the rights of pid 1 that its children could not have
+// either, but that to signal those that changed their user. A command of another user
+// than root is signalled as that user.
+func (pl *payload) stepDown() error {
+	if pl.id.uid != 0 {
+		if err := becomeEverywhere(pl.id.uid); err != nil {
+			return err
+		}
+		return dropCapsEverywhere(0)
+	}
+	permitted, _ := granted(pl.p, pl.id)
+	return dropCapsEverywhere(permitted & (1 << unix.CAP_KILL))
 }
 
 // replace executes the command in place of this stage. It returns only on failure;

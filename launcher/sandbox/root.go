@@ -104,12 +104,13 @@ func (s *setup) overlayRoot(root place) error {
 func (s *setup) throwAway(mode uint32) (upper, work int, err error) {
 	fds := [2]int{-1, -1}
 	for i, kind := range []string{"upper", "work"} {
-		at := in(s.base, path.Join(baseLayers, kind+strconv.Itoa(s.layers)))
-		if err := at.mkdir(); err != nil {
-			return -1, -1, err
+		// On the tmpfs, where nobody but us has made anything.
+		name := path.Join(baseLayers, kind+strconv.Itoa(s.layers))
+		if err := unix.Mkdirat(s.base, name, dirMode); err != nil {
+			return -1, -1, fmt.Errorf("make directory %s: %w", name, err)
 		}
-		if fds[i], err = at.open(unix.O_RDONLY | unix.O_DIRECTORY); err != nil {
-			return -1, -1, err
+		if fds[i], err = unix.Openat(s.base, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+			return -1, -1, fmt.Errorf("open directory %s: %w", name, err)
 		}
 	}
 	s.layers++

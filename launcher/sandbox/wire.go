@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -65,10 +67,15 @@ func ReadFrame(r io.Reader) (FrameKind, []byte, error) {
 	return FrameKind(h[0]), payload, nil
 }
 
-// A Control is one end of the control socket, a blocking stream socket. The zero
-// Control is not usable.
+// A Control is one end of the control socket, a stream socket. The zero Control is not
+// usable. One goroutine may read while others write.
 type Control struct {
 	fd int
+	// file is the supervisor's end, whose goroutines wait in the runtime's poller: one
+	// that waits in a system call keeps a processor from its scheduler's rest. It is
+	// nil for the stage's end, which has one thing to do.
+	file *os.File
+	raw  syscall.RawConn
 	// passed is the descriptor that came with the bytes read last, or -1.
 	passed int
 }
@@ -82,29 +89,39 @@ func NewControls() (ours, theirs *Control, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("make the control socket: %w", err)
 	}
-	return &Control{fd: fds[0], passed: -1}, &Control{fd: fds[1], passed: -1}, nil
+	theirs = &Control{fd: fds[1], passed: -1}
+	ours = &Control{fd: fds[0], passed: -1}
+	if err = unix.SetNonblock(fds[0], true); err == nil {
+		ours.file = os.NewFile(uintptr(fds[0]), "control")
+		ours.raw, err = ours.file.SyscallConn()
+	}
+	if err != nil {
+		ours.Close()
+		theirs.Close()
+		return nil, nil, fmt.Errorf("make the control socket: %w", err)
+	}
+	return ours, theirs, nil
 }
 
 // Read reads bytes, and keeps a descriptor that comes with them in passed.
 func (c *Control) Read(b []byte) (int, error) {
 	var oob [64]byte
-	for {
-		n, oobn, _, _, err := unix.Recvmsg(c.fd, b, oob[:], unix.MSG_CMSG_CLOEXEC)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return 0, fmt.Errorf("read the control socket: %w", err)
-		}
-		if fd := rightsOf(oob[:oobn]); fd >= 0 {
-			c.dropPassed()
-			c.passed = fd
-		}
-		if n == 0 && len(b) > 0 {
-			return 0, io.EOF
-		}
-		return n, nil
+	var n, oobn int
+	err := c.wait(true, func() (err error) {
+		n, oobn, _, _, err = unix.Recvmsg(c.fd, b, oob[:], unix.MSG_CMSG_CLOEXEC)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read the control socket: %w", err)
 	}
+	if fd := rightsOf(oob[:oobn]); fd >= 0 {
+		c.dropPassed()
+		c.passed = fd
+	}
+	if n == 0 && len(b) > 0 {
+		return 0, io.EOF
+	}
+	return n, nil
 }
 
 // Write writes all of b.
@@ -114,16 +131,42 @@ func (c *Control) Write(b []byte) (int, error) { return c.send(b, nil) }
 func (c *Control) send(b, oob []byte) (int, error) {
 	done := 0
 	for done < len(b) {
-		n, err := unix.SendmsgN(c.fd, b[done:], oob, nil, unix.MSG_NOSIGNAL)
-		if err == unix.EINTR {
-			continue
-		}
+		var n int
+		err := c.wait(false, func() (err error) {
+			n, err = unix.SendmsgN(c.fd, b[done:], oob, nil, unix.MSG_NOSIGNAL)
+			return err
+		})
 		if err != nil {
 			return done, fmt.Errorf("write the control socket: %w", err)
 		}
 		done, oob = done+n, nil
 	}
 	return done, nil
+}
+
+// wait calls do until it has done its work or failed; in between it waits for the
+// socket to be readable, or writable.
+func (c *Control) wait(read bool, do func() error) error {
+	var err error
+	again := func(uintptr) bool {
+		for {
+			if err = do(); err != unix.EINTR {
+				return err != unix.EAGAIN
+			}
+		}
+	}
+	if c.raw == nil {
+		again(0)
+		return err
+	}
+	poll := c.raw.Write
+	if read {
+		poll = c.raw.Read
+	}
+	if perr := poll(again); perr != nil {
+		return perr
+	}
+	return err
 }
 
 // TakePassed hands the descriptor that came last over to the caller, or -1.
@@ -139,8 +182,13 @@ func (c *Control) dropPassed() {
 	}
 }
 
+// Close closes the socket, and a descriptor that nobody has taken.
 func (c *Control) Close() {
 	c.dropPassed()
+	if c.file != nil {
+		c.file.Close()
+		return
+	}
 	if c.fd >= 0 {
 		unix.Close(c.fd)
 		c.fd = -1

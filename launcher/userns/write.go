@@ -3,14 +3,12 @@
 package userns
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,12 +36,7 @@ func (m Mapping) Write(pid int) error {
 		}
 		return m.writeFiles(pid)
 	}
-	var uerr, gerr error
-	var wg sync.WaitGroup
-	wg.Go(func() { uerr = runTool(newUIDMap, pid, m.UIDs) })
-	gerr = runTool(newGIDMap, pid, m.GIDs)
-	wg.Wait()
-	return errors.Join(uerr, gerr)
+	return runTools(pid, m)
 }
 
 // IsOwn reports whether m maps 0 to the caller's own ids, and nothing else, which needs
@@ -80,22 +73,72 @@ func lines(ranges []Range) string {
 	return b.String()
 }
 
-// runTool runs newuidmap(1) or newgidmap(1).
-func runTool(name string, pid int, ranges []Range) error {
-	args := []string{strconv.Itoa(pid)}
+// runTools runs newuidmap(1) and newgidmap(1) side by side.
+func runTools(pid int, m Mapping) error {
+	u := startTool(newUIDMap, pid, m.UIDs)
+	g := startTool(newGIDMap, pid, m.GIDs)
+	uerr, gerr := u.wait(), g.wait()
+	if uerr != nil {
+		return uerr // the other most often says the same
+	}
+	return gerr
+}
+
+// A tool is newuidmap(1) or newgidmap(1) at work. What it says is read after its end:
+// it is a line.
+type tool struct {
+	name string
+	proc *os.Process
+	said *os.File // the reading end of its standard error
+	err  error    // why it was not started
+}
+
+func startTool(name string, pid int, ranges []Range) *tool {
+	t := &tool{name: name}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.err = err
+		return t
+	}
+	args := []string{name, strconv.Itoa(pid)}
 	for _, r := range ranges {
 		for _, n := range []uint32{r.Inside, r.Outside, r.Size} {
 			args = append(args, strconv.FormatUint(uint64(n), 10))
 		}
 	}
-	cmd := exec.Command(name, args...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Run(); err != nil {
-		said, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
-		return fmt.Errorf("map ids: %s: %w: %s; to mend it: %s", name, err, said, toolFix(name))
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.err = err
+		return t
 	}
-	return nil
+	defer w.Close()
+	t.said = r
+	t.proc, t.err = os.StartProcess(path, args, &os.ProcAttr{Files: []*os.File{nil, nil, w}})
+	return t
+}
+
+// maxSaid bounds in bytes what is taken of a tool's words.
+const maxSaid = 512
+
+// wait waits for the tool's end.
+func (t *tool) wait() error {
+	if t.said != nil {
+		defer t.said.Close()
+	}
+	if t.err != nil {
+		return fmt.Errorf("map ids: %s: %w; to mend it: %s", t.name, t.err, toolFix(t.name))
+	}
+	st, err := t.proc.Wait()
+	if err == nil && st.Success() {
+		return nil
+	}
+	if err == nil {
+		err = errors.New(st.String())
+	}
+	b := make([]byte, maxSaid)
+	n, _ := t.said.Read(b)
+	said, _, _ := strings.Cut(strings.TrimSpace(string(b[:n])), "\n")
+	return fmt.Errorf("map ids: %s: %w: %s; to mend it: %s", t.name, err, said, toolFix(t.name))
 }
 
 // toolFix says what keeps a set-user-ID tool from working.

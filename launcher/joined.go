@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launcher
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-net/slipway/launcher/join"
+	"github.com/slipway-net/slipway/launcher/sandbox"
+)
+
+// JoinContainer begins a value of --net that means the network of another container,
+// whose name or id follows. A value that begins with a slash is the path of a network
+// namespace. Who parses the flags makes NetJoined of either.
+const JoinContainer = "container:"
+
+// A Joined is the network namespace of others that a container is to be in. To join
+// it, the container has to be in the user namespace that owns it, too, and so has the
+// ids that are mapped there. Its files stay the caller's.
+type Joined struct {
+	User, Net int // open files of the two namespaces
+	// Resolv and Hosts are what resolv.conf and hosts hold; empty is as on the host.
+	Resolv, Hosts string
+}
+
+// isOwn reports whether the container has a network namespace of its own.
+func (m NetMode) isOwn() bool { return m != NetHost && m != NetJoined }
+
+// startJoined starts the init stage in the namespaces of Config.Joined, and in new ones
+// of the other kinds. Its binary is the last of the files.
+func (r *running) startJoined(files []uintptr) error {
+	fds := make([]int, len(files))
+	for i, fd := range files {
+		fds[i] = int(fd)
+	}
+	last := len(fds) - 1
+	j := r.ct.cfg.Joined
+	var err error
+	r.pid, err = join.Start(join.Config{
+		Join: []join.Namespaces{{FD: j.User, Flags: unix.CLONE_NEWUSER}, {FD: j.Net, Flags: unix.CLONE_NEWNET}},
+		New:  unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,
+		Exe:  fds[last], Args: []string{sandbox.InitArg, sandbox.ModeRun}, Env: stageEnv(), Files: fds[:last],
+	})
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w: it belongs to another user", err)
+	}
+	if err != nil {
+		return err
+	}
+	// Our child's id is not given to another before we have waited for it.
+	if r.pidfd, err = unix.PidfdOpen(r.pid, 0); err == nil && r.group != nil {
+		err = joinGroupAt(r.group.dir, r.pid)
+	}
+	if err != nil {
+		_ = unix.Kill(r.pid, unix.SIGKILL)
+		_, _ = join.Wait(r.pid)
+		return fmt.Errorf("start in the joined network: %w", err)
+	}
+	return nil
+}
+
+// ResolvAndHosts returns what resolv.conf and hosts hold in a container, from what
+// Container.Order has returned of it.
+func ResolvAndHosts(order []byte) (resolv, hosts string, err error) {
+	o, err := sandbox.Decode(order)
+	if err != nil {
+		return "", "", err
+	}
+	for _, f := range o.Files {
+		switch f.Path {
+		case "/etc/resolv.conf":
+			resolv = f.Content
+		case "/etc/hosts":
+			hosts = f.Content
+		}
+	}
+	return resolv, hosts, nil
+}
