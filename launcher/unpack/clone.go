@@ -68,7 +68,7 @@ type cloner struct {
 	CloneConfig
 	dst   *tree
 	dirs  map[string]dirEnd
-	buf   [2][]byte // for names and for a value of attributes, reused
+	buf   [2][]byte         // for names and for a value of attributes, reused
 	links map[uint64]string // where files of this layer with several names are, by inode
 }
 
