@@ -5,6 +5,7 @@ package main_test
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -44,14 +45,40 @@ func testMain(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "slipway")
-	build := exec.Command("go", "build", "-o", path, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build slipway: %v\n%s", err, out)
+	if err := build(dir, path); err != nil {
+		fmt.Fprintf(os.Stderr, "build slipway: %v\n", err)
 		return 1
 	}
 	os.Setenv(binaryVar, path)
 	return attachtest.Main(m)
+}
+
+// build builds the program at path as make does, with its init stage linked in. The
+// tree may belong to another user, so that the stage is put into it by an overlay.
+func build(dir, path string) error {
+	stage, overlay := filepath.Join(dir, "initstage"), filepath.Join(dir, "overlay.json")
+	tree, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(tree, "launcher/stagefile/initstage"): stage}})
+	if err == nil {
+		err = os.WriteFile(overlay, replace, 0o644)
+	}
+	if err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"build", "-o", stage, "./launcher/initstage"},
+		{"build", "-tags", "slipway_stage", "-overlay", overlay, "-o", path, "."},
+	} {
+		cmd := exec.Command("go", args...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w\n%s", err, out)
+		}
+	}
+	return nil
 }
 
 // binary returns the path of the program.

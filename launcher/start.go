@@ -93,6 +93,7 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 		return err
 	}
 	defer exe.Close()
+	mode := runMode(exe)
 	fds = append(fds, exe.Fd())
 	sys := initAttr(c.Net, r.ct.plan.mapped)
 	sys.PidFD = &r.pidfd
@@ -107,9 +108,9 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 		sys.UseCgroupFD, sys.CgroupFD = true, r.group.fd
 	}
 	if c.Net == NetJoined {
-		return r.startJoined(fds)
+		return r.startJoined(fds, mode)
 	}
-	r.pid, _, err = syscall.StartProcess(stagePath, []string{sandbox.InitArg, sandbox.ModeRun}, &syscall.ProcAttr{
+	r.pid, _, err = syscall.StartProcess(stagePath, []string{sandbox.InitArg, mode}, &syscall.ProcAttr{
 		Dir: "/", Env: stageEnv(), Files: fds, Sys: sys,
 	})
 	if err != nil {

@@ -23,14 +23,21 @@ import (
 // replaced, with its directory. A process that is to lose sight of the file system
 // would have to open the directories before, and connect relative to them.
 
-// newSocket makes the host's end, which is not connected yet.
-func (f *tcpFlow) newSocket() (int, error) {
+// newSocket returns the host's end, which is not connected yet, and whether it was before:
+// then the loop knows it.
+func (f *tcpFlow) newSocket() (fd int, known bool, err error) {
 	if f.socket == "" {
-		return f.table.n.cfg.Outbound.socket(f.host.Addr(), unix.SOCK_STREAM, 0)
+		if f.reusable() {
+			if fd, known := f.table.spares.take(f.host.Addr()); known {
+				return fd, true, nil
+			}
+		}
+		fd, err = f.table.n.cfg.Outbound.socket(f.host.Addr(), unix.SOCK_STREAM, 0)
+		return fd, false, err
 	}
 	f.toEnd = true
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	return fd, os.NewSyscallError("socket", err)
+	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	return fd, false, os.NewSyscallError("socket", err)
 }
 
 // dialHost begins to connect the host's end. EINPROGRESS means that the loop will tell.

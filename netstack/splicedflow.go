@@ -104,6 +104,12 @@ func (f *tcpFlow) splice() {
 		f.endSpliced(false)
 	case more:
 		f.table.n.loop.Defer(f.splice)
+	default:
+		for which := range f.table.n.throttles {
+			if r.Dry(which) {
+				f.table.n.throttles[which].wait(f, which)
+			}
+		}
 	}
 }
 
@@ -148,7 +154,9 @@ func (f *tcpFlow) closeSpliced(reset bool) {
 
 // reuse keeps the container's end of an inbound flow that is over for another.
 func (f *tcpFlow) reuse() bool {
-	shutdownWrite(f.spliced.fd) // as closing it would
+	if !f.spliced.relay.First(relay.Host) {
+		shutdownWrite(f.spliced.fd) // as closing it would
+	}
 	return f.table.kernel.factory.GiveBack(f.spliced.fd, f.source())
 }
 

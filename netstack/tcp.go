@@ -55,6 +55,7 @@ type tcpTable struct {
 	budget     budget
 	pump       pump
 	kernel     kernelPath
+	spares     spareSockets
 
 	mu      sync.Mutex
 	shaking map[tuple]*tcpFlow // SYN given to gVisor, flow not yet accepted
@@ -283,6 +284,7 @@ func (t *tcpTable) forget(f *tcpFlow) {
 // SYN it did not take, and turns keep-alives on.
 func (t *tcpTable) expire() {
 	t.kernel.tick()
+	t.spares.expire()
 	for _, f := range t.strays() {
 		t.n.count.inc(dropMalformed)
 		f.connected()
@@ -339,6 +341,7 @@ func (t *tcpTable) closeAll() {
 		f.abort()
 	}
 	t.kernel.stop()
+	t.spares.close()
 	t.mu.Lock()
 	clear(t.shaking)
 	t.mu.Unlock()

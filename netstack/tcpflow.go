@@ -69,6 +69,8 @@ type tcpFlow struct {
 	stash    []byte
 	shorts   int // short writes to the container in a row
 
+	throttled [2]bool // it waits for the bandwidth of that direction
+
 	ep       tcpip.Endpoint
 	wq       waiter.Queue
 	entry    waiter.Entry
@@ -90,20 +92,24 @@ func (f *tcpFlow) keepSYN(isn uint32, l3, rest []byte) {
 // connect starts the host's side.
 func (f *tcpFlow) connect() {
 	t := f.table
-	fd, err := f.newSocket()
+	fd, known, err := f.newSocket()
 	if err != nil {
 		t.n.noSocket(err)
 		t.forget(f)
 		return
 	}
 	f.fd = fd
-	setHostOptions(fd)
+	watch := t.n.loop.AddAgain
+	if !known {
+		watch = t.n.loop.Add
+		setHostOptions(fd)
+	}
 	f.connects()
 	if errno := f.dialHost(); errno != 0 && errno != unix.EINPROGRESS {
 		f.failed(errno)
 		return
 	}
-	if f.token, err = t.n.loop.Add(fd, hostEvents, f); err != nil {
+	if f.token, err = watch(fd, hostEvents, f); err != nil {
 		t.n.noSocket(err)
 		f.failed(nil)
 	}
@@ -363,7 +369,9 @@ func (f *tcpFlow) closeHost(reset bool) {
 	if reset {
 		_ = unix.SetsockoptLinger(f.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
-	closeFD(f.fd)
+	if reset || !f.spare() {
+		closeFD(f.fd)
+	}
 	f.fd = -1
 	f.stash = nil
 }

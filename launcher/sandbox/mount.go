@@ -48,6 +48,11 @@ func (mt *mounter) attach(at place, m mountSpec) error {
 		return err
 	}
 	defer unix.Close(target)
+	return mt.attachOn(target, m)
+}
+
+// attachOn is attach upon the open directory target.
+func (mt *mounter) attachOn(target int, m mountSpec) error {
 	if mt.legacy {
 		return mountOn(m.source, target, m.fstype, legacyFlags(m.attr), strings.Join(m.data, ","))
 	}

@@ -37,16 +37,16 @@ func (s *setup) file(i int, f File) error {
 	if err != nil {
 		return err
 	}
-	own := in(s.base, path.Join(baseFiles, strconv.Itoa(i)))
-	if err := own.create(f.Content, 0o644); err != nil {
-		return err
-	}
-	source, err := own.open(unix.O_PATH)
+	// On the tmpfs, where nobody but us has made anything.
+	own, err := unix.Openat(s.base, path.Join(baseFiles, strconv.Itoa(i)), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
 	if err != nil {
+		return fmt.Errorf("make a file: %w", err)
+	}
+	defer unix.Close(own)
+	if err := writeAll(own, f.Content); err != nil {
 		return err
 	}
-	defer unix.Close(source)
-	return s.mt.bind(source, at, 0, false)
+	return s.mt.bind(own, at, 0, false)
 }
 
 // sysctls writes them through the container's own procfs.

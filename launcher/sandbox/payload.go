@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -106,10 +107,7 @@ func (pl *payload) run() (int, error) {
 	if !pl.p.Init {
 		return 0, pl.replace()
 	}
-	if err := confine(pl.p, pl.id); err != nil {
-		return 0, err
-	}
-	pid, err := pl.start()
+	pid, err := pl.startConfined()
 	if err != nil {
 		return 0, err
 	}
@@ -166,12 +164,27 @@ func (pl *payload) replace() error {
 	return execError(pl.p.Args[0], syscall.Exec(pl.argv0, pl.p.Args, pl.p.Env))
 }
 
+// startConfined starts the command from a thread that has its rights and no others, and
+// which ends then: what stays is to signal whatever user the command is.
+func (pl *payload) startConfined() (pid int, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+		if err = confine(pl.p, pl.id); err == nil {
+			pid, err = pl.start()
+		}
+	}()
+	<-done
+	return pid, err
+}
+
 // start executes the command in a session of its own.
 func (pl *payload) start() (int, error) {
 	attr := &syscall.ProcAttr{
 		Env:   pl.p.Env,
 		Files: pl.streams(),
-		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: pl.slave >= 0, Ctty: pl.ctty(), Pdeathsig: unix.SIGKILL},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: pl.slave >= 0, Ctty: pl.ctty()},
 	}
 	pid, err := syscall.ForkExec(pl.argv0, pl.p.Args, attr)
 	if err == nil {

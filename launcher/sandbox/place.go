@@ -50,10 +50,26 @@ func (p place) open(flags int) (int, error) {
 
 // mkdir makes the directory and those above it where they are missing.
 func (p place) mkdir() error {
-	if fd, err := p.open(unix.O_PATH | unix.O_DIRECTORY); err == nil { // most often
+	fd, err := p.makeDir()
+	if err == nil {
 		unix.Close(fd)
-		return nil
 	}
+	return err
+}
+
+// makeDir is mkdir, and opens the directory.
+func (p place) makeDir() (fd int, err error) {
+	if fd, err := p.open(unix.O_PATH | unix.O_DIRECTORY); err == nil { // most often
+		return fd, nil
+	}
+	if err := p.makeParts(); err != nil {
+		return -1, err
+	}
+	return p.open(unix.O_PATH | unix.O_DIRECTORY)
+}
+
+// makeParts makes each part of the path that is missing.
+func (p place) makeParts() error {
 	at := ""
 	for part := range strings.SplitSeq(p.rel(), "/") {
 		parent := place{p.root, at, p.links}
@@ -75,13 +91,7 @@ func (p place) mkdir() error {
 // opened, and its name there.
 func (p place) dir() (fd int, name string, err error) {
 	dir, name := path.Split(p.rel())
-	parent := place{p.root, dir, p.links}
-	if dir != "" {
-		if err := parent.mkdir(); err != nil {
-			return -1, "", err
-		}
-	}
-	fd, err = parent.open(unix.O_PATH | unix.O_DIRECTORY)
+	fd, err = place{p.root, dir, p.links}.makeDir()
 	return fd, name, err
 }
 
@@ -101,10 +111,17 @@ func (p place) create(content string, mode uint32) error {
 		return fmt.Errorf("make %s: %w", p.path, err)
 	}
 	defer unix.Close(f)
+	if err := writeAll(f, content); err != nil {
+		return fmt.Errorf("%s: %w", p.path, err)
+	}
+	return nil
+}
+
+func writeAll(fd int, content string) error {
 	for len(content) > 0 {
-		n, err := unix.Write(f, []byte(content))
+		n, err := unix.Write(fd, []byte(content))
 		if err != nil {
-			return fmt.Errorf("write %s: %w", p.path, err)
+			return fmt.Errorf("write: %w", err)
 		}
 		content = content[n:]
 	}

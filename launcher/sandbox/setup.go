@@ -55,7 +55,7 @@ func steps(o *Order) []step {
 			all = append(all, step{"set sysctls", (*setup).sysctls}, step{"set the OOM score", (*setup).oomScore})
 		}
 		if m.Destination == devDir {
-			all = append(all, deviceSteps(o)...)
+			all = append(all, deviceSteps()...)
 		}
 	}
 	for i, f := range o.Files {
@@ -70,12 +70,8 @@ func steps(o *Order) []step {
 }
 
 // deviceSteps fill the new /dev, before a volume can be below it.
-func deviceSteps(o *Order) []step {
-	var all []step
-	for _, d := range o.Devices {
-		all = append(all, step{"make " + d.Path, func(s *setup) error { return s.device(d) }})
-	}
-	return append(all, step{"make the links in /dev", (*setup).links})
+func deviceSteps() []step {
+	return []step{{"make the devices", (*setup).devices}, {"make the links in /dev", (*setup).links}}
 }
 
 // newSetup opens what the steps start from. It does so as the caller, with the

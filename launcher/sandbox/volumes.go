@@ -23,22 +23,24 @@ func (s *setup) mount(m Mount) error {
 	if ms.bind {
 		return s.bindHost(m, ms, at)
 	}
-	if err := at.mkdir(); err != nil {
+	target, err := at.makeDir()
+	if err != nil {
 		// /sys/fs/cgroup is not in every kernel's sysfs.
 		if m.Type == "cgroup2" {
 			return nil
 		}
 		return err
 	}
+	defer unix.Close(target)
 	if ms.volume {
-		if err := notKernels(at); err != nil {
+		if err := notKernels(target); err != nil {
 			return err
 		}
 	}
 	if m.Type == fsOverlay {
 		return s.overlayVolume(m, at)
 	}
-	err := s.mt.attach(at, ms)
+	err = s.mt.attachOn(target, ms)
 	switch {
 	case err == nil:
 		return nil
@@ -68,8 +70,13 @@ func (s *setup) bindHost(m Mount, ms mountSpec, at place) error {
 	if err != nil {
 		return err
 	}
+	target, err := at.open(unix.O_PATH)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(target)
 	if ms.volume {
-		if err := notKernels(at); err != nil {
+		if err := notKernels(target); err != nil {
 			return err
 		}
 	}
@@ -78,7 +85,7 @@ func (s *setup) bindHost(m Mount, ms mountSpec, at place) error {
 			return fmt.Errorf("give %s to the container's root: %w", m.Source, err)
 		}
 	}
-	return s.mt.bindTree(source, at, ms)
+	return s.mt.bindOn(source, target, at, ms)
 }
 
 // overlayVolume shows a directory of the host under a layer that is thrown away.
@@ -100,15 +107,10 @@ func (s *setup) overlayVolume(m Mount, at place) error {
 // notKernels refuses a place in a file system through which the kernel takes orders:
 // a volume there would stand in for what others trust (CVE-2019-16884). Links in the
 // image may lead to one whatever the destination's name is.
-func notKernels(at place) error {
-	fd, err := at.open(unix.O_PATH)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
+func notKernels(at int) error {
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(fd, &st); err != nil {
-		return fmt.Errorf("look at %s: %w", at.path, err)
+	if err := unix.Fstatfs(at, &st); err != nil {
+		return fmt.Errorf("look at its place: %w", err)
 	}
 	if st.Type == unix.PROC_SUPER_MAGIC || st.Type == unix.SYSFS_MAGIC {
 		return errors.New("a volume cannot be in /proc or /sys")
