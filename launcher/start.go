@@ -22,12 +22,22 @@ func (ct *Container) start() (*running, error) {
 	if err != nil {
 		return nil, err
 	}
+	if ct.cfg.Runtime != "" {
+		if ct.bundle, err = newBundle(&ct.cfg); err != nil {
+			return nil, err
+		}
+		ct.bundle.order(o)
+	}
 	encoded := o.Encode()
 	if len(encoded) > sandbox.MaxFrame {
 		return nil, fmt.Errorf("%w: command and environment are longer than %d bytes", ErrUsage, sandbox.MaxFrame)
 	}
 	ct.order = encoded
-	return ct.launch((*running).startInit)
+	r, err := ct.launch((*running).startInit)
+	if err != nil && ct.bundle != nil {
+		ct.bundle.close()
+	}
+	return r, err
 }
 
 // launch has start start an init stage, which has the other end of the control it
@@ -109,7 +119,7 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 	if c.Net == NetJoined {
 		return r.startJoined(fds)
 	}
-	r.pid, _, err = syscall.StartProcess(stagePath, []string{sandbox.InitArg, sandbox.ModeRun}, &syscall.ProcAttr{
+	r.pid, _, err = syscall.StartProcess(stagePath, []string{sandbox.InitArg, r.mode()}, &syscall.ProcAttr{
 		Dir: "/", Env: stageEnv(), Files: fds, Sys: sys,
 	})
 	if err != nil {
@@ -151,6 +161,14 @@ func initAttr(net NetMode, mapped bool) *syscall.SysProcAttr {
 	return attr
 }
 
+// mode is what the init stage is started for.
+func (r *running) mode() string {
+	if r.ct.bundle != nil {
+		return sandbox.ModeRuntime
+	}
+	return sandbox.ModeRun
+}
+
 // prepare maps the ids and sets up the network, side by side: neither needs the other,
 // and both wait for other processes.
 func (r *running) prepare(ctx context.Context) error {
@@ -166,7 +184,28 @@ func (r *running) prepare(ctx context.Context) error {
 	if merr := <-mapped; merr != nil {
 		return merr
 	}
+	if err == nil && r.ct.bundle != nil {
+		return r.configure()
+	}
 	return err
+}
+
+// configure writes the runtime's configuration when the stage has told who the user is.
+func (r *running) configure() error {
+	f, ok := <-r.frames
+	switch {
+	case !ok:
+		return errNoUser
+	case f.kind == sandbox.FrameFailure:
+		return sandbox.DecodeFailure(f.payload)
+	case f.kind != sandbox.FrameUser:
+		return errNoUser
+	}
+	id, err := sandbox.DecodeIdentity(f.payload)
+	if err != nil {
+		return err
+	}
+	return r.ct.bundle.write(&r.ct.plan, &r.ct.cfg, id)
 }
 
 // mapIDs writes the mapping and tells the init stage.
