@@ -17,7 +17,7 @@ PLUGIN := bin/slipway-cni
 PAGES  := $(wildcard docs/man/*.1)
 
 .DEFAULT_GOAL := build
-.PHONY: build test lint fuzz demo bench bench-launch bench-readme bench-soak microbench install install-compat install-cni clean help
+.PHONY: man build test lint fuzz demo bench bench-launch bench-readme bench-soak microbench install install-compat install-cni clean help
 
 build: ## build bin/slipway and bin/slipway-cni, static binaries (this is the default)
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(STAGE) ./launcher/initstage
@@ -63,6 +63,9 @@ install-compat: install ## install, and put slipway in the place of slirp4netns:
 install-cni: install ## install, and put the CNI plugin where runtimes look: a link in CNIDIR (/opt/cni/bin)
 	@install -d $(DESTDIR)$(CNIDIR)
 	@ln -sf $(PREFIX)/bin/slipway-cni $(DESTDIR)$(CNIDIR)/slipway-cni
+
+man: ## write the man pages that are made of help texts
+	@$(GO) run ./scripts/manpages
 
 clean: ## remove what was built
 	@rm -rf bin $(STAGE)

@@ -14,8 +14,10 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/netstack/attach/sandbox"
+	"github.com/slipway-net/slipway/netstack/shape"
 	"github.com/slipway-net/slipway/tap"
 	"github.com/spf13/pflag"
 )
@@ -32,6 +34,8 @@ type attachFlags struct {
 	dnsAt       []string
 	routes      []string
 	beside      bool
+	rateOut     string
+	rateIn      string
 	readyFD     int
 	exitFD      int
 	pidfile     string
@@ -53,6 +57,8 @@ func (f *attachFlags) add(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.gateways, "gateway", nil, "`ADDR` of the gateway, the same way (default: number 2)")
 	fs.StringSliceVar(&f.dnsAt, "dns-address", nil, "`ADDR` of the DNS server, the same way (default: number 3)")
 	fs.StringSliceVar(&f.routes, "route", nil, "`CIDR` that leads to the gateway, or none (repeatable; default: everything)")
+	fs.StringVar(&f.rateOut, "rate-out", "", "`RATE[:BURST]` in bits per second, and bits, that the container may send, such as 10M:64k")
+	fs.StringVar(&f.rateIn, "rate-in", "", "`RATE[:BURST]` that it may receive")
 	fs.BoolVar(&f.beside, "beside", false, "the container may have other networks: take no interface over, and put routes behind those that are there")
 	fs.StringVar(&f.mac, "macaddress", "", "hardware `ADDRESS` of the container's interface (default random)")
 	fs.StringVar(&f.userns, "userns", "", "user namespace at `PATH` to enter on the way (default: the network namespace's owner)")
@@ -106,6 +112,9 @@ func (f *attachFlags) attach(target string, stderr io.Writer) error {
 	}
 	cfg.Tap.Name, cfg.Tap.Configure, cfg.Tap.Beside = f.ifname, !f.noConfigure, f.beside
 	if cfg.Tap.Routes, err = parseRoutes(f.routes); err != nil {
+		return err
+	}
+	if cfg.Bandwidth, err = f.bandwidth(); err != nil {
 		return err
 	}
 	if cfg.Tap.MAC, err = parseMAC(f.mac); err != nil {
@@ -163,6 +172,22 @@ func (f *attachFlags) given() (err error) {
 		}
 	}
 	return nil
+}
+
+// bandwidth reads the rates.
+func (f *attachFlags) bandwidth() (b netstack.Bandwidth, err error) {
+	for _, flag := range []struct {
+		name, text string
+		to         *shape.Rate
+	}{{"--rate-out", f.rateOut, &b.Out}, {"--rate-in", f.rateIn, &b.In}} {
+		if flag.text == "" {
+			continue
+		}
+		if *flag.to, err = shape.ParseRate(flag.text); err != nil {
+			return b, fmt.Errorf("%w: %s: %w", errUsage, flag.name, err)
+		}
+	}
+	return b, nil
 }
 
 // parseRoutes reads networks; nil stands for all, which is the default.

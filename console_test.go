@@ -42,9 +42,11 @@ func TestConsole(t *testing.T) {
 		t.Helper()
 		eventually(t, "the console shows "+text, func() bool { return strings.Contains(l.String(), text) })
 	}
-	fmt.Fprintln(in, "one")
-	said(out, "got one\n")
-	said(seen, "got one\n")
+	// What is answered before a console is open is not shown there.
+	eventually(t, "both consoles show an answer", func() bool {
+		fmt.Fprintln(in, "one")
+		return strings.Contains(out.String(), "got one\n") && strings.Contains(seen.String(), "got one\n")
+	})
 	fmt.Fprint(in, "\x10\x11two\n") // ctrl-p,ctrl-q; what follows is not passed on
 	if code := <-ended; code != 0 {
 		t.Errorf("left with code %d", code)

@@ -196,12 +196,26 @@ func TestPrivileges(t *testing.T) {
 	}
 }
 
-// TestBinaryIsSealed makes the container execute this very binary through
-// /proc/self/exe and look whether it could be written once it is not executed.
+// TestBinaryIsSealed makes a container, and a command that joins one, execute the
+// launcher's binary through /proc/self/exe, and looks whether it could be written. It
+// belongs to the user, who is root in there, even where it is not writable yet.
 func TestBinaryIsSealed(t *testing.T) {
-	o := run(t, launcher.Config{Args: []string{"/proc/self/exe", roleWriteSelf}})
-	if got := strings.TrimSpace(o.stdout); got != "EROFS" && got != "EACCES" {
-		t.Errorf("access to the launcher's binary: %q (code %d, error %v), want EROFS or EACCES", got, o.code, o.err)
+	needNamespaces(t)
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []os.FileMode{0o755, 0o555} {
+		own := filepath.Join(t.TempDir(), "launcher")
+		if err := os.WriteFile(own, self, mode); err != nil {
+			t.Fatal(err)
+		}
+		for role, want := range map[string]string{roleSupervise: "EROFS", roleExec: "EPERM"} {
+			out, err := exec.Command(own, role, "/proc/self/exe", roleWriteSelf).CombinedOutput()
+			if got := strings.TrimSpace(string(out)); got != want {
+				t.Errorf("%s with mode %o: %q (%v), want %s", role, mode, got, err, want)
+			}
+		}
 	}
 }
 

@@ -117,8 +117,15 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 		return fmt.Errorf("open the null device: %w", err)
 	}
 	defer unix.Close(null)
-	exe, err := openStage()
+	open := openStage
+	if e.mode == sandbox.ModeCopy { // the small binary knows no archives
+		open = openSelf
+	}
+	exe, err := open()
 	if err != nil {
+		return err
+	}
+	if exe, err = sealed(exe); err != nil {
 		return err
 	}
 	defer exe.Close()

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,6 +28,7 @@ const (
 	roleSupervise = "launcher-test-supervise"  // run the words that follow
 	roleConnect   = "launcher-test-connect"    // connect to a Unix socket
 	roleWriteSelf = "launcher-test-write-self" // tell whether the own binary can be written
+	roleExec      = "launcher-test-exec"       // run a container, and the words that follow in it
 	roleSyscall   = "launcher-test-syscall"    // make one system call and tell its error
 )
 
@@ -44,8 +46,10 @@ func TestMain(m *testing.M) {
 			c.Close()
 			os.Exit(0)
 		case roleWriteSelf:
-			report(unix.Access("/proc/self/exe", unix.W_OK))
+			report(writeSelf())
 			os.Exit(0)
+		case roleExec:
+			os.Exit(superviseExec(os.Args[2:]))
 		case roleSyscall:
 			syscallMain(os.Args[2])
 			os.Exit(0)
@@ -107,6 +111,45 @@ func supervise(args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	return code
+}
+
+// superviseExec runs a container, and in it one more command, whose exit code it returns.
+func superviseExec(args []string) int {
+	ctx, end := context.WithCancel(context.Background())
+	started := make(chan int, 1)
+	c, err := launcher.New(launcher.Config{Args: []string{"sleep", "1000"}, Net: launcher.NetNone, Started: func(pid int) { started <- pid }})
+	report(err)
+	var work sync.WaitGroup
+	work.Go(func() {
+		_, err := c.Run(ctx)
+		report(err)
+	})
+	pid := <-started
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	report(err)
+	code, err := launcher.Exec{Order: c.Order(), PID: pid, Pidfd: pidfd, Args: args, Stdout: os.Stdout, Stderr: os.Stderr}.Run(ctx)
+	report(err)
+	report(c.Kill())
+	work.Wait()
+	end()
+	return code
+}
+
+// writeSelf makes the own binary writable, and looks whether it is. EPERM is that of a
+// file in memory which is sealed: that it is executed keeps others from opening it.
+func writeSelf() error {
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if seals, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0); err == nil && seals&(unix.F_SEAL_WRITE|unix.F_SEAL_SEAL) == unix.F_SEAL_WRITE|unix.F_SEAL_SEAL {
+		return unix.EPERM
+	}
+	if err := unix.Chmod("/proc/self/exe", 0o777); err != nil {
+		return err
+	}
+	return unix.Access("/proc/self/exe", unix.W_OK)
 }
 
 // outcome is how a container ended.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/slipway-net/slipway/launcher/sandbox"
 	"github.com/slipway-net/slipway/launcher/stagefile"
+	"github.com/slipway-net/slipway/launcher/tarball"
 )
 
 // IsInit reports whether a process with these arguments (os.Args) is an init
@@ -18,7 +19,7 @@ import (
 func IsInit(args []string) bool { return sandbox.IsInit(args) }
 
 // Init is the main function of an init stage: see sandbox.Init.
-func Init(args []string) int { return sandbox.Init(args) }
+func Init(args []string) int { return sandbox.Init(args, tarball.Carry) }
 
 // A Stage is the binary of an init stage that is being opened. The nil Stage is one that
 // is opened when it is needed.
@@ -66,7 +67,13 @@ func openStage() (*os.File, error) {
 	if !errors.Is(err, stagefile.ErrNone) {
 		return f, err
 	}
-	if f, err = os.OpenFile(selfExe, unix.O_PATH, 0); err != nil {
+	return openSelf()
+}
+
+// openSelf opens this binary, which is an init stage for everything.
+func openSelf() (*os.File, error) {
+	f, err := os.OpenFile(selfExe, unix.O_PATH, 0)
+	if err != nil {
 		return nil, fmt.Errorf("open our own binary: %w", err)
 	}
 	return f, nil

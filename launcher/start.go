@@ -103,6 +103,10 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 		return err
 	}
 	defer exe.Close()
+	mode := runMode(exe)
+	if r.ct.bundle != nil {
+		mode = sandbox.ModeRuntime
+	}
 	fds = append(fds, exe.Fd())
 	sys := initAttr(c.Net, r.ct.plan.mapped)
 	sys.PidFD = &r.pidfd
@@ -117,9 +121,9 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 		sys.UseCgroupFD, sys.CgroupFD = true, r.group.fd
 	}
 	if c.Net == NetJoined {
-		return r.startJoined(fds)
+		return r.startJoined(fds, mode)
 	}
-	r.pid, _, err = syscall.StartProcess(stagePath, []string{sandbox.InitArg, r.mode()}, &syscall.ProcAttr{
+	r.pid, _, err = syscall.StartProcess(stagePath, []string{sandbox.InitArg, mode}, &syscall.ProcAttr{
 		Dir: "/", Env: stageEnv(), Files: fds, Sys: sys,
 	})
 	if err != nil {
@@ -159,14 +163,6 @@ func initAttr(net NetMode, mapped bool) *syscall.SysProcAttr {
 	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
 	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 	return attr
-}
-
-// mode is what the init stage is started for.
-func (r *running) mode() string {
-	if r.ct.bundle != nil {
-		return sandbox.ModeRuntime
-	}
-	return sandbox.ModeRun
 }
 
 // prepare maps the ids and sets up the network, side by side: neither needs the other,

@@ -31,6 +31,7 @@ const (
 	dropProtocol
 	dropMulticast
 	dropFlowLimit
+	dropBandwidth
 	dropNoSocket
 	dropNoAnswer
 	dropSend
@@ -60,6 +61,7 @@ var counterNames = [numCounters]string{
 	dropProtocol:   "drop_protocol",
 	dropMulticast:  "drop_multicast",
 	dropFlowLimit:  "drop_flow_limit",
+	dropBandwidth:  "drop_bandwidth",
 	dropNoSocket:   "drop_no_socket",
 	dropNoAnswer:   "drop_no_answer",
 	dropSend:       "drop_send",

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"github.com/slipway-net/slipway/netstack/shape"
 	"github.com/slipway-net/slipway/tap"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -33,12 +34,18 @@ type emitter struct {
 	buf   [maxHeaders]byte
 	parts [1 + recvBatch][]byte
 	ident uint16 // of the last IPv4 packet (RFC 6864)
+
+	bucket *shape.Bucket // bounds what is written
 }
 
 // ip writes the packet whose transport header and payload is body, complete
 // checksum included.
 func (e *emitter) ip(h ipHeader, body []byte) {
 	n := e.headers(h, len(body))
+	if !e.bucket.Pass(n + len(body)) {
+		e.link.count.inc(dropBandwidth)
+		return
+	}
 	e.parts[0], e.parts[1] = e.buf[:n], body
 	var vh tap.VNetHdr
 	e.link.write(&vh, e.parts[:2])
@@ -53,6 +60,10 @@ func (e *emitter) udp(h ipHeader, srcPort, dstPort uint16, segment int, payload 
 	h.proto = protoUDP
 	size := udpLen + total(payload)
 	n := e.headers(h, size)
+	if !e.bucket.Pass(n + size) {
+		e.link.count.inc(dropBandwidth)
+		return
+	}
 	u := header.UDP(e.buf[n : n+udpLen])
 	sum := header.PseudoHeaderChecksum(protoUDP, tcpipAddr(h.src), tcpipAddr(h.dst), uint16(size))
 	u.Encode(&header.UDPFields{SrcPort: srcPort, DstPort: dstPort, Length: uint16(size), Checksum: sum})

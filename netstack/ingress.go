@@ -8,6 +8,7 @@ import (
 
 	"github.com/slipway-net/slipway/netstack/frag"
 	"github.com/slipway-net/slipway/netstack/neighbor"
+	"github.com/slipway-net/slipway/netstack/relay"
 	"github.com/slipway-net/slipway/tap"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
@@ -68,6 +69,10 @@ func (n *Network) ip(l3, rest []byte) {
 
 // transport hands a whole packet to the handler of its protocol.
 func (n *Network) transport(p *packet, l3 []byte, segment int, partial bool) {
+	if p.proto != protoTCP && !n.throttles[relay.Container].bucket.Pass(n.frameLen) {
+		n.count.inc(dropBandwidth)
+		return
+	}
 	switch {
 	case p.proto == protoTCP:
 		if p.dst.IsMulticast() {

@@ -63,6 +63,8 @@ type Config struct {
 	// Loopback reaches UDP services at the container's loopback; nil means that they
 	// are out of reach. It stays the caller's.
 	Loopback *Loopback
+	// Bandwidth bounds what is carried each way.
+	Bandwidth Bandwidth
 	// MaxFlows bounds the flows of each kind; 0 means DefaultMaxFlows.
 	MaxFlows int
 	Log      *slog.Logger
@@ -95,6 +97,7 @@ type Network struct {
 	ping       pingTable
 	dns        dnsTable
 	inbound    inboundTable
+	throttles  [2]throttle // by the end that the bytes come from
 	pending    udpSender
 	recv       *udpReceiver
 	frags      *frag.Reassembler
@@ -145,6 +148,7 @@ func New(cfg Config) (*Network, error) {
 	n.ping.init(n)
 	n.dns.init(n)
 	n.inbound.init(n)
+	n.initThrottles()
 	if err := n.initServices(); err != nil {
 		n.loop.Close()
 		return nil, err
@@ -294,6 +298,7 @@ func (n *Network) setNow() { n.now = time.Since(n.start) }
 // ours.
 func (n *Network) shutdown() {
 	n.loop.Remove(n.cfg.TapFD, n.tapToken)
+	n.stopThrottles()
 	n.pending.flush()
 	n.link.acks.release(n.writeAck)
 	n.inbound.closeAll()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"unsafe"
 
+	"github.com/slipway-net/slipway/netstack/relay"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 )
@@ -83,7 +84,7 @@ func (f *tcpFlow) move() {
 func (f *tcpFlow) moveUp() (more bool) {
 	p := &f.table.pump
 	for range pumpBudget {
-		if f.upDone || f.cut || !f.canWrite {
+		if f.upDone || f.cut || !f.canWrite || !f.table.n.ready(relay.Container, f) {
 			return false
 		}
 		p.gather.reset()
@@ -115,6 +116,7 @@ func (f *tcpFlow) moveUp() (more bool) {
 			return false
 		}
 		f.up += uint64(n)
+		f.table.n.throttles[relay.Container].bucket.Take(n)
 		if n < p.gather.size {
 			f.canWrite = false
 		}
@@ -129,16 +131,19 @@ func (f *tcpFlow) moveUp() (more bool) {
 // may be more at once.
 func (f *tcpFlow) moveDown() (more bool) {
 	for range pumpBudget {
-		if f.downDone || !f.flushStash() || !f.canRead {
+		if f.downDone || !f.flushStash() || !f.canRead || !f.table.n.ready(relay.Host, f) {
 			return false
 		}
+		before := f.down
 		if f.bulk {
 			if !f.readBulk() {
 				return false
 			}
 		} else if !f.readShort() {
+			f.table.n.throttles[relay.Host].bucket.Take(int(f.down - before))
 			return false
 		}
+		f.table.n.throttles[relay.Host].bucket.Take(int(f.down - before))
 	}
 	return true
 }
@@ -242,13 +247,15 @@ type gatherer struct {
 	iov  [maxGather]unix.Iovec
 	n    int
 	size int
+
+	limit int // above 0, a size that is enough
 }
 
 func (g *gatherer) reset() { g.n, g.size = 0, 0 }
 
 // Write implements io.Writer for gVisor's Endpoint.Read.
 func (g *gatherer) Write(b []byte) (int, error) {
-	if g.n == len(g.iov) {
+	if g.n == len(g.iov) || g.limit > 0 && g.size >= g.limit {
 		return 0, errFull
 	}
 	if len(b) > 0 {

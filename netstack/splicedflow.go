@@ -104,6 +104,12 @@ func (f *tcpFlow) splice() {
 		f.endSpliced(false)
 	case more:
 		f.table.n.loop.Defer(f.splice)
+	default:
+		for which := range f.table.n.throttles {
+			if r.Dry(which) {
+				f.table.n.throttles[which].wait(f, which)
+			}
+		}
 	}
 }
 

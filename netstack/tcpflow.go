@@ -69,6 +69,8 @@ type tcpFlow struct {
 	stash    []byte
 	shorts   int // short writes to the container in a row
 
+	throttled [2]bool // it waits for the bandwidth of that direction
+
 	ep       tcpip.Endpoint
 	wq       waiter.Queue
 	entry    waiter.Entry

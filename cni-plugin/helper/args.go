@@ -60,6 +60,10 @@ func (a Attachment) Args() []string {
 	add("--allow", c.Allow...)
 	add("--deny", c.Deny...)
 	add("--outbound-addr", c.Outbound...)
+	if r := c.Rate; r != nil {
+		add("--rate-in", rate(r.IngressRate, r.IngressBurst)...)
+		add("--rate-out", rate(r.EgressRate, r.EgressBurst)...)
+	}
 	switch servers := strings.Join(c.Forward, ","); servers {
 	case "", netconf.Host:
 	case netconf.Off:
@@ -73,6 +77,17 @@ func (a Attachment) Args() []string {
 		}
 	}
 	return append(args, "--", a.NetNS)
+}
+
+// rate returns a rate in the notation of the flags, nothing where there is none.
+func rate(bits, burst uint64) []string {
+	switch {
+	case bits == 0:
+		return nil
+	case burst == 0:
+		return []string{strconv.FormatUint(bits, 10)}
+	}
+	return []string{fmt.Sprintf("%d:%d", bits, burst)}
 }
 
 func none(p netip.Prefix) string {

@@ -23,5 +23,5 @@ func main() {
 		fmt.Fprintln(os.Stderr, "initstage: slipway starts this program: see slipway run --help")
 		os.Exit(sandbox.ExitOurs)
 	}
-	os.Exit(sandbox.Init(os.Args))
+	os.Exit(sandbox.Init(os.Args, nil))
 }

@@ -18,7 +18,9 @@
 //
 // From setns until it gives them up, the process holds every capability in the
 // container's user namespace. It executes the binary that is given as an open file:
-// nothing of the container is looked up on the way. Nothing of the container can
-// trace it (ptrace(2): its capabilities are more than the container's). What it
-// executes has to give up what it should not have, as an init stage does.
+// nothing of the container is looked up on the way. Until then its memory and its
+// descriptors are the caller's: it is untraceable (PR_SET_DUMPABLE), and since that
+// memory belongs to the caller's user namespace, not even CAP_SYS_PTRACE in the
+// container's is a way to them (CVE-2016-9962). What it executes has to give up what it
+// should not have, as an init stage does.
 package join

@@ -88,7 +88,8 @@ func Wait(pid int) (unix.WaitStatus, error) { return rawfork.Wait(pid) }
 
 // Steps of the children, as told tells of them.
 const (
-	stepJoin = 1 + iota
+	stepHide = 1 + iota
+	stepJoin
 	stepFork
 	stepFiles
 	stepExecute
@@ -198,6 +199,8 @@ func (p *plan) failure() error {
 		return fmt.Errorf("join the container's namespaces: %w: that needs Linux 5.8", errno)
 	case p.told.step == stepJoin:
 		return fmt.Errorf("join the container's namespaces: %w", errno)
+	case p.told.step == stepHide:
+		return fmt.Errorf("start in the container: make the process untraceable: %w", errno)
 	case p.told.step == stepFork && errno == unix.ENOMEM: // its pid namespace takes nobody any more
 		return ErrGone
 	case p.told.step == stepFork:
@@ -215,6 +218,10 @@ func (p *plan) failure() error {
 //go:nocheckptr
 func enter(arg unsafe.Pointer) {
 	p := (*plan)(arg)
+	p.told.step = stepHide
+	if _, _, errno := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0, 0); errno != 0 {
+		fail(p, errno)
+	}
 	p.told.step = stepJoin
 	for i := 0; i < p.joins; i++ {
 		if _, _, errno := syscall.RawSyscall(unix.SYS_SETNS, uintptr(p.join[i].FD), p.join[i].Flags, 0); errno != 0 {

@@ -17,6 +17,7 @@ const InitArg = "slipway-init"
 // The init stage's second word, which says what it is started for.
 const (
 	ModeRun     = "run"     // make a container and run its command
+	ModeSeal    = "seal"    // the same, of a binary that the container's root could change
 	ModeExec    = "exec"    // run one more command in a container that it has joined
 	ModeCopy    = "copy"    // carry files into or out of a container that it has joined
 	ModeRuntime = "runtime" // make a root and have an OCI runtime do the rest
@@ -32,8 +33,9 @@ func IsInit(args []string) bool { return len(args) > 1 && args[0] == InitArg }
 
 // Init is the main function of an init stage, which args (os.Args) start; it
 // returns the process's exit code. It must be called on the main goroutine before
-// the process does anything else, and by nobody but main.
-func Init(args []string) int {
+// the process does anything else, and by nobody but main. copier is what ModeCopy
+// needs; nil is for a binary that is not started for that.
+func Init(args []string, copier Copier) int {
 	runtime.LockOSThread() // capabilities, ids and the session keyring belong to a thread
 	// What the caller left open and inheritable must not reach the command.
 	if err := unix.CloseRange(ControlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
@@ -45,10 +47,12 @@ func Init(args []string) int {
 	ctl := &Control{fd: ControlFD, passed: -1}
 	main := initMain
 	switch args[1] {
+	case ModeSeal:
+		main = sealMain
 	case ModeExec:
 		main = execMain
 	case ModeCopy:
-		main = copyMain
+		main = func(ctl *Control) (int, error) { return copyMain(ctl, copier) }
 	case ModeRuntime:
 		main = runtimeMain
 	}
@@ -68,9 +72,6 @@ func initMain(ctl *Control) (int, error) {
 	// binary, which is the host's, through /proc/1/exe.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("make pid 1 untraceable: %w", err)
-	}
-	if err := seal(); err != nil {
-		return 0, err
 	}
 	o, err := receiveOrder(ctl)
 	if err != nil {

@@ -15,14 +15,19 @@ import (
 // selfExe is this process's binary.
 const selfExe = "/proc/self/exe"
 
-// seal starts this binary again from a read-only mount of it if the caller could
-// write it: a process of the container that is made to execute /proc/self/exe
-// would have it within reach, and could put its own code into it for the next
-// start (CVE-2019-5736). It returns only if that is not, or no longer, needed.
-func seal() error {
-	if unix.Access(selfExe, unix.W_OK) != nil {
-		return nil
+// sealMain is initMain of a sealed binary.
+func sealMain(ctl *Control) (int, error) {
+	if err := seal(); err != nil {
+		return 0, err
 	}
+	return initMain(ctl)
+}
+
+// seal starts this binary again from a read-only mount of it: a process of the
+// container that is made to execute /proc/self/exe would have it within reach, and
+// could put its own code into it for the next start (CVE-2019-5736). It returns only
+// if that is not needed.
+func seal() error {
 	fd, err := openSelf()
 	if err != nil {
 		return fmt.Errorf("seal the binary: %w; to mend it: let root own it", err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,24 +29,33 @@ func Open() (*os.File, error) {
 	if !Linked() {
 		return nil, ErrNone
 	}
-	fd, err := unix.MemfdCreate("slipway-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
-	if errors.Is(err, unix.EINVAL) { // before Linux 6.3 all can be executed
-		fd, err = unix.MemfdCreate("slipway-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	}
+	f, err := Seal(strings.NewReader(binary))
 	if errors.Is(err, unix.EACCES) {
 		return nil, fmt.Errorf("%w: %w", ErrNone, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make the init stage: %w", err)
 	}
+	return f, nil
+}
+
+// Seal makes a file of any other binary, as Open does.
+func Seal(binary io.Reader) (*os.File, error) {
+	fd, err := unix.MemfdCreate("slipway-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3 all can be executed
+		fd, err = unix.MemfdCreate("slipway-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make a memory file: %w", err)
+	}
 	f := os.NewFile(uintptr(fd), "slipway-init")
-	if _, err := io.WriteString(f, binary); err != nil {
+	if _, err := io.Copy(f, binary); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("make the init stage: %w", err)
+		return nil, err
 	}
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("seal the init stage: %w", err)
+		return nil, fmt.Errorf("seal the memory file: %w", err)
 	}
 	return f, nil
 }

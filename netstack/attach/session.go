@@ -72,6 +72,8 @@ type Config struct {
 	Auto *portfwd.Auto
 	// Outbound says which address or interface of the host traffic leaves from.
 	Outbound netstack.Outbound
+	// Bandwidth bounds what is carried each way.
+	Bandwidth netstack.Bandwidth
 	// NoSplice keeps TCP off the spliced path, which is otherwise used where the
 	// container's kernel allows it.
 	NoSplice bool
@@ -162,6 +164,7 @@ func (s *Session) assemble(rules *policy.Policy) (err error) {
 		Answers:      cfg.Answers,
 		DNS:          s.dns,
 		Outbound:     cfg.Outbound,
+		Bandwidth:    cfg.Bandwidth,
 		Hairpin:      s.hairpin,
 		Factory:      s.factory,
 		Loopback:     s.loopback,

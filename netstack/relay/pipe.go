@@ -3,6 +3,7 @@
 package relay
 
 import (
+	"github.com/slipway-net/slipway/netstack/shape"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,6 +34,9 @@ type Pool struct {
 	large   int // of those made
 	stashed int // bytes that relays have copied
 	scratch [scratchSize]byte
+
+	// Buckets bound what is read from the ends of all relays; nil is no bound.
+	Buckets [2]*shape.Bucket
 }
 
 // A pipe holds bytes on their way between two sockets, without a copy: the pages

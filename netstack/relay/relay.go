@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/slipway-net/slipway/netstack/loop"
+	"github.com/slipway-net/slipway/netstack/shape"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,10 +44,12 @@ type end struct {
 
 type way struct {
 	moved uint64 // bytes
+	taken uint64 // bytes that were read
 	pipe  *pipe  // has bytes that the other end did not take
 	stash []byte // the same, of those that were copied
 	bulk  bool   // the last read was large
 	done  bool   // the end was passed on
+	dry   bool   // there is something to read, for which the bucket had nothing
 	told  bool   // … by shutdown(2): the other end's own was still to come
 	cut   bool   // the other end takes no more; to be reset when that has sent all
 }
@@ -125,6 +128,10 @@ func (r *Relay) First(which int) bool { return r.ways[which].told }
 // Moved returns how many bytes the end's peer has sent that the other end took.
 func (r *Relay) Moved(which int) uint64 { return r.ways[which].moved }
 
+// Dry reports whether bytes of the end's peer wait for the bucket of their direction.
+// The owner is to call Move again when that is ready.
+func (r *Relay) Dry(which int) bool { return r.ways[which].dry }
+
 // Stop gives back what the relay holds. Bytes that are stuck are lost.
 func (r *Relay) Stop() {
 	for i := range r.ways {
@@ -154,6 +161,7 @@ func (r *Relay) unstash(w *way) []byte {
 // move moves bytes from the end to the other.
 func (r *Relay) move(which int) (more bool, errno unix.Errno) {
 	w, src, dst := &r.ways[which], &r.ends[which], &r.ends[1-which]
+	w.dry = false
 	for range budget {
 		if w.done || w.cut || !dst.writable {
 			return false, 0
@@ -164,12 +172,17 @@ func (r *Relay) move(which int) (more bool, errno unix.Errno) {
 		if !src.readable {
 			return false, 0
 		}
-		end := false
+		bucket := r.pool.Buckets[which]
+		if w.dry = !bucket.Ready(); w.dry {
+			return false, 0
+		}
+		end, before := false, w.taken
 		if w.bulk {
-			errno = r.readBulk(w, src)
+			errno = r.readBulk(w, src, bucket != nil)
 		} else {
 			end, errno = r.readShort(w, src, dst)
 		}
+		bucket.Take(int(w.taken - before))
 		if errno != 0 {
 			return false, errno
 		}
@@ -235,6 +248,7 @@ func (r *Relay) readShort(w *way, src, dst *end) (bool, unix.Errno) {
 	case n == 0:
 		return true, 0
 	}
+	w.taken += uint64(n)
 	if n == len(b) {
 		w.bulk = true
 	} else if !src.toEnd {
@@ -247,14 +261,19 @@ func (r *Relay) readShort(w *way, src, dst *end) (bool, unix.Errno) {
 // readBulk fills a pipe. Where that gets nothing, readShort is to say what there is:
 // splice(2) takes urgent data for the end, or for nothing (tcp_read_sock in
 // net/ipv4/tcp.c).
-func (r *Relay) readBulk(w *way, src *end) unix.Errno {
+func (r *Relay) readBulk(w *way, src *end, bounded bool) unix.Errno {
 	p := r.pool.lend()
 	if p == nil {
 		w.bulk = false
 		return 0
 	}
-	n, errno := splice(src.fd, p.w, pipeSize)
+	size := pipeSize
+	if bounded {
+		size = shape.Quantum
+	}
+	n, errno := splice(src.fd, p.w, size)
 	p.held = n
+	w.taken += uint64(n)
 	if n > 0 {
 		w.pipe = p
 		return 0
