@@ -40,7 +40,7 @@ func runExec(args []string, stdout, stderr io.Writer) int {
 	}
 	code, err := execIn(fs, &e, *interactive)
 	if err != nil {
-		fmt.Fprintf(stderr, "slipway: %v\n", err)
+		complain(stderr, err)
 	}
 	return exitCode(code, err)
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 
 	"github.com/slipway-net/slipway/launcher"
 	"github.com/slipway-net/slipway/launcher/lan"
@@ -124,11 +125,19 @@ func report(stderr io.Writer, err error) int {
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(stderr, "slipway: %v\n", err)
+	complain(stderr, err)
 	if isUsage(err) {
 		return exitUsage
 	}
 	return exitError
+}
+
+// complain writes an error. Its text may be a registry's, an image's or a container's,
+// which are not to reach the terminal with what controls that.
+func complain(w io.Writer, err error) {
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(w, "slipway: %s\n", printable(strings.TrimSuffix(line, "\n")))
+	}
 }
 
 // isUsage reports whether the user's words caused the error. A rule may be found wrong

@@ -65,7 +65,7 @@ func runRun(args []string, stdout, stderr io.Writer) int {
 		code, err = r.run(stderr)
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "slipway: %v\n", err)
+		complain(stderr, err)
 	}
 	return exitCode(code, err)
 }
@@ -131,6 +131,8 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 		return exitRun, err
 	}
 	r.layer = root.dir()
+	// What is removed at the end need not be on the disk before.
+	r.cfg.Root.Volatile = r.layer != "" && !r.keeps()
 	defer func() { err = errors.Join(err, root.close(r.kept())) }()
 	if r.joined, err = r.joinNetwork(); err != nil {
 		return exitRun, err
@@ -163,6 +165,14 @@ func (r *runner) last() (string, error) {
 		return "", err
 	}
 	return c.Layer, nil
+}
+
+// keeps reports whether what the container writes is to outlive it.
+func (r *runner) keeps() bool { return r.detached() && !r.life.remove }
+
+// detached reports whether the container is to outlive the command that starts it.
+func (r *runner) detached() bool {
+	return r.life.detach && !r.life.foreground || r.again != ""
 }
 
 // kept reports whether what the container has written outlives it.
@@ -269,8 +279,7 @@ func (r *runner) record() (state.Record, error) {
 			rec.UIDs, rec.GIDs = j.uids, j.gids
 		}
 	}
-	rec.Detached = r.life.detach && !r.life.foreground || r.again != ""
-	rec.Keep = rec.Detached && !r.life.remove
+	rec.Detached, rec.Keep = r.detached(), r.keeps()
 	return rec, nil
 }
 

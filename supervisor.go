@@ -51,7 +51,7 @@ func superviseDetached(args []string) int {
 		code, err = r.run(log)
 	}
 	if err != nil {
-		fmt.Fprintf(log, "slipway: %v\n", err)
+		complain(log, err)
 		code = exitCode(code, err)
 		caller.Tell(supervise.Start{ID: id, Code: code, Error: err.Error()})
 	}

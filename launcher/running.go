@@ -244,4 +244,7 @@ func (r *running) close() {
 	if r.group != nil {
 		r.group.close()
 	}
+	if r.ct.bundle != nil {
+		r.ct.bundle.close()
+	}
 }

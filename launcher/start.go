@@ -22,12 +22,22 @@ func (ct *Container) start() (*running, error) {
 	if err != nil {
 		return nil, err
 	}
+	if ct.cfg.Runtime != "" {
+		if ct.bundle, err = newBundle(&ct.cfg); err != nil {
+			return nil, err
+		}
+		ct.bundle.order(o)
+	}
 	encoded := o.Encode()
 	if len(encoded) > sandbox.MaxFrame {
 		return nil, fmt.Errorf("%w: command and environment are longer than %d bytes", ErrUsage, sandbox.MaxFrame)
 	}
 	ct.order = encoded
-	return ct.launch((*running).startInit)
+	r, err := ct.launch((*running).startInit)
+	if err != nil && ct.bundle != nil {
+		ct.bundle.close()
+	}
+	return r, err
 }
 
 // launch has start start an init stage, which has the other end of the control it
@@ -97,6 +107,9 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 	}
 	defer exe.Close()
 	mode := runMode(exe)
+	if r.ct.bundle != nil {
+		mode = sandbox.ModeRuntime
+	}
 	fds = append(fds, exe.Fd())
 	sys := initAttr(c.Net, r.ct.plan.mapped)
 	sys.PidFD = &r.pidfd
@@ -170,7 +183,28 @@ func (r *running) prepare(ctx context.Context) error {
 	if merr := <-mapped; merr != nil {
 		return merr
 	}
+	if err == nil && r.ct.bundle != nil {
+		return r.configure()
+	}
 	return err
+}
+
+// configure writes the runtime's configuration when the stage has told who the user is.
+func (r *running) configure() error {
+	f, ok := <-r.frames
+	switch {
+	case !ok:
+		return errNoUser
+	case f.kind == sandbox.FrameFailure:
+		return sandbox.DecodeFailure(f.payload)
+	case f.kind != sandbox.FrameUser:
+		return errNoUser
+	}
+	id, err := sandbox.DecodeIdentity(f.payload)
+	if err != nil {
+		return err
+	}
+	return r.ct.bundle.write(&r.ct.plan, &r.ct.cfg, id)
 }
 
 // mapIDs writes the mapping and tells the init stage.

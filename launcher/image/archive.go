@@ -76,6 +76,30 @@ func (l *Local) Images(ctx context.Context, only string, p Platform) ([]*Image, 
 	return nil, fmt.Errorf("%w: there is neither %s nor %s in it", ErrImage, layoutIndex, dockerManifestFile)
 }
 
+// Limits of the images of an archive, whose lists can name one file any number of
+// times: maxDocuments bounds their manifests and configurations together in bytes, some
+// ten thousand ordinary ones, and maxNames what they are called, each of which becomes a
+// file of the store.
+const (
+	maxDocuments = 64 << 20
+	maxNames     = 1024
+)
+
+// A tally keeps the images of an archive within those limits.
+type tally struct{ documents, names int }
+
+func (t *tally) add(img *Image) error {
+	t.documents += len(img.Manifest) + len(img.Config)
+	t.names += len(img.Names)
+	switch {
+	case t.documents > maxDocuments:
+		return fmt.Errorf("%w: its images have more than %d MiB of manifests and configurations", ErrImage, maxDocuments>>20)
+	case t.names > maxNames:
+		return fmt.Errorf("%w: its images have more than %d names", ErrImage, maxNames)
+	}
+	return nil
+}
+
 func (l *Local) has(name string) bool {
 	r, _, err := l.open(name)
 	if err == nil {

@@ -37,6 +37,7 @@ func (a dockerArchive) images(only string) ([]*Image, error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrImage, dockerManifestFile, err)
 	}
 	var list []*Image
+	var sum tally
 	for _, e := range entries {
 		if only != "" {
 			if !slices.ContainsFunc(e.RepoTags, func(t string) bool { return sameName(t, only) }) {
@@ -45,6 +46,9 @@ func (a dockerArchive) images(only string) ([]*Image, error) {
 			e.RepoTags = []string{only}
 		}
 		img, err := a.image(e)
+		if err == nil {
+			err = sum.add(img)
+		}
 		if err != nil {
 			return nil, err
 		}

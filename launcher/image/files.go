@@ -11,6 +11,8 @@ import (
 	"os"
 	"path"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxArchiveFiles bounds the files of an archive of images: two for each layer, and a
@@ -32,7 +34,8 @@ type files interface {
 type dirFiles struct{ *os.Root }
 
 func (d dirFiles) open(name string) (io.ReadCloser, int64, error) {
-	f, err := d.Open(name)
+	// Without waiting for whoever would write to a pipe.
+	f, err := d.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -58,7 +58,7 @@ func Add(ctx context.Context, s *store.Store, img *Image, p *Progress) (*store.I
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	rec := &store.Image{Pulled: time.Now().UTC().Truncate(time.Second), Layers: diffIDs, Config: c.Config, Created: c.Created.UTC()}
+	rec := &store.Image{Pulled: time.Now().UTC().Truncate(time.Second), Layers: diffIDs, Config: c.Config, Created: createdAt(c.Created.Time)}
 	rec.OS, rec.Arch, rec.Variant = c.OS, c.Architecture, c.Variant
 	for _, l := range layers {
 		rec.Size += l.Bytes
@@ -76,6 +76,16 @@ func Add(ctx context.Context, s *store.Store, img *Image, p *Progress) (*store.I
 		return nil, err
 	}
 	return rec, setNames(s, rec.ID, img)
+}
+
+// createdAt is when an image says it was made; zero for a year that RFC 3339, and so
+// JSON, cannot have, which a time zone may lead to.
+func createdAt(t time.Time) time.Time {
+	t = t.UTC()
+	if t.Year() < 0 || t.Year() > 9999 {
+		return time.Time{}
+	}
+	return t
 }
 
 // setNames gives the image its names: those by tag, and those by digest that follow.

@@ -41,6 +41,7 @@ func (l layout) images(ctx context.Context, only string, p Platform) ([]*Image, 
 		return nil, fmt.Errorf("%w: index.json: %w", ErrImage, err)
 	}
 	var list []*Image
+	var sum tally
 	for _, desc := range index.Manifests {
 		called := annotation(desc)
 		if only != "" && only != called && only != desc.Digest.String() {
@@ -55,6 +56,9 @@ func (l layout) images(ctx context.Context, only string, p Platform) ([]*Image, 
 		}
 		if n, err := ParseName(called); err == nil && called != "" {
 			img.Names = []Name{n}
+		}
+		if err := sum.add(img); err != nil {
+			return nil, err
 		}
 		list = append(list, img)
 	}

@@ -42,7 +42,7 @@ func (r Registry) Find(ctx context.Context, n Name) (*Image, error) {
 			return nil, fmt.Errorf("%w: %w", ErrName, err)
 		}
 	}
-	puller, err := remote.NewPuller(remote.WithAuthFromKeychain(r.Auth), remote.WithUserAgent(userAgent), remote.WithTransport(newTransport(r.Insecure)))
+	puller, err := remote.NewPuller(remote.WithAuthFromKeychain(r.Auth), remote.WithUserAgent(userAgent), remote.WithTransport(newTransport(ref.Context().RegistryStr(), r.Insecure)))
 	if err != nil {
 		return nil, fmt.Errorf("ask the registry: %w", err)
 	}

@@ -3,6 +3,8 @@
 package image_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +16,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/slipway-net/slipway/launcher/image"
 	"github.com/slipway-net/slipway/launcher/store"
@@ -256,5 +259,80 @@ func TestPullResumes(t *testing.T) {
 	has(t, s, i, "one")
 	if ranges.Load() != 2 {
 		t.Errorf("the rest was asked for %d times, want 2", ranges.Load())
+	}
+}
+
+// TestPullRefusedEarly pulls a large layer whose first file is refused: the rest of it
+// must not be fetched.
+func TestPullRefusedEarly(t *testing.T) {
+	const size = 64 << 20
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range []*tar.Header{{Name: "../out", Typeflag: tar.TypeReg}, {Name: "large", Typeflag: tar.TypeReg, Size: size}} {
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Write(make([]byte, size+1024))
+	img, err := mutate.AppendLayers(empty.Image, static.NewLayer(b.Bytes(), types.DockerUncompressedLayer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c = c.DeepCopy()
+	c.OS = "linux"
+	if img, err = mutate.ConfigFile(img, c); err != nil {
+		t.Fatal(err)
+	}
+	srv := serve(t)
+	srv.push(t, "app:v1", img)
+	var sent atomic.Int64
+	srv.wrap = func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		next.ServeHTTP(&countedWriter{w, &sent}, r)
+	}
+	s := open(t)
+	_, err = srv.pull(t, s, "app:v1")
+	if err == nil || !strings.Contains(err.Error(), "leads out") {
+		t.Errorf("error %v, want one of the name that leads out", err)
+	}
+	if n := sent.Load(); n > size/2 {
+		t.Errorf("%d bytes were fetched all the same", n)
+	}
+	nothing(t, s, "layers", "images", "tmp")
+}
+
+// A countedWriter counts what is sent.
+type countedWriter struct {
+	http.ResponseWriter
+	n *atomic.Int64
+}
+
+func (w *countedWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.n.Add(int64(n))
+	return n, err
+}
+
+// TestPullRedirectedForever asks a registry that sends us round in a circle.
+func TestPullRedirectedForever(t *testing.T) {
+	srv := serve(t)
+	var asked atomic.Int64
+	srv.wrap = func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if !strings.Contains(r.URL.Path, "/manifests/") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		asked.Add(1)
+		http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
+	}
+	_, err := srv.pull(t, open(t), "app:v1")
+	if err == nil || !strings.Contains(err.Error(), "redirections") {
+		t.Errorf("error %v, want one of redirections", err)
+	}
+	if n := asked.Load(); n > 50 {
+		t.Errorf("the registry was asked %d times", n)
 	}
 }

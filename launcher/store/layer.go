@@ -27,6 +27,11 @@ const (
 // pipe after F_SETPIPE_SZ, as far as a plain user may (pipe(7)).
 const copySize = 1 << 20
 
+// maxUnread is how much of a blob is verified that the stage does not read, in bytes: a
+// small one that was damaged is told by its digest, which says more than what came of
+// it; a large one, of which the stage refuses a file, is not fetched to its end.
+const maxUnread = 4 << 20
+
 // A Source is a layer that the store may not have.
 type Source struct {
 	DiffID Digest // of the archive
@@ -130,9 +135,6 @@ func (s *Store) unpack(ctx context.Context, src Source, stage string, lock *lock
 	var l unpack.Info
 	err = s.ns.call(context.WithoutCancel(ctx), opUnpack, unpackArgs{Dir: stage, Single: s.Mapping.IsSingle()}, &l, r, lock.f)
 	r.Close() // if the stage gave up, so does the copy
-	if err != nil {
-		in.Close()
-	}
 	cerr := <-copied
 	switch {
 	case ctx.Err() != nil:
@@ -151,11 +153,12 @@ func (s *Store) unpack(ctx context.Context, src Source, stage string, lock *lock
 }
 
 // copy hands the blob on and verifies it. A reader that has enough of it early is no
-// error, as the end of the archive may come before that of the blob.
+// error, as the end of the archive may come before that of the blob. If much more comes
+// it has given up, and copy ends with an os.ErrClosed.
 func (s *Store) copy(w *os.File, in io.Reader, src Source) error {
 	sum := sha256.New()
 	buf := make([]byte, copySize/4)
-	var n int64
+	var n, unread int64
 	for open := true; ; {
 		k, err := in.Read(buf)
 		_, _ = sum.Write(buf[:k]) // never fails
@@ -165,6 +168,8 @@ func (s *Store) copy(w *os.File, in io.Reader, src Source) error {
 		if open {
 			_, werr := w.Write(buf[:k])
 			open = werr == nil
+		} else if unread += int64(k); unread > maxUnread {
+			return os.ErrClosed
 		}
 		if errors.Is(err, io.EOF) {
 			break

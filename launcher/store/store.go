@@ -131,6 +131,11 @@ func (s *Store) writeJSON(name string, v any) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", name, err)
 	}
+	// A character of an image's configuration may take six here ("<" is \u003c), and
+	// what cannot be read again would be in the way of every command.
+	if len(b) >= maxRecord {
+		return fmt.Errorf("write %s: %d bytes, want less than %d", name, len(b), maxRecord)
+	}
 	return s.write(name, append(b, '\n'))
 }
 

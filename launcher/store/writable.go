@@ -94,8 +94,11 @@ func (w *Writable) Close() {
 func (w *Writable) Remove(ctx context.Context) error {
 	defer w.Close()
 	dir := w.store.path(writableDir, w.Name)
-	// The kernel leaves a directory that not even its owner may read.
-	_ = os.Chmod(filepath.Join(w.Work, writableWork), 0o700)
+	// The kernel leaves directories that not even their owner may read. The latter two are
+	// of a volatile overlay, and there are none of others.
+	for _, name := range []string{writableWork, writableWork + "/incompat", writableWork + "/incompat/volatile"} {
+		_ = os.Chmod(filepath.Join(w.Work, name), 0o700)
+	}
 	if os.RemoveAll(dir) == nil {
 		return nil
 	}
