@@ -121,11 +121,13 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 	if err != nil {
 		return exitRun, err
 	}
-	freeIDs, err := mapIDs(&r.more.UserNS, &r.cfg, r.owner(), log)
-	if err != nil {
-		return exitRun, err
+	freeIDs := func() {}
+	defer func() { freeIDs() }()
+	r.root.ids = func(greatest uint32) (err error) {
+		r.more.UserNS.Fit(greatest)
+		freeIDs, err = mapIDs(&r.more.UserNS, &r.cfg, r.owner(), log)
+		return err
 	}
-	defer freeIDs()
 	root, err := r.root.prepare(context.Background(), r.fs, &r.cfg, last, log, w)
 	if err != nil {
 		return exitRun, err

@@ -32,7 +32,8 @@ type running struct {
 	endNet  context.CancelFunc
 	work    sync.WaitGroup
 	term    *terminal
-	group   *cgroup // nil without limits
+	outlets []*outlet // to terminals that would be streams of the command's
+	group   *cgroup   // nil without limits
 }
 
 // received is a frame from the init stage.
@@ -232,6 +233,7 @@ func (r *running) close() {
 	if r.term != nil {
 		r.term.stop()
 	}
+	r.closeOutlets()
 	r.endNet()
 	for f := range r.frames { // what nobody waited for
 		if f.fd >= 0 {
@@ -248,5 +250,8 @@ func (r *running) close() {
 	unix.Close(r.pidfd)
 	if r.group != nil {
 		r.group.close()
+	}
+	if r.ct.bundle != nil {
+		r.ct.bundle.close()
 	}
 }
