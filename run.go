@@ -121,16 +121,20 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 	if err != nil {
 		return exitRun, err
 	}
-	freeIDs, err := mapIDs(&r.more.UserNS, &r.cfg, r.owner(), log)
-	if err != nil {
-		return exitRun, err
+	freeIDs := func() {}
+	defer func() { freeIDs() }()
+	r.root.ids = func(greatest uint32) (err error) {
+		r.more.UserNS.Fit(greatest)
+		freeIDs, err = mapIDs(&r.more.UserNS, &r.cfg, r.owner(), log)
+		return err
 	}
-	defer freeIDs()
 	root, err := r.root.prepare(context.Background(), r.fs, &r.cfg, last, log, w)
 	if err != nil {
 		return exitRun, err
 	}
 	r.layer = root.dir()
+	// What is removed at the end need not be on the disk before.
+	r.cfg.Root.Volatile = r.layer != "" && !r.keeps()
 	defer func() { err = errors.Join(err, root.close(r.kept())) }()
 	if r.joined, err = r.joinNetwork(); err != nil {
 		return exitRun, err
@@ -163,6 +167,14 @@ func (r *runner) last() (string, error) {
 		return "", err
 	}
 	return c.Layer, nil
+}
+
+// keeps reports whether what the container writes is to outlive it.
+func (r *runner) keeps() bool { return r.detached() && !r.life.remove }
+
+// detached reports whether the container is to outlive the command that starts it.
+func (r *runner) detached() bool {
+	return r.life.detach && !r.life.foreground || r.again != ""
 }
 
 // kept reports whether what the container has written outlives it.
@@ -269,8 +281,7 @@ func (r *runner) record() (state.Record, error) {
 			rec.UIDs, rec.GIDs = j.uids, j.gids
 		}
 	}
-	rec.Detached = r.life.detach && !r.life.foreground || r.again != ""
-	rec.Keep = rec.Detached && !r.life.remove
+	rec.Detached, rec.Keep = r.detached(), r.keeps()
 	return rec, nil
 }
 
@@ -303,6 +314,7 @@ type containerNetwork struct {
 	*attach.Session
 	api         *attach.API
 	stopCapture func()
+	done        func() // when the API has ended
 }
 
 // apiFile is the name of the API's socket in the container's directory.
@@ -318,7 +330,13 @@ func newContainerNetwork(cfg attach.Config, net *netFlags, dir string, log *slog
 		s.Close()
 		return nil, err
 	}
-	if n.api, err = attach.Listen(filepath.Join(dir, apiFile), s); err != nil {
+	var path string
+	if path, n.done, err = socketPath(filepath.Join(dir, apiFile)); err == nil {
+		if n.api, err = attach.Listen(path, s); err != nil {
+			n.done()
+		}
+	}
+	if err != nil {
 		n.stopCapture()
 		s.Close()
 		return nil, err
@@ -331,7 +349,9 @@ func newContainerNetwork(cfg attach.Config, net *netFlags, dir string, log *slog
 // Close ends the capture and the API, too.
 func (n *containerNetwork) Close() error {
 	n.stopCapture()
-	return errors.Join(n.api.Close(), n.Session.Close())
+	err := n.api.Close()
+	n.done()
+	return errors.Join(err, n.Session.Close())
 }
 
 // must panics on an error that only a mistake in this program can cause.
