@@ -51,7 +51,12 @@ func (ct *Container) launch(start func(*running, *sandbox.Control) error) (*runn
 	r := &running{ct: ct, ctl: ours, pidfd: -1, frames: make(chan received), ended: make(chan int, 1), gone: make(chan struct{}), endNet: func() {}}
 	begun := make(chan error, 1)
 	r.work.Go(func() { r.hold(begun, func() error { return start(r, theirs) }) })
-	if err := <-begun; err != nil {
+	err = <-begun
+	for _, o := range r.outlets {
+		o.started()
+	}
+	if err != nil {
+		r.closeOutlets()
 		ours.Close()
 		if r.group != nil {
 			r.group.close()
@@ -91,13 +96,11 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 	if err := unix.CloseRange(sandbox.ControlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("keep descriptors from the container: %w", err)
 	}
-	fds := []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(ctl.FD())}
-	for i, f := range []*os.File{c.Stdin, c.Stdout, c.Stderr} {
-		if f == nil || r.ct.plan.streams[i] {
-			continue
-		}
-		fds[i] = f.Fd() // and makes it blocking, as commands expect
+	streams, err := r.streamFDs(null)
+	if err != nil {
+		return err
 	}
+	fds := []uintptr{uintptr(streams[0]), uintptr(streams[1]), uintptr(streams[2]), uintptr(ctl.FD())}
 	exe, err := c.Stage.open()
 	if err != nil {
 		return err

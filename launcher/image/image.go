@@ -41,7 +41,7 @@ func Add(ctx context.Context, s *store.Store, img *Image, p *Progress) (*store.I
 		}
 	}
 	p.begin(missing)
-	defer p.end()
+	defer p.End()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
 	for i, src := range img.Layers {
@@ -72,9 +72,11 @@ func Add(ctx context.Context, s *store.Store, img *Image, p *Progress) (*store.I
 			return nil, err
 		}
 	}
-	if err := s.PutImage(rec); err != nil {
+	release, err := s.PutImage(ctx, rec)
+	if err != nil {
 		return nil, err
 	}
+	defer release()
 	return rec, setNames(s, rec.ID, img)
 }
 

@@ -68,11 +68,6 @@ func Init(args []string, copier Copier) int {
 
 // initMain makes the container, waits for the network, and runs the command.
 func initMain(ctl *Control) (int, error) {
-	// Whoever is root in the container must neither trace pid 1 nor open its
-	// binary, which is the host's, through /proc/1/exe.
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return 0, fmt.Errorf("make pid 1 untraceable: %w", err)
-	}
 	o, err := receiveOrder(ctl)
 	if err != nil {
 		return 0, err
@@ -143,6 +138,13 @@ func makeContainer(o *Order, ctl *Control) error {
 	}
 	if err := awaitMapping(o, ctl); err != nil {
 		return err
+	}
+	// Whoever is root in the container must neither trace pid 1 nor open its binary,
+	// which is the host's, through /proc/1/exe. Nobody is there before the ids are
+	// mapped; and whoever maps them must be able to open uid_map, which newuidmap(1)
+	// cannot for such a process if it is root of a user namespace alone.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("make pid 1 untraceable: %w", err)
 	}
 	if err := s.run(); err != nil {
 		return err
