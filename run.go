@@ -314,6 +314,7 @@ type containerNetwork struct {
 	*attach.Session
 	api         *attach.API
 	stopCapture func()
+	done        func() // when the API has ended
 }
 
 // apiFile is the name of the API's socket in the container's directory.
@@ -329,7 +330,13 @@ func newContainerNetwork(cfg attach.Config, net *netFlags, dir string, log *slog
 		s.Close()
 		return nil, err
 	}
-	if n.api, err = attach.Listen(filepath.Join(dir, apiFile), s); err != nil {
+	var path string
+	if path, n.done, err = socketPath(filepath.Join(dir, apiFile)); err == nil {
+		if n.api, err = attach.Listen(path, s); err != nil {
+			n.done()
+		}
+	}
+	if err != nil {
 		n.stopCapture()
 		s.Close()
 		return nil, err
@@ -342,7 +349,9 @@ func newContainerNetwork(cfg attach.Config, net *netFlags, dir string, log *slog
 // Close ends the capture and the API, too.
 func (n *containerNetwork) Close() error {
 	n.stopCapture()
-	return errors.Join(n.api.Close(), n.Session.Close())
+	err := n.api.Close()
+	n.done()
+	return errors.Join(err, n.Session.Close())
 }
 
 // must panics on an error that only a mistake in this program can cause.
