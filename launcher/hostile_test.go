@@ -16,7 +16,7 @@ import (
 )
 
 // The tests here are of images and volumes that are made to lead the launcher astray.
-// docs/launcher.md has the vulnerabilities of other runtimes that each stands for.
+// docs/sandbox.md has the vulnerabilities of other runtimes that each stands for.
 
 // hostileRoot is imageRoot with one of its paths replaced by a link.
 func hostileRoot(t *testing.T, link, target string) string {
