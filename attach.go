@@ -33,6 +33,7 @@ type attachFlags struct {
 	gateways    []string
 	dnsAt       []string
 	routes      []string
+	names       []string
 	beside      bool
 	rateOut     string
 	rateIn      string
@@ -56,6 +57,7 @@ func (f *attachFlags) add(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.addresses, "address", nil, "`ADDR` of the container, once for each family (default: number 100 of the network)")
 	fs.StringSliceVar(&f.gateways, "gateway", nil, "`ADDR` of the gateway, the same way (default: number 2)")
 	fs.StringSliceVar(&f.dnsAt, "dns-address", nil, "`ADDR` of the DNS server, the same way (default: number 3)")
+	fs.StringSliceVar(&f.names, "dns-name", nil, "`NAME` for which the DNS server answers with the container's addresses (repeatable)")
 	fs.StringSliceVar(&f.routes, "route", nil, "`CIDR` that leads to the gateway, or none (repeatable; default: everything)")
 	fs.StringVar(&f.rateOut, "rate-out", "", "`RATE[:BURST]` in bits per second, and bits, that the container may send, such as 10M:64k")
 	fs.StringVar(&f.rateIn, "rate-in", "", "`RATE[:BURST]` that it may receive")
@@ -114,6 +116,9 @@ func (f *attachFlags) attach(target string, stderr io.Writer) error {
 	if cfg.Tap.Routes, err = parseRoutes(f.routes); err != nil {
 		return err
 	}
+	if cfg.LocalNames, err = localNames(f.names, cfg.Tap.Plan); err != nil {
+		return err
+	}
 	if cfg.Bandwidth, err = f.bandwidth(); err != nil {
 		return err
 	}
@@ -136,7 +141,7 @@ func (f *attachFlags) attach(target string, stderr io.Writer) error {
 		defer pid.remove()
 		f.pid = pid
 	}
-	p, err := newProcess(f.readyFD, f.exitFD)
+	p, err := newProcess(f.readyFD, f.exitFD, fdOf(target)...)
 	if err != nil {
 		return err
 	}
@@ -154,6 +159,16 @@ func (f *attachFlags) attach(target string, stderr io.Writer) error {
 	}
 	defer s.Close()
 	return f.serve(ctx, s, p, log)
+}
+
+// fdOf returns the descriptor of a directory of ours that the target is found in, if it
+// is given in that way.
+func fdOf(target string) []int {
+	var fd int
+	if _, err := fmt.Sscanf(target, "/proc/self/fd/%d/", &fd); err != nil {
+		return nil
+	}
+	return []int{fd}
 }
 
 // given reads the addresses that the user has chosen for the plan.

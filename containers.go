@@ -93,5 +93,6 @@ func apiSocket(word string) (string, error) {
 	if c.Status != state.Running {
 		return "", errNotRunning(c)
 	}
-	return filepath.Join(store.Dir(c.ID), apiFile), nil
+	name, _, err := socketPath(filepath.Join(store.Dir(c.ID), apiFile)) // open until the program ends
+	return name, err
 }

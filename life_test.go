@@ -23,6 +23,7 @@ import (
 // A user is one with containers of its own: directories that no other test uses.
 type user struct {
 	dir string
+	run string // XDG_RUNTIME_DIR
 	env []string
 }
 
@@ -32,9 +33,11 @@ func newUser(t testing.TB) *user {
 	t.Helper()
 	binary(t)
 	dir := t.TempDir()
-	u := &user{dir: dir, env: []string{"HOME=" + dir + "/home", "XDG_RUNTIME_DIR=" + dir + "/run", "PATH=" + os.Getenv("PATH")}}
-	for _, d := range []string{"home", "run"} {
-		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
+	// Longer than the address of a socket may be.
+	run := filepath.Join(dir, strings.Repeat("run", 30))
+	u := &user{dir: dir, run: run, env: []string{"HOME=" + dir + "/home", "XDG_RUNTIME_DIR=" + run, "PATH=" + os.Getenv("PATH")}}
+	for _, d := range []string{filepath.Join(dir, "home"), run} {
+		if err := os.Mkdir(d, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -48,8 +51,8 @@ func newUser(t testing.TB) *user {
 // clean fails the test unless no file and no process of a container is left.
 func (u *user) clean(t testing.TB) {
 	t.Helper()
-	for _, glob := range []string{"run/slipway/*/*", "run/slipway/*/.*", "home/.local/share/slipway/containers/*"} {
-		left, err := filepath.Glob(filepath.Join(u.dir, glob))
+	for _, glob := range []string{u.run + "/slipway/*/*", u.run + "/slipway/*/.*", u.dir + "/home/.local/share/slipway/containers/*"} {
+		left, err := filepath.Glob(glob)
 		if err != nil || len(left) > 0 {
 			t.Errorf("files are left behind: %v %v", left, err)
 		}

@@ -120,7 +120,8 @@ func help(w io.Writer) {
 	fmt.Fprint(w, "\n`slipway COMMAND --help` tells more of each.\n")
 }
 
-// report writes an error as one line and returns the exit code it stands for.
+// report writes an error as one line, or several joined ones as one each, and returns
+// the exit code it stands for.
 func report(stderr io.Writer, err error) int {
 	if err == nil {
 		return exitOK

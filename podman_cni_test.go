@@ -27,10 +27,10 @@ network_config_dir = %q
 default_network = "ours"
 `
 
-// cniNetwork is a network of ours, by name.
+// cniNetwork is a network of ours: its name, subnet and more keys.
 const cniNetwork = `{
   "cniVersion": "1.0.0", "cniVersions": ["0.4.0", "1.0.0", "1.1.0"], "name": %q,
-  "plugins": [{"type": "slipway-cni", "subnet": %q,
+  "plugins": [{"type": "slipway-cni", "subnet": %q, %s
     "capabilities": {"portMappings": true, "ips": true, "mac": true, "dns": true, "aliases": true, "bandwidth": true}}]
 }`
 
@@ -64,8 +64,12 @@ func newCNIPodman(t *testing.T, image string, root bool) *podman {
 		if err := os.Mkdir(nets, 0o777); err != nil {
 			t.Fatal(err)
 		}
-		for name, subnet := range map[string]string{"ours": "10.50.0.0/24", "other": "10.51.0.0/24"} {
-			text := fmt.Sprintf(cniNetwork, name, subnet)
+		for _, n := range [][3]string{
+			{"ours", "10.50.0.0/24", ""}, {"other", "10.51.0.0/24", ""},
+			{"direct", "10.52.0.0/24", `"outside": "broker", "allowHostLoopback": true, "ipv6": false,`},
+		} {
+			name := n[0]
+			text := fmt.Sprintf(cniNetwork, name, n[1], n[2])
 			if err := os.WriteFile(filepath.Join(nets, name+".conflist"), []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -97,7 +101,7 @@ func TestPodmanCNI(t *testing.T) {
 					"--network", "ours:ip=10.50.0.7,mac=02:00:00:00:00:07,alias=db", "--network", "other",
 					boxImage, "sh", "-c", "ip -o addr; "+addressServer)
 				var before strings.Builder
-				for !strings.Contains(before.String(), "AF=2") {
+				for strings.Count(before.String(), "AF=2") < 2 { // both servers
 					line, err := c.Out.ReadString('\n')
 					before.WriteString(line)
 					if err != nil {
@@ -133,6 +137,49 @@ func TestPodmanCNI(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestPodmanCNIBroker has a broker start the helper where Podman itself is. By way of
+// Podman's own network helper, neither the host's loopback nor its address would be seen.
+func TestPodmanCNIBroker(t *testing.T) {
+	attachtest.NeedTools(t, "podman", "crun", "conmon", "busybox", "socat", "ldd", "pgrep")
+	p := newCNIPodman(t, boxArchive(t), false)
+	plugins, err := pluginDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := attachtest.Families()[0]
+	out, code := p.Host.Run(t, p.asUser("podman", "run", "--rm", "--network", "direct", boxImage, "true")...)
+	if code == 0 || !strings.Contains(out, "slipway-cni broker") {
+		t.Errorf("without a broker: exit code %d, %s", code, out)
+	}
+	broker := p.start(t, filepath.Join(plugins, "slipway-cni"), "broker")
+	broker.WaitLine(t, "msg=ready")
+	host := netip.MustParseAddrPort(serveHTTP(t, p.Host, f.Loopback, []byte(hello)))
+	peer := p.Peer.Listen(t, netip.AddrPortFrom(f.PeerAddr, 0))
+	c := p.start(t, "podman", "run", "--rm", "--name", "direct", "--network", "direct", "-p", "18090:8080", boxImage, "sh", "-c",
+		fmt.Sprintf("wget -q -O - http://10.52.0.2:%d; socat -u TCP:%s -; %s", host.Port(), peer.Addr(), addressServer))
+	c.WaitLine(t, strings.TrimSpace(hello))
+	conn, err := peer.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if who := netip.MustParseAddrPort(conn.RemoteAddr().String()).Addr(); who != f.HostAddr {
+		t.Errorf("the container is seen as %s, want the host's %s", who, f.HostAddr)
+	}
+	conn.Close()
+	for range 2 {
+		c.WaitLine(t, "AF=2")
+	}
+	if who := visitTCP(t, p.Peer, netip.AddrPortFrom(f.HostAddr, 18090)); who == "" {
+		t.Error("the port is not published")
+	}
+	p.exec(t, "podman", "rm", "--force", "--time", "0", "direct")
+	p.expectNoAttachment(t)
+	// A container whose helper nobody stops takes it along.
+	p.exec(t, "podman", "run", "-d", "--name", "alone", "--network", "direct", boxImage, "sleep", "1000")
+	p.exec(t, "podman", "kill", "alone")
+	p.expectNoAttachment(t)
 }
 
 // expectNoAttachment waits until neither a helper of the plugin's nor its state is left.

@@ -40,7 +40,12 @@ func printPorts(word, wanted string, stdout io.Writer) error {
 	if c.Status != state.Running {
 		return errNotRunning(c)
 	}
-	ports, err := client.Dial(filepath.Join(store.Dir(c.ID), apiFile)).Ports(context.Background())
+	socket, done, err := socketPath(filepath.Join(store.Dir(c.ID), apiFile))
+	if err != nil {
+		return err
+	}
+	defer done()
+	ports, err := client.Dial(socket).Ports(context.Background())
 	if err != nil {
 		return fmt.Errorf("container %s (network %s): %w", c.DisplayName(), c.Net, err)
 	}

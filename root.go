@@ -35,6 +35,9 @@ type rootFlags struct {
 	rootfs     string
 	entrypoint string
 	word       string // the image as the user calls it; empty for none
+	// ids fills in the ids of the container, once it is known which its files have up to
+	// greatest.
+	ids func(greatest uint32) error
 }
 
 func (f *rootFlags) add(fs *pflag.FlagSet) {
@@ -85,11 +88,11 @@ func (f *rootFlags) prepare(ctx context.Context, fs *pflag.FlagSet, cfg *launche
 		cfg.Workdir = ""
 	}
 	r := &containerRoot{}
-	if f.rootfs != "" {
-		return r, f.useDir(cfg)
-	}
 	if word == "" {
-		return r, nil
+		if err := f.ids(0); err != nil || f.rootfs == "" {
+			return r, err
+		}
+		return r, f.useDir(cfg)
 	}
 	if r.store, err = f.storage.open(log); err != nil {
 		return nil, err
@@ -135,23 +138,56 @@ func (f *rootFlags) useImage(ctx context.Context, r *containerRoot, word string,
 	if r.store.Unsettled(img) {
 		go func() { _ = r.store.Settle() }() // another time, if the container ends before it
 	}
-	if last != "" {
-		r.writable, _, err = r.store.OpenWritable(filepath.Base(last))
-	} else {
-		r.writable, err = r.store.NewWritable(id)
-	}
-	if err != nil {
+	if err := f.ids(max(img.MaxUID, img.MaxGID)); err != nil {
 		return err
 	}
-	for _, l := range slices.Backward(img.Layers) {
-		cfg.Root.Lowers = append(cfg.Root.Lowers, r.store.LayerDir(l))
-	}
-	cfg.Root.Upper, cfg.Root.Work = r.writable.Upper, r.writable.Work
-	if cfg.IDs.IsZero() {
-		cfg.IDs = r.store.Mapping
+	if err := f.useLayers(ctx, r, img, cfg, last, stderr); err != nil {
+		return err
 	}
 	c := img.Config
 	return f.apply(cfg, launcher.ImageDefaults{Env: c.Env, Entrypoint: c.Entrypoint, Cmd: c.Cmd, Workdir: c.WorkingDir, User: c.User})
+}
+
+// useLayers makes the layers of an image the root, with the owners that the
+// container's ids make of their files.
+func (f *rootFlags) useLayers(ctx context.Context, r *containerRoot, img *store.Image, cfg *launcher.Config, last string, stderr io.Writer) error {
+	if cfg.IDs.IsZero() {
+		cfg.IDs = r.store.Mapping
+	}
+	const redirect = true
+	var copied func(int64)
+	if p := newProgress(stderr, f.pull.quiet); !redirect && p != nil {
+		copied = p.Copy(img.Size)
+		defer p.End()
+	}
+	roots, err := r.store.Lowers(ctx, img, cfg.IDs, redirect, copied)
+	if err != nil {
+		return err
+	}
+	cfg.Root.Lowers, cfg.Root.Data = roots.Lowers, roots.Data
+	if r.writable, err = f.useWritable(ctx, r.store, img, cfg, last); err != nil {
+		return err
+	}
+	cfg.Root.Upper, cfg.Root.Work = r.writable.Upper, r.writable.Work
+	return nil
+}
+
+// useWritable makes the layer that the container writes to, or takes the one that it
+// had when it ran before.
+func (f *rootFlags) useWritable(ctx context.Context, s *store.Store, img *store.Image, cfg *launcher.Config, last string) (*store.Writable, error) {
+	if last != "" {
+		w, _, err := s.OpenWritable(filepath.Base(last))
+		return w, err
+	}
+	mode := os.FileMode(0o755)
+	if len(cfg.Root.Lowers) > 0 {
+		st, err := os.Stat(cfg.Root.Lowers[0])
+		if err != nil {
+			return nil, err
+		}
+		mode = st.Mode().Perm() | st.Mode()&os.ModeSticky
+	}
+	return s.NewWritable(ctx, img.ID, cfg.IDs, mode)
 }
 
 // apply fills in what the image says and the flags do not.

@@ -121,11 +121,13 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 	if err != nil {
 		return exitRun, err
 	}
-	freeIDs, err := mapIDs(&r.more.UserNS, &r.cfg, r.owner(), log)
-	if err != nil {
-		return exitRun, err
+	freeIDs := func() {}
+	defer func() { freeIDs() }()
+	r.root.ids = func(greatest uint32) (err error) {
+		r.more.UserNS.Fit(greatest)
+		freeIDs, err = mapIDs(&r.more.UserNS, &r.cfg, r.owner(), log)
+		return err
 	}
-	defer freeIDs()
 	root, err := r.root.prepare(context.Background(), r.fs, &r.cfg, last, log, w)
 	if err != nil {
 		return exitRun, err
@@ -312,6 +314,7 @@ type containerNetwork struct {
 	*attach.Session
 	api         *attach.API
 	stopCapture func()
+	done        func() // when the API has ended
 }
 
 // apiFile is the name of the API's socket in the container's directory.
@@ -327,7 +330,13 @@ func newContainerNetwork(cfg attach.Config, net *netFlags, dir string, log *slog
 		s.Close()
 		return nil, err
 	}
-	if n.api, err = attach.Listen(filepath.Join(dir, apiFile), s); err != nil {
+	var path string
+	if path, n.done, err = socketPath(filepath.Join(dir, apiFile)); err == nil {
+		if n.api, err = attach.Listen(path, s); err != nil {
+			n.done()
+		}
+	}
+	if err != nil {
 		n.stopCapture()
 		s.Close()
 		return nil, err
@@ -340,7 +349,9 @@ func newContainerNetwork(cfg attach.Config, net *netFlags, dir string, log *slog
 // Close ends the capture and the API, too.
 func (n *containerNetwork) Close() error {
 	n.stopCapture()
-	return errors.Join(n.api.Close(), n.Session.Close())
+	err := n.api.Close()
+	n.done()
+	return errors.Join(err, n.Session.Close())
 }
 
 // must panics on an error that only a mistake in this program can cause.

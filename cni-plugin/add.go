@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -179,16 +180,20 @@ func (a *adding) start(ctx context.Context, ns namespace, leased *leases) (porta
 
 // spawn starts the helper and waits until its network is up.
 func (a *adding) spawn(ctx context.Context, at helper.Attachment) error {
-	program, err := helper.Program(a.conf.Helper)
-	if err != nil {
+	s := helper.Start{
+		Args: at.Args(), NetNS: a.args.Netns,
+		PidFile: a.entry.PidFile(), API: a.entry.API(), Log: a.entry.Log(), Lock: a.entry.Lock(),
+	}
+	var err error
+	if a.conf.ByBroker() {
+		s.Elsewhere = func(ctx context.Context, log, ready *os.File) error {
+			return askBroker(ctx, a.conf.Outside, a.conf.Helper, a.args.Netns, s, log, ready)
+		}
+	} else if s.Program, err = helper.Program(a.conf.Helper); err != nil {
 		return types.NewError(codeHelperFailed, err.Error(), "")
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, a.conf.ReadyTimeout(), fmt.Errorf("it took longer than %v", a.conf.ReadyTimeout()))
 	defer cancel()
-	s := helper.Start{
-		Program: program, Args: at.Args(),
-		PidFile: a.entry.PidFile(), API: a.entry.API(), Log: a.entry.Log(), Lock: a.entry.Lock(),
-	}
 	err = s.Run(ctx)
 	var failed *helper.Failed
 	switch {

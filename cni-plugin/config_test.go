@@ -182,6 +182,25 @@ func TestPorts(t *testing.T) {
 	n.expectHelpers(t, 2)
 }
 
+// TestAliases asks the network's DNS server for names of the container itself, as a list
+// and as Podman has them.
+func TestAliases(t *testing.T) {
+	attachtest.NeedTools(t, "dig")
+	for _, aliases := range []any{[]string{"db", "Web.example"}, map[string][]string{"net": {"db", "Web.example"}, "other": {"x"}}} {
+		n := newNetwork(t, "1.0.0", map[string]any{"capabilities": map[string]bool{"aliases": true}, "dnsForward": "10.97.0.2"})
+		c := attachtest.NewContainer(t)
+		a := n.attachment(c, "eth0")
+		a.rt.CapabilityArgs = map[string]any{"aliases": aliases}
+		r := a.add(t)
+		for _, name := range []string{"db", "DB", "web.example"} {
+			got := c.Exec(t, "dig", "+short", "@"+r.DNS.Nameservers[0], name, "A", name, "AAAA")
+			if got != "10.0.2.100\nfd00::100\n" {
+				t.Errorf("%s is %q", name, got)
+			}
+		}
+	}
+}
+
 // TestIPAM has plugins for addresses have their say.
 func TestIPAM(t *testing.T) {
 	needPlugins(t, "host-local", "static")

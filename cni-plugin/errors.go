@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/containernetworking/cni/pkg/types"
+	"github.com/slipway-net/slipway/cni-plugin/broker"
 	"github.com/slipway-net/slipway/cni-plugin/helper"
 	"github.com/slipway-net/slipway/cni-plugin/store"
 	"github.com/slipway-net/slipway/tap"
@@ -30,6 +31,8 @@ const (
 func codeOf(err error) uint {
 	var failed *helper.Failed
 	switch {
+	case errors.Is(err, broker.ErrBroker):
+		return codeBroker
 	case errors.Is(err, store.ErrBusy):
 		return types.ErrTryAgainLater
 	case errors.Is(err, helper.ErrNotReady):

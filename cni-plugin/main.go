@@ -30,6 +30,9 @@ func main() {
 	// Where nobody reads the result, writing it is to fail, and what was made to go.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	if len(os.Args) > 1 && os.Args[1] == brokerWord && os.Getenv("CNI_COMMAND") == "" {
+		os.Exit(runBroker(ctx, os.Args[2:], os.Stderr))
+	}
 	err := run(ctx)
 	stop()
 	if err != nil {

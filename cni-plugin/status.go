@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,7 +30,9 @@ func status(ctx context.Context, args *skel.CmdArgs) error {
 		return err
 	}
 	var errs []error
-	if _, err := helper.Program(conf.Helper); err != nil {
+	if conf.ByBroker() {
+		errs = append(errs, checkBroker(ctx, conf.Outside))
+	} else if _, err := helper.Program(conf.Helper); err != nil {
 		errs = append(errs, err)
 	}
 	errs = append(errs, checkMachine()...)
@@ -49,6 +52,19 @@ func status(ctx context.Context, args *skel.CmdArgs) error {
 		return types.NewError(codeUnavailable, err.Error(), "")
 	}
 	return nil
+}
+
+// checkBroker connects to the broker.
+func checkBroker(ctx context.Context, outside string) error {
+	socket, err := brokerSocket(outside)
+	if err != nil {
+		return err
+	}
+	c, err := new(net.Dialer).DialContext(ctx, "unixpacket", socket)
+	if err != nil {
+		return fmt.Errorf("the broker is not there: %w: start it by: slipway-cni broker", err)
+	}
+	return c.Close()
 }
 
 // checkMachine looks at what a helper needs of the machine. Who is root, of the machine

@@ -154,6 +154,10 @@ type Config struct {
 	Rlimits     []Rlimit
 	Sysctls     map[string]string
 	OOMScoreAdj int
+	// Runtime is the name or path of an OCI runtime, such as crun, that is to run the
+	// container in place of this package; empty is none. The command is then a
+	// grandchild, and Exec cannot join it.
+	Runtime string
 	// Limits are those of a control group.
 	Limits Limits
 
@@ -232,7 +236,7 @@ func (c *Config) check() error {
 			return err
 		}
 	}
-	for _, check := range []func() error{c.checkMounts, c.checkSysctls, c.checkHosts, c.Limits.check, func() error { return checkHostname(c.Hostname) }} {
+	for _, check := range []func() error{c.checkMounts, c.checkSysctls, c.checkHosts, c.checkRuntime, c.Limits.check, func() error { return checkHostname(c.Hostname) }} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -20,11 +20,12 @@ const stopGrace = 10 * time.Second
 
 // A Container is one command in namespaces of its own. It is run once.
 type Container struct {
-	cfg   Config
-	plan  plan
-	asked chan func(*running) // for the goroutine of Run, while the command runs
-	ended chan struct{}       // closed at the end of Run
-	order []byte              // what the init stage is told
+	cfg    Config
+	plan   plan
+	asked  chan func(*running) // for the goroutine of Run, while the command runs
+	ended  chan struct{}       // closed at the end of Run
+	order  []byte              // what the init stage is told
+	bundle *bundle             // of an OCI runtime; nil without one
 }
 
 // New checks c and writes the container down; it starts nothing and holds
@@ -39,7 +40,12 @@ func newContainer(c Config, legacy bool) (*Container, error) {
 	ct.plan = plan{root: c.Root, user: c.User, groups: c.Groups, init: *c.Init, mapped: !c.IDs.IsZero() && !c.IDs.IsOwn(), legacy: legacy}
 	pty := c.TTY || isTerminal(c.Stdin)
 	for i, f := range []*os.File{c.Stdin, c.Stdout, c.Stderr} {
-		ct.plan.streams[i] = c.TTY || pty && isTerminal(f)
+		// An OCI runtime has the caller's own terminal, and makes one of it.
+		ct.plan.streams[i] = (c.TTY || pty && isTerminal(f)) && c.Runtime == ""
+	}
+	if c.Runtime != "" {
+		pty = isTerminal(c.Stdin) && isTerminal(c.Stdout)
+		ct.plan.init = false
 	}
 	h := Host{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), Tun: hasTun(), Terminal: pty}
 	if isTerminal(c.Stdin) {
@@ -98,7 +104,7 @@ func (ct *Container) Run(ctx context.Context) (code int, err error) {
 		if ierr != nil {
 			return code, ierr
 		}
-		return sandbox.ExitOurs, err
+		return sandbox.FailureOf(err).Code, err
 	}
 	// If the init stage is gone the wait tells why.
 	_ = sandbox.WriteFrame(r.ctl, sandbox.FrameGo, nil)

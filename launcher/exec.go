@@ -42,7 +42,12 @@ type Exec struct {
 
 // Order returns what the container's init stage was told, which Exec needs to give
 // another command the same rights. It is empty before Config.Started is called.
-func (ct *Container) Order() []byte { return ct.order }
+func (ct *Container) Order() []byte {
+	if ct.bundle != nil {
+		return nil // the namespaces are the runtime's
+	}
+	return ct.order
+}
 
 // Run runs the command with the rights of the container's own: capabilities,
 // no_new_privs, seccomp filter, limits. What it returns is as with Container.Run. The
@@ -124,12 +129,11 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 		return err
 	}
 	defer exe.Close()
-	fds := []int{null, null, null, ctl.FD()}
-	for i, f := range []*os.File{e.Stdin, e.Stdout, e.Stderr} {
-		if f != nil && !r.ct.plan.streams[i] {
-			fds[i] = int(f.Fd()) // and makes it blocking, as commands expect
-		}
+	streams, err := r.streamFDs(null)
+	if err != nil {
+		return err
 	}
+	fds := append(streams[:], ctl.FD())
 	r.pid, err = join.Start(join.Config{
 		Join: []join.Namespaces{{FD: e.Pidfd, Flags: namespaces}}, Exe: int(exe.Fd()),
 		Args: []string{sandbox.InitArg, cmp.Or(e.mode, sandbox.ModeExec)}, Env: inside.Environ(), Files: fds,

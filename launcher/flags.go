@@ -8,8 +8,6 @@ import "github.com/spf13/pflag"
 type Flags struct {
 	// UserNS is the value of --userns.
 	UserNS UserNS
-	// Runtime is the OCI runtime that is to run the container in the launcher's place.
-	Runtime string
 }
 
 // AddFlags adds the launcher's flags to fs, which fill c when fs is parsed, and the
@@ -69,7 +67,7 @@ func addRightsFlags(fs *pflag.FlagSet, c *Config, f *Flags) {
 	fs.BoolVar(&c.Privileged, "privileged", false, "give all capabilities, filter and hide nothing; on the host that is still no more than you have")
 	fs.Var(&securityValue{c}, "security-opt", "`OPTION`: no-new-privileges[=false], seccomp=FILE|unconfined, mask=PATH[:PATH], unmask=ALL|PATH[:PATH] (repeatable)")
 	fs.Var(&sysctlValue{&c.Sysctls}, "sysctl", "set `NAME=VALUE`, a kernel parameter of the container's namespaces (repeatable)")
-	fs.StringVar(&f.Runtime, "runtime", "", "run the container by `PROGRAM`, an OCI runtime such as crun, in place of slipway itself")
+	fs.StringVar(&c.Runtime, "runtime", "", "run the container by `PROGRAM`, an OCI runtime such as crun, in place of slipway itself")
 }
 
 // addLimitFlags are those of resources.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ type running struct {
 	pid     int // of the container's first process
 	pidfd   int
 	started bool          // the command has been executed
+	early   []unix.Signal // for it, from before that
 	frames  chan received // from the init stage; closed at its end
 	ended   chan int      // one exit code
 	gone    chan struct{} // closed when pid 1 has been waited for
@@ -30,7 +32,8 @@ type running struct {
 	endNet  context.CancelFunc
 	work    sync.WaitGroup
 	term    *terminal
-	group   *cgroup // nil without limits
+	outlets []*outlet // to terminals that would be streams of the command's
+	group   *cgroup   // nil without limits
 }
 
 // received is a frame from the init stage.
@@ -137,6 +140,10 @@ func (r *running) start() {
 	if r.ct.cfg.Started != nil {
 		r.ct.cfg.Started(r.pid)
 	}
+	for _, sig := range r.early {
+		r.signal(sig)
+	}
+	r.early = nil
 }
 
 // signal passes a signal on to the command.
@@ -149,15 +156,16 @@ func (r *running) signal(sig unix.Signal) {
 		_ = sandbox.WriteFrame(r.ctl, sandbox.FrameSignal, []byte{byte(sig)})
 	case r.started:
 		_ = unix.PidfdSendSignal(r.pidfd, sig, nil, 0) // it may just have ended
-	case endsUnstarted(sig):
+	case sig == unix.SIGKILL:
 		r.kill()
+	case slices.Contains(r.early, sig):
+		if sig == unix.SIGTERM || sig == unix.SIGINT || sig == unix.SIGQUIT {
+			r.kill() // who says it twice has waited long enough
+		}
+	default:
+		// The command may run already, and the socket's end not have been seen.
+		r.early = append(r.early, sig)
 	}
-}
-
-// endsUnstarted reports whether a signal ends a command that has not been executed yet,
-// and so has no handler for it.
-func endsUnstarted(sig unix.Signal) bool {
-	return sig == unix.SIGTERM || sig == unix.SIGINT || sig == unix.SIGQUIT || sig == unix.SIGHUP || sig == unix.SIGKILL
 }
 
 // kill ends the container at once; the kernel kills what lives under pid 1.
@@ -225,6 +233,7 @@ func (r *running) close() {
 	if r.term != nil {
 		r.term.stop()
 	}
+	r.closeOutlets()
 	r.endNet()
 	for f := range r.frames { // what nobody waited for
 		if f.fd >= 0 {
@@ -241,5 +250,8 @@ func (r *running) close() {
 	unix.Close(r.pidfd)
 	if r.group != nil {
 		r.group.close()
+	}
+	if r.ct.bundle != nil {
+		r.ct.bundle.close()
 	}
 }

@@ -110,7 +110,7 @@ func TestFlags(t *testing.T) {
 			want: cfg{Rlimits: []launcher.Rlimit{{Name: "nofile", Soft: 10, Hard: 20}, {Name: "core", Soft: 1<<64 - 1, Hard: 1<<64 - 1}},
 				Limits: launcher.Limits{Memory: 64 << 20, CPUs: 1.5, Pids: 9}, OOMScoreAdj: 5, Args: []string{"x"}}},
 		{name: "empty variable", args: []string{"-e", "=x", "--", "ls"}, err: "want KEY=VALUE"},
-		{name: "network", args: []string{"--net=bridge", "--", "ls"}, err: "want private, none or host"},
+		{name: "network", args: []string{"--net=bridge", "--", "ls"}, err: "want private, none, host"},
 		{name: "capability", args: []string{"--cap-add=FLY", "--", "ls"}, err: "capabilities(7)"},
 		{name: "limit", args: []string{"--ulimit=fish=1", "--", "ls"}, err: "getrlimit(2)"},
 		{name: "size", args: []string{"--shm-size=big", "--", "ls"}, err: "want a size"},

@@ -22,12 +22,22 @@ func (ct *Container) start() (*running, error) {
 	if err != nil {
 		return nil, err
 	}
+	if ct.cfg.Runtime != "" {
+		if ct.bundle, err = newBundle(&ct.cfg); err != nil {
+			return nil, err
+		}
+		ct.bundle.order(o)
+	}
 	encoded := o.Encode()
 	if len(encoded) > sandbox.MaxFrame {
 		return nil, fmt.Errorf("%w: command and environment are longer than %d bytes", ErrUsage, sandbox.MaxFrame)
 	}
 	ct.order = encoded
-	return ct.launch((*running).startInit)
+	r, err := ct.launch((*running).startInit)
+	if err != nil && ct.bundle != nil {
+		ct.bundle.close()
+	}
+	return r, err
 }
 
 // launch has start start an init stage, which has the other end of the control it
@@ -41,7 +51,12 @@ func (ct *Container) launch(start func(*running, *sandbox.Control) error) (*runn
 	r := &running{ct: ct, ctl: ours, pidfd: -1, frames: make(chan received), ended: make(chan int, 1), gone: make(chan struct{}), endNet: func() {}}
 	begun := make(chan error, 1)
 	r.work.Go(func() { r.hold(begun, func() error { return start(r, theirs) }) })
-	if err := <-begun; err != nil {
+	err = <-begun
+	for _, o := range r.outlets {
+		o.started()
+	}
+	if err != nil {
+		r.closeOutlets()
 		ours.Close()
 		if r.group != nil {
 			r.group.close()
@@ -81,19 +96,20 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 	if err := unix.CloseRange(sandbox.ControlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("keep descriptors from the container: %w", err)
 	}
-	fds := []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(ctl.FD())}
-	for i, f := range []*os.File{c.Stdin, c.Stdout, c.Stderr} {
-		if f == nil || r.ct.plan.streams[i] {
-			continue
-		}
-		fds[i] = f.Fd() // and makes it blocking, as commands expect
+	streams, err := r.streamFDs(null)
+	if err != nil {
+		return err
 	}
+	fds := []uintptr{uintptr(streams[0]), uintptr(streams[1]), uintptr(streams[2]), uintptr(ctl.FD())}
 	exe, err := c.Stage.open()
 	if err != nil {
 		return err
 	}
 	defer exe.Close()
 	mode := runMode(exe)
+	if r.ct.bundle != nil {
+		mode = sandbox.ModeRuntime
+	}
 	fds = append(fds, exe.Fd())
 	sys := initAttr(c.Net, r.ct.plan.mapped)
 	sys.PidFD = &r.pidfd
@@ -167,7 +183,28 @@ func (r *running) prepare(ctx context.Context) error {
 	if merr := <-mapped; merr != nil {
 		return merr
 	}
+	if err == nil && r.ct.bundle != nil {
+		return r.configure()
+	}
 	return err
+}
+
+// configure writes the runtime's configuration when the stage has told who the user is.
+func (r *running) configure() error {
+	f, ok := <-r.frames
+	switch {
+	case !ok:
+		return errNoUser
+	case f.kind == sandbox.FrameFailure:
+		return sandbox.DecodeFailure(f.payload)
+	case f.kind != sandbox.FrameUser:
+		return errNoUser
+	}
+	id, err := sandbox.DecodeIdentity(f.payload)
+	if err != nil {
+		return err
+	}
+	return r.ct.bundle.write(&r.ct.plan, &r.ct.cfg, id)
 }
 
 // mapIDs writes the mapping and tells the init stage.

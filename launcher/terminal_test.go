@@ -145,6 +145,24 @@ func TestTerminalOfOneStream(t *testing.T) {
 	}
 }
 
+// TestTerminalIsKept has a command, whose input is none, print to the caller's terminal
+// without having it open: who can write to it can read what is typed.
+func TestTerminalIsKept(t *testing.T) {
+	s := newScreen(t)
+	c := sh("test -t 1 || test -t 2 || readlink /proc/self/fd/1 | tr -d '[0-9]'; echo error >&2; seq 1000; echo last")
+	c.Stdout, c.Stderr = s.slave, s.slave
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.expect("pipe:\r\nerror\r\n1\r\n")
+		s.expect("1000\r\nlast\r\n")
+	}()
+	if o := run(t, c); o.code != 0 || o.err != nil {
+		t.Errorf("code %d, error %v", o.code, o.err)
+	}
+	<-done
+}
+
 // TestLastOutput checks that the end of a long output is not lost with the
 // terminal.
 func TestLastOutput(t *testing.T) {

@@ -77,6 +77,14 @@ func (u *UserNS) String() string {
 // NeedsPool reports whether ids are taken from a pool, to be given back.
 func (u *UserNS) NeedsPool() bool { return u.mode == usernsAuto }
 
+// Fit makes room for the ids up to greatest, those of an image's files, where a slice
+// of ids is taken and no size was asked for.
+func (u *UserNS) Fit(greatest uint32) {
+	if u.mode == usernsAuto && u.size == 0 && greatest < math.MaxUint32 {
+		u.size = greatest + 1
+	}
+}
+
 // IsZero reports whether no mode was asked for.
 func (u *UserNS) IsZero() bool { return u.mode == "" }
 

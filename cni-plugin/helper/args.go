@@ -23,7 +23,8 @@ type Attachment struct {
 	Conf   *netconf.Conf
 }
 
-// Args returns the arguments of `slipway attach`. Anybody can type them.
+// Args returns the arguments of `slipway attach` but for the namespace. Anybody can type
+// them.
 func (a Attachment) Args() []string {
 	args := []string{"--beside", "--ifname", a.IfName, "--macaddress", a.MAC, "--mtu", strconv.Itoa(a.MTU)}
 	add := func(flag string, values ...string) {
@@ -57,6 +58,7 @@ func (a Attachment) Args() []string {
 	}
 	add("--host-loopback", c.Services...)
 	add("--host-socket", c.Sockets...)
+	add("--dns-name", c.Aliases...)
 	add("--allow", c.Allow...)
 	add("--deny", c.Deny...)
 	add("--outbound-addr", c.Outbound...)
@@ -76,7 +78,7 @@ func (a Attachment) Args() []string {
 			add(flag, value)
 		}
 	}
-	return append(args, "--", a.NetNS)
+	return args
 }
 
 // rate returns a rate in the notation of the flags, nothing where there is none.
@@ -95,9 +97,4 @@ func none(p netip.Prefix) string {
 		return "none"
 	}
 	return p.String()
-}
-
-// String shows the command line, for logs.
-func (a Attachment) String() string {
-	return fmt.Sprintf("%s %s %s", Name, Word, strings.Join(a.Args(), " "))
 }

@@ -25,7 +25,8 @@ const (
 // Descriptors of a helper besides the standard streams, in order.
 const (
 	readyFD = 3
-	lockFD  = 4
+	lockFD  = 4 // closed when the pidfile is locked
+	dirFD   = 5 // of SpawnIn
 )
 
 // usualPath is where the program is looked for where PATH is not set, and what the
@@ -78,11 +79,15 @@ func Program(configured string) (string, error) {
 // A Start says how to start a helper. All fields are needed.
 type Start struct {
 	Program string
-	Args    []string // of `slipway attach`, but for those about descriptors and files
+	Args    []string // of `slipway attach`, but for those about descriptors and files, and the namespace
+	NetNS   string   // the namespace's path
 	PidFile string
 	API     string
 	Log     string
 	Lock    *os.File // inherited until the helper has locked its pidfile
+	// Elsewhere, if not nil, has somebody else start the process, with the log and the
+	// pipe to say ready by.
+	Elsewhere func(ctx context.Context, log, ready *os.File) error
 }
 
 // Run starts the helper and returns when its network is up. The process goes on for
@@ -99,36 +104,66 @@ func (s Start) Run(ctx context.Context) error {
 		return fmt.Errorf("make a pipe for the helper: %w", err)
 	}
 	defer ready.Close()
-	proc, err := s.Spawn(log, theirs)
+	kill, err := s.begin(ctx, log, theirs)
 	theirs.Close()
 	if err != nil {
 		return err
 	}
 	if err := await(ctx, ready); err != nil {
-		_ = proc.Kill() // it is our child: nobody else has its number
-		_, _ = proc.Wait()
+		kill()
 		_ = Remove(s.PidFile, s.API)
 		if errors.Is(err, io.EOF) {
 			return failed(s.Log)
 		}
 		return err
 	}
-	return proc.Release()
+	return nil
 }
 
-// Spawn starts the process with its log and the pipe that it says ready by. Those stay
-// the caller's.
-func (s Start) Spawn(log, ready *os.File) (*os.Process, error) {
+// begin starts the process, here or elsewhere, and returns what kills it.
+func (s Start) begin(ctx context.Context, log, ready *os.File) (kill func(), err error) {
+	if s.Elsewhere != nil {
+		return s.stopElsewhere, s.Elsewhere(ctx, log, ready)
+	}
+	proc, err := s.spawn(log, ready, nil, s.NetNS)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		_ = proc.Kill() // it is our child: nobody else has its number
+		_, _ = proc.Wait()
+	}, nil
+}
+
+// stopElsewhere ends a process that is not our child. One that has not locked its pidfile
+// yet finds nobody who waits for it to be ready, and ends by itself.
+func (s Start) stopElsewhere() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // at once by force
+	if r, err := Find(s.PidFile); err == nil && r != nil {
+		_ = r.Stop(ctx)
+		r.Close()
+	}
+}
+
+// SpawnIn starts the process for a namespace that has the name in the directory, which
+// need not be in our sight. All files stay the caller's.
+func (s Start) SpawnIn(dir *os.File, name string, log, ready *os.File) (*os.Process, error) {
+	return s.spawn(log, ready, []*os.File{dir}, fmt.Sprintf("/proc/self/fd/%d/%s", dirFD, name))
+}
+
+func (s Start) spawn(log, ready *os.File, more []*os.File, netns string) (*os.Process, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("start the helper: %w", err)
 	}
 	defer null.Close()
 	argv := append([]string{Name, Word, "--ready-fd", fmt.Sprint(readyFD), "--pidfile", s.PidFile, "--api", s.API}, s.Args...)
+	argv = append(argv, "--", netns)
 	proc, err := os.StartProcess(s.Program, argv, &os.ProcAttr{
 		Dir:   "/",
 		Env:   environment(),
-		Files: []*os.File{null, log, log, ready, s.Lock},
+		Files: append([]*os.File{null, log, log, ready, s.Lock}, more...),
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {

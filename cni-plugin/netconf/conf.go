@@ -30,10 +30,6 @@ const (
 	// runtime does it.
 	Builtin = "builtin"
 	None    = "none"
-	// Inherit and Scope are the control group of the helper: that of the runtime,
-	// or a scope of systemd's.
-	Inherit = "inherit"
-	Scope   = "scope"
 )
 
 // DefaultReadyTimeout is how long a helper may take until its network is up. It takes
@@ -57,7 +53,6 @@ type Conf struct {
 	DNSAddr6 netip.Addr  `json:"dnsAddress6"`
 	MAC      string      `json:"mac"`
 	Forward  stringList  `json:"dnsForward"`
-	Search   bool        `json:"dnsSearchFromHost"`
 	Aliases  []string    `json:"aliases"`
 	Ports    []Port      `json:"portMappings"`
 	Driver   string      `json:"portDriver"`
@@ -77,7 +72,6 @@ type Conf struct {
 	LogLevel string      `json:"logLevel"`
 	Helper   string      `json:"helperPath"`
 	Timeout  secondsText `json:"readyTimeout"`
-	CGroup   string      `json:"cgroup"`
 
 	Runtime runtimeConfig   `json:"runtimeConfig"`
 	Args    confArgs        `json:"args"`
@@ -149,7 +143,6 @@ func (c *Conf) check() error {
 		{"portDriver", c.Driver, []string{"", Builtin, None}},
 		{"accel", c.Accel, []string{"", Auto, Off}},
 		{"sandbox", c.Sandbox, []string{"", Auto, Off}},
-		{"cgroup", c.CGroup, []string{"", Auto, Inherit, Scope}},
 		{"logLevel", c.LogLevel, []string{"", "debug", "info", "warn", "error"}},
 	} {
 		if !slices.Contains(word.want, word.value) {

@@ -41,7 +41,7 @@ func Add(ctx context.Context, s *store.Store, img *Image, p *Progress) (*store.I
 		}
 	}
 	p.begin(missing)
-	defer p.end()
+	defer p.End()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
 	for i, src := range img.Layers {

@@ -49,13 +49,33 @@ func (p *Progress) begin(missing []store.Source) {
 	if !p.terminal {
 		return
 	}
+	p.start(total)
+	p.say()
+}
+
+// start makes the bar; p.mu is held.
+func (p *Progress) start(total int64) {
 	p.bar = pb.New64(total).SetTemplateString(barTemplate).SetRefreshRate(refreshRate).SetWriter(p.w)
 	// Said, since the library cannot tell what is behind a writer.
-	for key, value := range map[any]any{pb.Bytes: true, pb.Terminal: true, pb.ReturnSymbol: "\r", pb.CleanOnFinish: true} {
+	for key, value := range map[any]any{pb.Bytes: true, pb.Terminal: true, pb.ReturnSymbol: "\r", pb.CleanOnFinish: true, "what": ""} {
 		p.bar.Set(key, value)
 	}
-	p.say()
 	p.bar.Start()
+}
+
+// Copy shows that content is copied, total bytes of it. The function that it returns
+// takes how many more were.
+func (p *Progress) Copy(total int64) func(n int64) {
+	if !p.terminal {
+		fmt.Fprintln(p.w, "copying the image, since its files need other owners")
+		return func(int64) {}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.start(total)
+	p.bar.Set("what", "copying for other owners")
+	bar := p.bar
+	return func(n int64) { bar.Add64(n) }
 }
 
 // say names what is going on; p.mu is held.
@@ -70,8 +90,8 @@ func (p *Progress) say() {
 	p.bar.Set("what", what)
 }
 
-// end takes the bar away.
-func (p *Progress) end() {
+// End takes the bar away.
+func (p *Progress) End() {
 	if p == nil {
 		return
 	}

@@ -26,6 +26,11 @@ type Saved struct {
 func Save(ctx context.Context, s *store.Store, images []Saved, w io.Writer) error {
 	a := &saver{store: s, tw: tar.NewWriter(w), has: map[store.Digest]bool{}}
 	a.index.SchemaVersion, a.index.MediaType = 2, types.OCIImageIndex
+	for _, dir := range []string{"blobs/", layoutBlobs + "/"} { // some tools cannot do without
+		if err := a.tw.WriteHeader(&tar.Header{Name: dir, Typeflag: tar.TypeDir, Mode: 0o755}); err != nil {
+			return fmt.Errorf("save images: %w", err)
+		}
+	}
 	for _, i := range images {
 		if err := a.image(ctx, i); err != nil {
 			return fmt.Errorf("save image %s: %w", i.ID.Short(), err)

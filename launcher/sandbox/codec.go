@@ -40,7 +40,8 @@ func Decode(b []byte) (*Order, error) {
 
 // code writes o to c or reads it from there.
 func (o *Order) code(c *coder) {
-	c.texts(&o.Hostname, &o.Domainname)
+	c.texts(&o.Hostname, &o.Domainname, &o.Base)
+	c.lists(&o.Runtime, &o.RuntimeEnv)
 	c.flags(&o.OwnNetwork, &o.Mapped, &o.Legacy)
 	r := &o.Root
 	c.texts(&r.Dir, &r.Upper, &r.Work)

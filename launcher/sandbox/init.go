@@ -16,11 +16,12 @@ const InitArg = "slipway-init"
 
 // The init stage's second word, which says what it is started for.
 const (
-	ModeRun   = "run"   // make a container and run its command
-	ModeSeal  = "seal"  // the same, of a binary that the container's root could change
-	ModeExec  = "exec"  // run one more command in a container that it has joined
-	ModeCopy  = "copy"  // carry files into or out of a container that it has joined
-	ModeProbe = "probe" // find out whether a container's root can be made
+	ModeRun     = "run"     // make a container and run its command
+	ModeSeal    = "seal"    // the same, of a binary that the container's root could change
+	ModeExec    = "exec"    // run one more command in a container that it has joined
+	ModeCopy    = "copy"    // carry files into or out of a container that it has joined
+	ModeRuntime = "runtime" // make a root and have an OCI runtime do the rest
+	ModeProbe   = "probe"   // find out whether a container's root can be made
 )
 
 // ControlFD is the descriptor at which the init stage finds the control socket.
@@ -52,6 +53,8 @@ func Init(args []string, copier Copier) int {
 		main = execMain
 	case ModeCopy:
 		main = func(ctl *Control) (int, error) { return copyMain(ctl, copier) }
+	case ModeRuntime:
+		main = runtimeMain
 	}
 	code, err := main(ctl)
 	if err == nil {
@@ -65,11 +68,6 @@ func Init(args []string, copier Copier) int {
 
 // initMain makes the container, waits for the network, and runs the command.
 func initMain(ctl *Control) (int, error) {
-	// Whoever is root in the container must neither trace pid 1 nor open its
-	// binary, which is the host's, through /proc/1/exe.
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return 0, fmt.Errorf("make pid 1 untraceable: %w", err)
-	}
 	o, err := receiveOrder(ctl)
 	if err != nil {
 		return 0, err
@@ -138,18 +136,15 @@ func makeContainer(o *Order, ctl *Control) error {
 			return fmt.Errorf("set up lo: %w", err)
 		}
 	}
-	if o.Mapped {
-		if err := await(ctl, FrameMapped); err != nil {
-			return fmt.Errorf("wait for the mapping of ids: %w", err)
-		}
-		// This thread alone: it is the one that will execute, and asking all others
-		// takes half a millisecond.
-		if err := become(identity{}); err != nil {
-			return err
-		}
-		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
-			return fmt.Errorf("ask to die with the supervisor: %w", err)
-		}
+	if err := awaitMapping(o, ctl); err != nil {
+		return err
+	}
+	// Whoever is root in the container must neither trace pid 1 nor open its binary,
+	// which is the host's, through /proc/1/exe. Nobody is there before the ids are
+	// mapped; and whoever maps them must be able to open uid_map, which newuidmap(1)
+	// cannot for such a process if it is root of a user namespace alone.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("make pid 1 untraceable: %w", err)
 	}
 	if err := s.run(); err != nil {
 		return err
@@ -162,6 +157,25 @@ func makeContainer(o *Order, ctl *Control) error {
 	}
 	if err := unix.Setdomainname([]byte(o.Domainname)); err != nil {
 		return fmt.Errorf("set domain name %q: %w", o.Domainname, err)
+	}
+	return nil
+}
+
+// awaitMapping waits for the ids, where they are mapped later, and becomes root.
+func awaitMapping(o *Order, ctl *Control) error {
+	if !o.Mapped {
+		return nil
+	}
+	if err := await(ctl, FrameMapped); err != nil {
+		return fmt.Errorf("wait for the mapping of ids: %w", err)
+	}
+	// This thread alone: it is the one that will execute, and asking all others
+	// takes half a millisecond.
+	if err := become(identity{}); err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("ask to die with the supervisor: %w", err)
 	}
 	return nil
 }

@@ -19,6 +19,12 @@ type Order struct {
 	// filter) without fsopen(2).
 	Legacy bool
 
+	// Base is where, on the host, the tmpfs goes with everything of the container;
+	// empty is a place that is covered by it. Runtime and RuntimeEnv are the command
+	// line and the environment of an OCI runtime (ModeRuntime).
+	Base                string
+	Runtime, RuntimeEnv []string
+
 	Root     Root
 	Mounts   []Mount // in the order in which they are made
 	Devices  []Device

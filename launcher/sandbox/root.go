@@ -25,6 +25,9 @@ const volatileLayer = "volatile"
 // makeRoot mounts the tmpfs and, in one directory of it, the container's root.
 func (s *setup) makeRoot() error {
 	at := in(s.host, basePoint)
+	if s.o.Base != "" {
+		at = place{root: s.host, path: s.o.Base, links: true}
+	}
 	if err := s.mt.attach(at, parseMount("tmpfs", "slipway", []string{"nosuid", "nodev", "mode=755"})); err != nil {
 		return err
 	}

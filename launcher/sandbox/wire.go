@@ -25,6 +25,7 @@ const (
 	FrameSignal                       // to init: one byte, a signal for the command
 	FrameFailure                      // to the supervisor: a Failure
 	FrameStarted                      // to the supervisor: the command has been executed
+	FrameUser                         // to the supervisor: an Identity (ModeRuntime)
 )
 
 // frameHeaderLen is the length in bytes of a frame's header: kind and payload

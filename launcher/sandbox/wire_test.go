@@ -50,6 +50,7 @@ func FuzzReadFrame(f *testing.F) {
 func fullOrder() *sandbox.Order {
 	return &sandbox.Order{
 		Hostname: "box", Domainname: "example", OwnNetwork: true, Mapped: true, Legacy: true,
+		Base: "/base", Runtime: []string{"/usr/bin/crun", "run"}, RuntimeEnv: []string{"PATH=/usr/bin"},
 		Root:    sandbox.Root{Lowers: []string{"/a", "/b"}, Data: []string{"/d"}, Upper: "/u", Work: "/w", Volatile: true, ReadOnly: true},
 		Mounts:  []sandbox.Mount{{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid"}}, {Destination: "/x"}},
 		Devices: []sandbox.Device{{Path: "/dev/null", Major: 1, Minor: 3}, {Path: "/dev/loop0", Block: true, Major: 7}},

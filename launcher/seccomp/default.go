@@ -83,12 +83,25 @@ func Compile(profile []byte, caps []string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	p, err := Expand(profile, caps)
+	if err != nil {
+		return nil, err
+	}
+	return compile(p, tables)
+}
+
+// Expand returns the rules of a profile in the JSON form of Docker and Podman, nil being
+// the default one, that hold on this machine for a command with the capabilities named.
+func Expand(profile []byte, caps []string) (*specs.LinuxSeccomp, error) {
 	spec := specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}}}
-	p, err := moby.LoadProfile(string(profile), &spec)
+	p, err := moby.GetDefaultProfile(&spec)
+	if profile != nil {
+		p, err = moby.LoadProfile(string(profile), &spec)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("seccomp profile: %w", err)
 	}
-	return compile(p, tables)
+	return p, nil
 }
 
 // Tables are the names of the tables for an architecture of Go's: its own, and that of

@@ -15,6 +15,7 @@
 //	images/HEX.json          an Image, by the digest of its configuration
 //	       HEX.durable       an empty file
 //	refs/HASH.json           a Ref: a name, and the image it is of
+//	shifted/HEX-KEY-KIND/    an image with other owners ([Store.Lowers])
 //	writable/NAME/           a Writable: the layer that a container writes to
 //	tmp/                     what is being made
 //	trash/                   what is being removed

@@ -48,6 +48,7 @@ func (s *Store) GC(ctx context.Context, known func(writable string) bool) (Repor
 		func() error { return s.sweepTmp(ctx) },
 		func() error { return s.sweepWritables(ctx, known, &r) },
 		func() error { return s.sweepImages(&r) },
+		func() error { return s.sweepShifted(ctx) },
 		func() error { return s.sweepLayers(ctx, &r) },
 		func() error { return s.sweepAll(ctx, trashDir) },
 		s.sweepLocks,
@@ -186,6 +187,30 @@ func (s *Store) sweepImages(r *Report) error {
 			return err
 		default:
 			r.Images++
+		}
+	}
+	return nil
+}
+
+// sweepShifted removes clones of images that no container has: they are made again
+// when they are needed.
+func (s *Store) sweepShifted(ctx context.Context) error {
+	names, err := s.list(shiftDir)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		hex, _, _ := strings.Cut(n, "-")
+		l, err := tryLock(s.path(imageName(Digest(algorithm+hex))), unix.LOCK_EX, 0)
+		if errors.Is(err, errLocked) {
+			continue
+		}
+		err = s.discard(ctx, path.Join(shiftDir, n))
+		if l != nil {
+			l.release()
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

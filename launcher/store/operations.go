@@ -19,12 +19,20 @@ const (
 	opUnpack  = "unpack"  // unpackArgs, the blob → unpack.Info
 	opRemove  = "remove"  // removeArgs → nothing
 	opRebuild = "rebuild" // layerArgs, where the archive goes → nothing
+	opOwn     = "own"     // ownArgs → nothing
+	opShift   = "shift"   // shiftArgs, where progress goes → nothing
 	opVerify  = "verify"  // layerArgs → the digest of the archive
 )
 
 type unpackArgs struct {
 	Dir    string `json:"dir"` // which is made
 	Single bool   `json:"single,omitempty"`
+}
+
+type ownArgs struct {
+	Names []string `json:"names"`
+	UID   int      `json:"uid"`
+	GID   int      `json:"gid"`
 }
 
 type layerArgs struct {
@@ -111,6 +119,20 @@ func rebuild(dir *os.Root, raw json.RawMessage, w io.Writer) error {
 		open[i] = f
 	}
 	return unpack.Rebuild(w, unpack.Source{Root: open[0], Aside: open[1], Recipe: open[2], Paths: args.Aside})
+}
+
+// serveOwn gives files to another owner.
+func serveOwn(dir *os.Root, raw json.RawMessage, _ *os.File) (any, error) {
+	var args ownArgs
+	if err := json.Unmarshal(raw, &args); err != nil {
+		return nil, err
+	}
+	for _, n := range args.Names {
+		if err := dir.Lchown(n, args.UID, args.GID); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
 }
 
 // serveRemove removes a file, and all below it.

@@ -27,6 +27,8 @@ func operations() map[string]operation {
 		opRemove:  serveRemove,
 		opRebuild: serveRebuild,
 		opVerify:  serveVerify,
+		opOwn:     serveOwn,
+		opShift:   serveShift,
 	}
 }
 

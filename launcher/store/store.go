@@ -36,6 +36,7 @@ const (
 	tmpDir      = "tmp"
 	trashDir    = "trash"
 	lockDir     = "locks"
+	shiftDir    = "shifted"
 	writableDir = "writable"
 	gcLock      = "gc"
 )
@@ -84,7 +85,7 @@ func Open(c Config) (*Store, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
-	for _, d := range []string{"", blobDir, layerDir, imageDir, refDir, tmpDir, trashDir, lockDir, writableDir} {
+	for _, d := range []string{"", blobDir, layerDir, imageDir, refDir, tmpDir, trashDir, lockDir, shiftDir, writableDir} {
 		if err := os.MkdirAll(s.path(d), 0o700); err != nil {
 			return nil, fmt.Errorf("make the store: %w", err)
 		}

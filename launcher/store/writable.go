@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 
+	"github.com/slipway-net/slipway/launcher/userns"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,9 +30,10 @@ type Writable struct {
 	lock        *lock
 }
 
-// NewWritable makes an empty layer over an image. It is the caller's until Close, or
-// until the process ends.
-func (s *Store) NewWritable(image Digest) (*Writable, error) {
+// NewWritable makes an empty layer over an image for a container with the ids m, whose
+// root directory has the mode. It is the caller's until Close, or until the process
+// ends.
+func (s *Store) NewWritable(ctx context.Context, image Digest, m userns.Mapping, mode os.FileMode) (*Writable, error) {
 	dir, err := os.MkdirTemp(s.path(writableDir), "")
 	if err != nil {
 		return nil, fmt.Errorf("make a writable layer: %w", err)
@@ -39,18 +42,38 @@ func (s *Store) NewWritable(image Digest) (*Writable, error) {
 	if w.lock, err = tryLock(filepath.Join(dir, writableLock), unix.LOCK_EX, unix.O_CREAT); err == nil {
 		err = os.WriteFile(filepath.Join(dir, writableImage), []byte(image), 0o600)
 	}
-	// The root of the container has the mode of this directory.
+	// The root of the container has the mode and the owner of this directory.
 	for _, d := range []string{w.Upper, w.Work} {
 		if err == nil {
-			err = os.Mkdir(d, 0o755)
+			err = os.Mkdir(d, 0o700)
 		}
+		if err == nil {
+			err = os.Chmod(d, mode) // whatever the umask
+		}
+	}
+	if err == nil {
+		err = s.own(ctx, w, m)
 	}
 	if err != nil {
 		w.Close()
-		_ = os.RemoveAll(dir) // nothing in it is another's
+		_ = os.RemoveAll(dir) // what is left is found by GC
 		return nil, fmt.Errorf("make a writable layer: %w", err)
 	}
 	return w, nil
+}
+
+// own gives the layer to root under the mapping m, if that is another than the caller.
+func (s *Store) own(ctx context.Context, w *Writable, m userns.Mapping) error {
+	a := shiftArgs{Store: s.Mapping, Target: m}
+	uid, gid, err := a.owner(0, 0)
+	if err != nil || uid == 0 && gid == 0 {
+		return err
+	}
+	args := ownArgs{UID: uid, GID: gid}
+	for _, d := range []string{writableUpper, writableWork} {
+		args.Names = append(args.Names, path.Join(writableDir, w.Name, d))
+	}
+	return s.ns.call(ctx, opOwn, args, nil)
 }
 
 func (s *Store) writable(name string) *Writable {

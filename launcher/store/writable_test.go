@@ -22,7 +22,7 @@ func TestWritableRemove(t *testing.T) {
 	}
 	s := open(t)
 	for _, left := range [][]string{{"work"}, {"work", "work/incompat", "work/incompat/volatile"}} {
-		w, err := s.NewWritable(store.Digest("sha256:" + strings.Repeat("0", 64)))
+		w, err := s.NewWritable(t.Context(), store.Digest("sha256:"+strings.Repeat("0", 64)), s.Mapping, 0o755)
 		if err != nil {
 			t.Fatal(err)
 		}

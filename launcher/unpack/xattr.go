@@ -4,6 +4,7 @@ package unpack
 
 import (
 	"archive/tar"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -46,7 +47,7 @@ func (l *layer) attrs(h *tar.Header) ([]attr, error) {
 		if size > maxXattrs {
 			return nil, fmt.Errorf("more than %d bytes of extended attributes", maxXattrs)
 		}
-		wanted := name == "security.capability" || strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, OverlayPrefix)
+		wanted := name == capabilityXattr || strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, OverlayPrefix)
 		if !wanted || h.Typeflag == tar.TypeSymlink {
 			l.info.Xattrs++
 			continue
@@ -69,4 +70,32 @@ func setAttrs(fd int, list []attr) (left int64, err error) {
 		}
 	}
 	return left, nil
+}
+
+// File capabilities (struct vfs_ns_cap_data in include/uapi/linux/capability.h): a
+// word with the revision, two pairs of sets, and from revision 3 on who root is.
+const (
+	capabilityXattr = "security.capability"
+	capRevision2    = 0x02000000
+	capRevision3    = 0x03000000
+	capRevisionMask = 0xff000000
+	capSize2        = 20
+	capSize3        = 24
+)
+
+// rootedAt is the value of file capabilities such that they are good where root is
+// uid. A value that is none is returned as it is, for the kernel to refuse.
+func rootedAt(value []byte, uid uint32) []byte {
+	if len(value) < capSize2 {
+		return value
+	}
+	magic := binary.LittleEndian.Uint32(value)
+	if r := magic & capRevisionMask; r != capRevision2 && r != capRevision3 {
+		return value
+	}
+	v := make([]byte, capSize3)
+	copy(v, value[:capSize2])
+	binary.LittleEndian.PutUint32(v, magic&^capRevisionMask|capRevision3)
+	binary.LittleEndian.PutUint32(v[capSize2:], uid)
+	return v
 }

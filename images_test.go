@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/slipway-net/slipway/netstack/attach/attachtest"
+)
+
+// boxTar is the archive of a layer with busybox, and with a file of another owner.
+func boxTar(t testing.TB) []byte {
+	t.Helper()
+	attachtest.NeedTools(t, "busybox")
+	path, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	add := func(h tar.Header, content string) {
+		t.Helper()
+		h.Size = int64(len(content))
+		if h.Mode == 0 {
+			h.Mode = 0o755
+		}
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, d := range []string{"bin", "etc", "tmp", "var", "home"} {
+		add(tar.Header{Name: d + "/", Typeflag: tar.TypeDir}, "")
+	}
+	add(tar.Header{Name: "bin/busybox", Typeflag: tar.TypeReg}, string(box))
+	for _, a := range []string{"sh", "ls", "cat", "id", "echo", "stat", "rm", "sleep", "touch", "mkdir", "true"} {
+		add(tar.Header{Name: "bin/" + a, Typeflag: tar.TypeSymlink, Linkname: "busybox"}, "")
+	}
+	add(tar.Header{Name: "etc/passwd", Typeflag: tar.TypeReg, Mode: 0o644}, "root:x:0:0::/root:/bin/sh\nmail:x:8:8::/:/bin/sh\n")
+	add(tar.Header{Name: "etc/shadow", Typeflag: tar.TypeReg, Mode: 0o640, Gid: 42}, "secret\n")
+	add(tar.Header{Name: "home/mail", Typeflag: tar.TypeReg, Mode: 0o600, Uid: 8, Gid: 8}, "letter\n")
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// imageArchive writes an image "box" of that layer as docker save does, and returns the
+// name of the file.
+func imageArchive(t testing.TB, dir string) string {
+	t.Helper()
+	layer := boxTar(t)
+	config, err := json.Marshal(map[string]any{
+		"architecture": runtime.GOARCH, "os": "linux",
+		"config": map[string]any{"Env": []string{"PATH=/bin", "KEY=image"}, "Cmd": []string{"echo", "default"}, "WorkingDir": "/tmp"},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "box.tar")
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, f := range []struct {
+		name    string
+		content []byte
+	}{{"layer.tar", layer}, {"config.json", config}, {"manifest.json", []byte(`[{"Config":"config.json","RepoTags":["localhost/box:latest"],"Layers":["layer.tar"]}]`)}} {
+		if err := w.WriteHeader(&tar.Header{Name: f.name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(f.content))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(f.content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// An imageUser is the plain user of a machine of its own, where it has subordinate ids,
+// with the image "box".
+type imageUser struct {
+	*attachtest.Machine
+	dir string
+	env []string
+}
+
+// newImageUser makes one. The test fails if anything is left of its images.
+func newImageUser(t testing.TB) *imageUser {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "img")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := attachtest.NewMachine(t)
+	u := &imageUser{Machine: m, dir: dir, env: []string{"HOME=" + dir + "/home", "XDG_RUNTIME_DIR=" + dir + "/run", "TMPDIR=" + dir + "/tmp", "PATH=" + podmanPath}}
+	for _, d := range []string{"home", "run", "tmp"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		u.slipway(t, "rm", "-fa")
+		u.slipway(t, "rmi", "-a")
+		for _, dir := range []string{"layers", "shifted", "writable", "tmp", "trash", "images", "refs", "blobs"} {
+			left, err := filepath.Glob(filepath.Join(u.dir, "home/.local/share/slipway", dir, "*"))
+			if err != nil || len(left) > 0 {
+				t.Errorf("files are left behind: %v %v", left, err)
+			}
+		}
+		m.Host.Exec(t, "rm", "-rf", dir)
+	})
+	if got := u.slipway(t, "load", "-q", "-i", imageArchive(t, u.dir)); got.code != 0 || got.stdout != "Loaded image: localhost/box:latest\n" {
+		t.Fatalf("load: %+v", got)
+	}
+	return u
+}
+
+// slipway runs the program to its end.
+func (u *imageUser) slipway(t testing.TB, args ...string) result {
+	t.Helper()
+	return u.run(t, append([]string{binary(t)}, args...)...)
+}
+
+// run runs a command of the user to its end.
+func (u *imageUser) run(t testing.TB, argv ...string) result {
+	t.Helper()
+	const script = `cd "$1"; shift; "$@" >tmp/stdout 2>tmp/stderr </dev/null`
+	_, code := u.Host.Run(t, u.AsUser(u.env, append([]string{"sh", "-c", script, "sh", u.dir}, argv...)...)...)
+	r := result{code: code}
+	for name, s := range map[string]*string{"stdout": &r.stdout, "stderr": &r.stderr} {
+		b, err := os.ReadFile(filepath.Join(u.dir, "tmp", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		*s = string(b)
+	}
+	return r
+}
+
+// says fails the test unless the command prints want.
+func (u *imageUser) says(t *testing.T, want string, args ...string) {
+	t.Helper()
+	if got := u.slipway(t, args...); got.code != 0 || strings.TrimSpace(got.stdout) != want {
+		t.Errorf("slipway %s: %+v, want %q", strings.Join(args, " "), got, want)
+	}
+}
+
+func TestRunImage(t *testing.T) {
+	u := newImageUser(t)
+	run := func(args ...string) []string { return append([]string{"run", "--net=none"}, args...) }
+	u.says(t, "default", run("box")...)
+	u.says(t, "hi", run("box", "echo", "hi")...)
+	u.says(t, "hi", run("box", "--", "echo", "hi")...)
+	u.says(t, "image /tmp", run("box", "sh", "-c", "echo $KEY $PWD")...)
+	u.says(t, "mine /bin", run("-e", "KEY=mine", "-w", "/bin", "box", "sh", "-c", "echo $KEY $PWD")...)
+	u.says(t, "x y", run("--entrypoint", "echo", "box", "x", "y")...)
+	u.says(t, "x default y", run("--entrypoint", `["echo","x","default"]`, "box", "y")...)
+	u.says(t, "0 0 0:42 8:8", run("box", "sh", "-c", "echo $(id -u) $(id -g) $(stat -c %u:%g /etc/shadow /home/mail)")...)
+	u.says(t, "0 755", run("box", "stat", "-c", "%u %a", "/")...)
+	// What one writes, the next does not see.
+	u.says(t, "gone", run("box", "sh", "-c", "echo x >/etc/x; rm -r /home /var && mkdir /home && echo gone")...)
+	u.says(t, "mail", run("box", "sh", "-c", "ls /home; ls -d /var/x /etc/x 2>/dev/null; true")...)
+	for _, tt := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{run("--pull=never", "nowhere"), 125, "not here"},
+		{run("--pull=sometimes", "box"), 2, "always, missing or never"},
+		{run("box", "nothing"), 127, "nothing"},
+		{run("BOX"), 125, "invalid image name"},
+		{run("--entrypoint", "[", "box"), 2, "JSON"},
+		{[]string{"run"}, 2, "IMAGE"},
+		{[]string{"rmi", "nowhere"}, 1, "not found"},
+		{[]string{"tag", "box", "UPPER"}, 1, "invalid image name"},
+		{[]string{"load", "-i", "/dev/null"}, 1, "neither"},
+		{[]string{"load", "-i", "/nowhere"}, 1, "no such file"},
+		{[]string{"save", "nowhere"}, 1, "not found"},
+		{[]string{"pull", "--platform=x/y/z/w", "box"}, 2, "OS/ARCH"},
+	} {
+		got := u.slipway(t, tt.args...)
+		if got.code != tt.code || !strings.Contains(got.stderr, tt.want) || strings.Count(got.stderr, "\n") != 1 {
+			t.Errorf("slipway %s: %+v, want code %d and one line with %q", strings.Join(tt.args, " "), got, tt.code, tt.want)
+		}
+	}
+}
+
+// TestRunUserNS runs with ids for which the image's files need other owners.
+func TestRunUserNS(t *testing.T) {
+	u := newImageUser(t)
+	me := strconv.Itoa(os.Getuid())
+	script := "echo $(id -u) $(stat -c %u:%g / /bin/busybox /etc/shadow /home/mail); echo x >>/etc/passwd; rm -r /home && ls -d /home 2>/dev/null"
+	for _, tt := range []struct{ flag, want string }{
+		{"keep-id", me + " 0:0 0:0 0:42 8:8"},
+		{"keep-id:uid=8,gid=8", "8 0:0 0:0 0:42 8:8"},
+		{"nomap", "0 0:0 0:0 0:42 8:8"},
+		{"auto", "0 0:0 0:0 0:42 8:8"},
+		{"single", "0 0:0 0:0 0:0 0:0"},
+	} {
+		for range 2 { // the second time it is there already
+			got := u.slipway(t, "run", "--net=none", "--userns="+tt.flag, "-u", "0", "box", "sh", "-c", script)
+			first, _, _ := strings.Cut(tt.want, " ")
+			if want := strings.Replace(tt.want, first, "0", 1); !strings.HasPrefix(got.stdout, want) {
+				t.Errorf("--userns=%s: %+v, want %q", tt.flag, got, want)
+			}
+		}
+		u.says(t, strings.Fields(tt.want)[0], "run", "--net=none", "--userns="+tt.flag, "box", "id", "-u")
+		if tt.flag != "single" { // everybody's content is there
+			u.says(t, "secret letter", "run", "--net=none", "--userns="+tt.flag, "-u", "0", "box", "sh", "-c", "echo $(cat /etc/shadow /home/mail)")
+		}
+	}
+	if left, err := os.ReadDir(filepath.Join(u.dir, "home/.local/share/slipway/writable")); err != nil || len(left) > 0 {
+		t.Errorf("what containers wrote is left: %v (%v)", left, err)
+	}
+}
+
+// TestImageNames names images, and takes names away.
+func TestImageNames(t *testing.T) {
+	u := newImageUser(t)
+	id := strings.TrimSpace(u.slipway(t, "images", "-q").stdout)
+	u.says(t, "", "tag", "box", "example.com/a/b:c", "other")
+	for _, name := range []string{"box", "localhost/box:latest", id, "sha256:" + id, id[:4], "example.com/a/b:c", "docker.io/library/other", "other"} {
+		u.says(t, "hi", "run", "--net=none", name, "echo", "hi")
+	}
+	u.says(t, "Untagged: localhost/box:latest", "rmi", "box")
+	if got := u.slipway(t, "rmi", id); got.code != 1 || !strings.Contains(got.stderr, "several names") {
+		t.Errorf("rmi of an id with two names: %+v", got)
+	}
+	var rows []struct{ Names []string }
+	if err := json.Unmarshal([]byte(u.slipway(t, "images", "--json").stdout), &rows); err != nil || len(rows) != 1 || len(rows[0].Names) != 2 {
+		t.Errorf("images %+v (%v), want one with two names", rows, err)
+	}
+	if got := u.slipway(t, "rmi", "-f", id); got.code != 0 {
+		t.Errorf("rmi -f: %+v", got)
+	}
+	u.says(t, "[]", "images", "--json")
+}
+
+// TestImageInUse removes an image over which a container has written.
+func TestImageInUse(t *testing.T) {
+	u := newImageUser(t)
+	if got := u.slipway(t, "run", "-d", "--name=c", "--net=none", "box", "touch", "/etc/written"); got.code != 0 {
+		t.Fatalf("run: %+v", got)
+	}
+	u.slipway(t, "wait", "c")
+	if got := u.slipway(t, "rmi", "box"); got.code != 1 || !strings.Contains(got.stderr, "a container uses it") {
+		t.Errorf("rmi: %+v", got)
+	}
+	u.says(t, "removed 0 images, 0 layers and the files of 0 containers: 0 B of layers", "gc")
+	u.says(t, "c", "rm", "c")
+	if got := u.slipway(t, "rmi", "box"); got.code != 0 {
+		t.Errorf("rmi: %+v", got)
+	}
+}
+
+// TestPodmanPeer moves an image to Podman and back. It is the same one all the time.
+func TestPodmanPeer(t *testing.T) {
+	attachtest.NeedTools(t, "podman", "skopeo")
+	u := newImageUser(t)
+	id := strings.TrimSpace(u.slipway(t, "images", "-q").stdout)
+	podman := func(args ...string) string {
+		t.Helper()
+		got := u.run(t, append([]string{"podman", "--root", u.dir + "/podman", "--runroot", u.dir + "/podrun", "--events-backend=none", "--cgroup-manager=cgroupfs"}, args...)...)
+		if got.code != 0 {
+			t.Fatalf("podman %s: %+v", strings.Join(args, " "), got)
+		}
+		return strings.TrimSpace(got.stdout)
+	}
+	ours := filepath.Join(u.dir, "ours.tar")
+	u.says(t, "", "save", "-o", ours, "box")
+	podman("load", "-q", "-i", ours)
+	if got := podman("images", "-q", "--no-trunc", "localhost/box"); !strings.HasPrefix(got, "sha256:"+id) {
+		t.Errorf("in Podman the image is %s, want %s", got, id)
+	}
+	for _, format := range []string{"docker-archive", "oci-archive", "oci-dir"} {
+		t.Run(format, func(t *testing.T) {
+			theirs := filepath.Join(u.dir, format)
+			podman("save", "-q", "--format", format, "-o", theirs, "localhost/box:latest")
+			u.slipway(t, "rmi", "-f", "box")
+			if got := u.slipway(t, "load", "-q", "-i", theirs); got.code != 0 {
+				t.Fatalf("load: %+v", got)
+			}
+			if got := strings.TrimSpace(u.slipway(t, "images", "-q").stdout); got != id {
+				t.Errorf("from Podman the image is %s, want %s", got, id)
+			}
+			u.says(t, "hi", "run", "--net=none", id, "echo", "hi")
+			u.slipway(t, "tag", id, "localhost/box")
+		})
+	}
+	for _, from := range []string{"docker-archive:", "oci-archive:"} {
+		if got := u.run(t, "skopeo", "inspect", "--config", from+ours); got.code != 0 {
+			t.Errorf("skopeo inspect %s: %+v", from, got)
+		}
+	}
+}
+
+// TestDockerRegistry pulls from Docker's own registry, which wants a password.
+func TestDockerRegistry(t *testing.T) {
+	attachtest.NeedTools(t, "docker-registry", "skopeo")
+	u := newImageUser(t)
+	id := strings.TrimSpace(u.slipway(t, "images", "-q").stdout)
+	host := dockerRegistry(t, u)
+	ours := filepath.Join(u.dir, "ours.tar")
+	u.says(t, "", "save", "-o", ours, "box")
+	push := u.run(t, "skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", "--dest-creds=user:secret", "docker-archive:"+ours, "docker://"+host+"/some/box:v1")
+	if push.code != 0 {
+		t.Fatalf("push: %+v", push)
+	}
+	u.slipway(t, "rmi", "-f", "box")
+	ref := host + "/some/box:v1"
+	if got := u.slipway(t, "pull", "-q", ref); got.code != 1 || !strings.Contains(got.stderr, "podman login") || strings.Count(got.stderr, "\n") != 1 {
+		t.Errorf("pull without a password: %+v", got)
+	}
+	// The files that `podman login` and `docker login` write.
+	auth := fmt.Sprintf(`{"auths":{%q:{"auth":"dXNlcjpzZWNyZXQ="}}}`, host)
+	for _, name := range []string{"run/containers/auth.json", "home/.docker/config.json", "extra.json"} {
+		path := filepath.Join(u.dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(auth), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args := []string{"run", "-q", "--net=none", "--pull=always", ref, "echo", "hi"}
+		if name == "extra.json" {
+			args = append([]string{"run", "--authfile", path}, args[1:]...)
+		}
+		u.says(t, "hi", args...)
+		if got := strings.TrimSpace(u.slipway(t, "images", "-q").stdout); got != id {
+			t.Errorf("from the registry the image is %s, want %s", got, id)
+		}
+		u.slipway(t, "rmi", "-f", ref)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// dockerRegistry starts Docker's registry on loopback for the user "user" with the
+// password "secret", and returns its address.
+func dockerRegistry(t *testing.T, u *imageUser) string {
+	t.Helper()
+	const addr = "127.0.0.1:5000"
+	// bcrypt of "secret".
+	const hash = "user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
+	for name, content := range map[string]string{
+		"htpasswd": hash,
+		"registry.yml": fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s/registry}}\nhttp: {addr: %q}\nauth: {htpasswd: {realm: test, path: %s/htpasswd}}\n",
+			u.dir, addr, u.dir),
+	} {
+		if err := os.WriteFile(filepath.Join(u.dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u.Host.Start(t, u.AsUser(u.env, "docker-registry", "serve", filepath.Join(u.dir, "registry.yml"))...)
+	eventually(t, "the registry answers", func() bool {
+		_, code := u.Host.Run(t, "curl", "-s", "-o", "/dev/null", "http://"+addr+"/v2/")
+		return code == 0
+	})
+	return addr
+}
