@@ -129,8 +129,19 @@ func (pl *payload) run() (int, error) {
 
 // stepDown gives up, on every thread, the rights of pid 1 that its children could not have
 // either, but that to signal those that changed their user. A command of another user
-// than root is signalled as that user.
+// than root is signalled as that user. The command's filter is pid 1's, too: who has
+// CAP_SYS_PTRACE in the container can make a thread of it do what the command may not.
 func (pl *payload) stepDown() error {
+	if err := pl.dropRights(); err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("set no_new_privs of pid 1: %w", err)
+	}
+	return filter(pl.p.Seccomp, unix.SECCOMP_FILTER_FLAG_TSYNC)
+}
+
+func (pl *payload) dropRights() error {
 	if pl.id.uid != 0 {
 		if err := becomeEverywhere(pl.id.uid); err != nil {
 			return err

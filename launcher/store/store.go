@@ -106,7 +106,15 @@ func (s *Store) path(elem ...string) string {
 
 // write puts a file in its place, whole or not at all. It does not wait for the disk:
 // if the machine fails, what there is of the file is found not to be whole.
-func (s *Store) write(name string, data []byte) error {
+func (s *Store) write(name string, data []byte) error { return s.put(name, data, os.Rename) }
+
+// renameNew is os.Rename that fails with an os.ErrExist where a file is already.
+func renameNew(from, to string) error {
+	return unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+}
+
+// put is write with its own way to rename.
+func (s *Store) put(name string, data []byte, rename func(from, to string) error) error {
 	path := s.path(name)
 	f, err := os.CreateTemp(s.path(tmpDir), "file-")
 	if err != nil {
@@ -117,7 +125,7 @@ func (s *Store) write(name string, data []byte) error {
 		err = cerr
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = rename(f.Name(), path)
 	}
 	if err != nil {
 		_ = os.Remove(f.Name()) // what is left is swept up later
@@ -128,16 +136,25 @@ func (s *Store) write(name string, data []byte) error {
 
 // writeJSON is write of v.
 func (s *Store) writeJSON(name string, v any) error {
+	b, err := encode(name, v)
+	if err != nil {
+		return err
+	}
+	return s.write(name, b)
+}
+
+// encode encodes a record.
+func encode(name string, v any) ([]byte, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", name, err)
+		return nil, fmt.Errorf("encode %s: %w", name, err)
 	}
 	// A character of an image's configuration may take six here ("<" is \u003c), and
 	// what cannot be read again would be in the way of every command.
 	if len(b) >= maxRecord {
-		return fmt.Errorf("write %s: %d bytes, want less than %d", name, len(b), maxRecord)
+		return nil, fmt.Errorf("write %s: %d bytes, want less than %d", name, len(b), maxRecord)
 	}
-	return s.write(name, append(b, '\n'))
+	return append(b, '\n'), nil
 }
 
 // readJSON reads a file that the store wrote into v. Its error is an ErrNotFound if
