@@ -38,6 +38,7 @@ func runDoctor(args []string, stdout, stderr io.Writer) int {
 	useful := append([]tap.Check{tap.CheckPing()}, attach.CheckAcceleration()...)
 	useful = append(useful, attach.CheckSandbox()...)
 	useful = append(useful, ofContainers[1:]...)
+	useful = append(useful, checkStorage(context.Background())...)
 	well := diagnose(stdout, "Needed", needed)
 	diagnose(stdout, "Of use, but not needed", useful)
 	if !well {

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -88,6 +89,9 @@ func listImages(s *store.Store) ([]imageRow, error) {
 	pulled := map[store.Digest]time.Time{}
 	for _, id := range ids {
 		i, err := s.Image(id)
+		if errors.Is(err, store.ErrNotFound) { // removed meanwhile, or damaged: to be pulled again
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

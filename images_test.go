@@ -237,6 +237,24 @@ func TestRunUserNS(t *testing.T) {
 	}
 }
 
+// TestStorageDriver runs without overlayfs: each container has a copy of the image.
+func TestStorageDriver(t *testing.T) {
+	u := newImageUser(t)
+	for _, ids := range []string{"host", "keep-id", "auto"} {
+		for range 2 { // what one removes, the other has
+			u.says(t, "0:0 0:42 8:8 secret", "run", "-q", "--net=none", "--storage-driver=copy", "--userns="+ids, "-u", "0", "box",
+				"sh", "-c", "echo $(stat -c %u:%g /bin/busybox /etc/shadow /home/mail) $(cat /etc/shadow); rm -r /home /etc/shadow")
+		}
+	}
+	u.says(t, "hi", "run", "--net=none", "--storage-driver=overlay", "box", "echo", "hi")
+	if got := u.slipway(t, "run", "--storage-driver=tape", "box"); got.code != 2 || !strings.Contains(got.stderr, "auto, overlay or copy") {
+		t.Errorf("an unknown driver: %+v", got)
+	}
+	if got := u.slipway(t, "doctor"); !strings.Contains(got.stdout, "layers of images are mounted") {
+		t.Errorf("doctor does not tell of layers: %+v", got)
+	}
+}
+
 // TestImageNames names images, and takes names away.
 func TestImageNames(t *testing.T) {
 	u := newImageUser(t)

@@ -16,6 +16,8 @@ import (
 
 	"github.com/slipway-net/slipway/launcher"
 	"github.com/slipway-net/slipway/launcher/image"
+	"github.com/slipway-net/slipway/launcher/overlay"
+	"github.com/slipway-net/slipway/launcher/state"
 	"github.com/slipway-net/slipway/launcher/store"
 	"github.com/spf13/pflag"
 )
@@ -32,6 +34,7 @@ type rootFlags struct {
 	storage    storageFlags
 	pull       pullFlags
 	policy     string
+	driver     string
 	rootfs     string
 	entrypoint string
 	word       string // the image as the user calls it; empty for none
@@ -44,6 +47,7 @@ func (f *rootFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.rootfs, "rootfs", "", "use `DIR` as the root directory in place of an image; with :overlay behind it, keep it as it is")
 	fs.StringVar(&f.entrypoint, "entrypoint", "", "run `COMMAND` in place of what the image would; as JSON, several words")
 	fs.StringVar(&f.policy, "pull", pullMissing, "pull the image `WHEN`: always, missing or never")
+	fs.StringVar(&f.driver, "storage-driver", driverAuto, "`DRIVER` that makes the root of an image: overlay, copy, or auto, which is what slipway doctor finds")
 	f.pull.add(fs)
 	f.storage.add(fs)
 }
@@ -154,13 +158,24 @@ func (f *rootFlags) useLayers(ctx context.Context, r *containerRoot, img *store.
 	if cfg.IDs.IsZero() {
 		cfg.IDs = r.store.Mapping
 	}
-	const redirect = true
-	var copied func(int64)
-	if p := newProgress(stderr, f.pull.quiet); !redirect && p != nil {
-		copied = p.Copy(img.Size)
-		defer p.End()
+	can, err := f.support(ctx, r.store)
+	if err != nil {
+		return err
 	}
-	roots, err := r.store.Lowers(ctx, img, cfg.IDs, redirect, copied)
+	shown := newProgress(stderr, f.pull.quiet)
+	var copied func(int64)
+	shifted := !cfg.IDs.Equal(r.store.Mapping)
+	if shown != nil && (!can.Native || shifted && !can.Data) {
+		copied = shown.Copy(img.Size)
+		defer shown.End()
+	}
+	if !can.Native {
+		if r.writable, err = f.useWritable(ctx, r.store, img, cfg, last); err == nil {
+			cfg.Root.Dir, err = r.store.CopyRoot(ctx, r.writable, img, cfg.IDs, copied)
+		}
+		return err
+	}
+	roots, err := r.store.Lowers(ctx, img, cfg.IDs, can.Data, copied)
 	if err != nil {
 		return err
 	}
@@ -168,8 +183,38 @@ func (f *rootFlags) useLayers(ctx context.Context, r *containerRoot, img *store.
 	if r.writable, err = f.useWritable(ctx, r.store, img, cfg, last); err != nil {
 		return err
 	}
-	cfg.Root.Upper, cfg.Root.Work = r.writable.Upper, r.writable.Work
+	if can.Upper { // else it is a tmpfs
+		cfg.Root.Upper, cfg.Root.Work = r.writable.Upper, r.writable.Work
+	}
 	return nil
+}
+
+// Storage drivers, as --storage-driver has them.
+const (
+	driverAuto    = "auto"
+	driverOverlay = "overlay"
+	driverCopy    = "copy"
+)
+
+// support says what overlayfs can do for the store, or what the user says.
+func (f *rootFlags) support(ctx context.Context, s *store.Store) (overlay.Support, error) {
+	switch f.driver {
+	case driverCopy:
+		return overlay.Support{}, nil
+	case driverAuto, driverOverlay:
+	default:
+		return overlay.Support{}, fmt.Errorf("%w: --storage-driver %s: want auto, overlay or copy", errUsage, f.driver)
+	}
+	can, err := findOverlay(ctx, s)
+	if err == nil && f.driver == driverOverlay && !can.Native {
+		err = fmt.Errorf("--storage-driver overlay: %s", strings.Join(can.Why, "; "))
+	}
+	return can, err
+}
+
+// findOverlay says what overlayfs can do for a store.
+func findOverlay(ctx context.Context, s *store.Store) (overlay.Support, error) {
+	return overlay.Find(ctx, filepath.Join(s.Dir, "tmp"), filepath.Join(state.RunDir(os.Getenv), "overlay.json"), s.Mapping)
 }
 
 // useWritable makes the layer that the container writes to, or takes the one that it

@@ -136,6 +136,9 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 	// What is removed at the end need not be on the disk before.
 	r.cfg.Root.Volatile = r.layer != "" && !r.keeps()
 	defer func() { err = errors.Join(err, root.close(r.kept())) }()
+	if err := defaultIDs(&r.cfg, log); err != nil {
+		return exitRun, err
+	}
 	if r.joined, err = r.joinNetwork(); err != nil {
 		return exitRun, err
 	}

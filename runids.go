@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -44,6 +45,24 @@ func mapIDs(u *launcher.UserNS, cfg *launcher.Config, owner string, log *slog.Lo
 			log.Warn("give the container's ids back", "err", err)
 		}
 	}, nil
+}
+
+// defaultIDs gives a container with a root of its own, which has its own users, the
+// mapping of the host mode where nothing else has given it one.
+func defaultIDs(cfg *launcher.Config, log *slog.Logger) error {
+	if cfg.Root.IsHost() || !cfg.IDs.IsZero() {
+		return nil
+	}
+	caller, err := userns.Load()
+	if err != nil {
+		return err
+	}
+	cfg.IDs, err = caller.Default()
+	if errors.Is(err, userns.ErrNoSubIDs) {
+		log.Warn("the container has your id and no other", "why", err)
+		cfg.IDs, err = caller.Single(), nil
+	}
+	return err
 }
 
 // slicePool gives out subordinate ids to the containers of --userns=auto.

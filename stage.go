@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/slipway-net/slipway/launcher/overlay"
 	"github.com/slipway-net/slipway/launcher/store"
 	"github.com/slipway-net/slipway/launcher/userns"
 )
@@ -14,7 +15,8 @@ import (
 // userns.Command is given. Each may chown and remove files of subordinate ids.
 func stages() map[string]func(args []string, stdout, stderr io.Writer) int {
 	return map[string]func(args []string, stdout, stderr io.Writer) int{
-		store.StageName: func([]string, io.Writer, io.Writer) int { return store.Serve() },
+		overlay.StageName: func(_ []string, stdout, stderr io.Writer) int { return overlay.Serve(stdout, stderr) },
+		store.StageName:   func([]string, io.Writer, io.Writer) int { return store.Serve() },
 	}
 }
 

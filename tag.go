@@ -29,6 +29,11 @@ func runTag(args []string, stdout, stderr io.Writer) int {
 		if err != nil {
 			return err
 		}
+		_, release, err := s.Hold(id)
+		if err != nil {
+			return err
+		}
+		defer release()
 		for _, w := range words[1:] {
 			n, err := image.ParseName(w)
 			if err != nil {

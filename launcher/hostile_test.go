@@ -16,7 +16,7 @@ import (
 )
 
 // The tests here are of images and volumes that are made to lead the launcher astray.
-// docs/launcher.md has the vulnerabilities of other runtimes that each stands for.
+// docs/sandbox.md has the vulnerabilities of other runtimes that each stands for.
 
 // hostileRoot is imageRoot with one of its paths replaced by a link.
 func hostileRoot(t *testing.T, link, target string) string {
@@ -134,6 +134,8 @@ func TestHostilePasswd(t *testing.T) {
 		{"user behind the limit", func(t *testing.T, file string) {
 			write(t, file, strings.Repeat("#"+strings.Repeat("x", 1023)+"\n", 1024)+"web:x:77:77::/:/bin/sh\n")
 		}, `user "web"`, 125},
+		{"id that changes nothing", func(t *testing.T, file string) { write(t, file, "web:x:4294967295:0::/:/bin/sh\n") }, "id 4294967295", 125},
+		{"id that is cut off", func(t *testing.T, file string) { write(t, file, "web:x:0:4294967296::/:/bin/sh\n") }, "id 4294967296", 125},
 		{"nothing but noise", func(t *testing.T, file string) { write(t, file, "::::\n:x:-1:\x00:\n\n"+strings.Repeat("a:", 5000)) }, `user "web"`, 125},
 	}
 	for _, tt := range tests {
@@ -175,6 +177,21 @@ func TestInitWithoutCapabilities(t *testing.T) {
 	c.IDs, c.User, c.Init, c.CapDrop = defaultIDs(t), "web", &yes, []string{"ALL"}
 	o := run(t, c)
 	if o.code != 128+int(unix.SIGTERM) || o.err != nil || o.stdout != "0000000000000000\n33\n" {
+		t.Errorf("code %d, error %v, output %q", o.code, o.err, o.stdout)
+	}
+}
+
+// TestInitIsConfined looks at every thread of pid 1, where that is ours: none may be a way
+// around what the command may not do, to whom it is given to trace others.
+func TestInitIsConfined(t *testing.T) {
+	yes := true
+	// The command is executed a moment before pid 1 has stepped down.
+	c := sh(`same() { cat /proc/1/task/*/status | grep "^$1" | cut -f 2 | sort -u; }
+		while [ "$(same NoNewPrivs) $(same Seccomp:)" != "1 2" ]; do
+			i=$((i + 1)); test $i -lt 1000 || exit 1
+		done; echo so`)
+	c.Init, c.CapAdd = &yes, []string{"CAP_SYS_PTRACE"}
+	if o := run(t, c); o.err != nil || o.stdout != "so\n" {
 		t.Errorf("code %d, error %v, output %q", o.code, o.err, o.stdout)
 	}
 }

@@ -72,9 +72,11 @@ func Add(ctx context.Context, s *store.Store, img *Image, p *Progress) (*store.I
 			return nil, err
 		}
 	}
-	if err := s.PutImage(rec); err != nil {
+	release, err := s.PutImage(ctx, rec)
+	if err != nil {
 		return nil, err
 	}
+	defer release()
 	return rec, setNames(s, rec.ID, img)
 }
 

@@ -31,7 +31,7 @@ func confine(p *Process, id identity) error {
 	}
 	if !p.NoNewPrivs {
 		// Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go.
-		if err := filter(p.Seccomp); err != nil {
+		if err := filter(p.Seccomp, 0); err != nil {
 			return err
 		}
 	}
@@ -52,7 +52,7 @@ func confine(p *Process, id identity) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
-	return filter(p.Seccomp)
+	return filter(p.Seccomp, 0)
 }
 
 // granted are the capabilities that p has for id.
@@ -114,8 +114,9 @@ func unmapped(errno unix.Errno) string {
 	return ""
 }
 
-// filter installs a seccomp filter on the calling thread.
-func filter(program []byte) error {
+// filter installs a seccomp filter on the calling thread, or, by
+// SECCOMP_FILTER_FLAG_TSYNC, on all, which get its no_new_privs as well.
+func filter(program []byte, flags uintptr) error {
 	if len(program) == 0 {
 		return nil
 	}
@@ -126,10 +127,13 @@ func filter(program []byte) error {
 		Len:    uint16(len(program) / bpfInstruction),
 		Filter: (*unix.SockFilter)(unsafe.Pointer(&program[0])),
 	}
-	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
+	tid, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))
 	runtime.KeepAlive(program)
 	if errno != 0 {
 		return fmt.Errorf("install the seccomp filter: %w", errno)
+	}
+	if tid != 0 {
+		return fmt.Errorf("install the seccomp filter: thread %d has another", tid)
 	}
 	return nil
 }

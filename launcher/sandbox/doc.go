@@ -32,7 +32,7 @@
 // an image may have any link, file or device anywhere. So a place is opened by openat2(2)
 // below its root, links are refused where the kernel's file systems go and stay inside
 // where volumes go, mounts are attached to the descriptor that was checked (move_mount(2)),
-// and no path is looked up twice with a decision between. docs/launcher.md has the list
+// and no path is looked up twice with a decision between. docs/sandbox.md has the list
 // of other runtimes' vulnerabilities that these rules come from.
 //
 // # The host's own root

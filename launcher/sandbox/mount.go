@@ -87,6 +87,11 @@ func (mt *mounter) overlay(at place, l layerSet) error {
 		return err
 	}
 	defer unix.Close(target)
+	return mt.overlayOn(target, l)
+}
+
+// overlayOn is overlay upon the open directory target.
+func (mt *mounter) overlayOn(target int, l layerSet) error {
 	if !mt.legacy && !mt.byPath {
 		err := overlayByFD(target, l)
 		if !errors.Is(err, errNoLayerFDs) {

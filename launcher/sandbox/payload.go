@@ -23,6 +23,8 @@ type payload struct {
 	argv0 string       // the executable's path
 	slave int          // the container's terminal, -1 for none
 	pid   atomic.Int64 // 0 before the start
+	// starter is the thread that started the command, if that is a child.
+	starter int
 }
 
 // newPayload looks for the command and who it is to be run as, and enters its working
@@ -129,8 +131,24 @@ func (pl *payload) run() (int, error) {
 
 // stepDown gives up, on every thread, the rights of pid 1 that its children could not have
 // either, but that to signal those that changed their user. A command of another user
-// than root is signalled as that user.
+// than root is signalled as that user. The command's filter is pid 1's, too: who has
+// CAP_SYS_PTRACE in the container can make a thread of it do what the command may not.
 func (pl *payload) stepDown() error {
+	if err := pl.dropRights(); err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("set no_new_privs of pid 1: %w", err)
+	}
+	// The thread that started the command is about to end. While it is there, its own
+	// filter keeps all from having one in common.
+	for unix.Tgkill(unix.Getpid(), pl.starter, 0) == nil {
+		runtime.Gosched()
+	}
+	return filter(pl.p.Seccomp, unix.SECCOMP_FILTER_FLAG_TSYNC)
+}
+
+func (pl *payload) dropRights() error {
 	if pl.id.uid != 0 {
 		if err := becomeEverywhere(pl.id.uid); err != nil {
 			return err
@@ -171,6 +189,7 @@ func (pl *payload) startConfined() (pid int, err error) {
 	go func() {
 		defer close(done)
 		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+		pl.starter = unix.Gettid()
 		if err = confine(pl.p, pl.id); err == nil {
 			pid, err = pl.start()
 		}

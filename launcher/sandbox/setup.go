@@ -146,10 +146,19 @@ func (s *setup) openNull() error {
 func (s *setup) run() error {
 	for _, st := range steps(s.o) {
 		if err := st.run(s); err != nil {
-			return fmt.Errorf("could not %s: %w", st.name, err)
+			return fmt.Errorf("could not %s: %w%s", st.name, err, s.foreign(err))
 		}
 	}
 	return nil
+}
+
+// foreign adds to an error what mends it where the root's files belong to ids that the
+// container does not have, so that its root may not write among them.
+func (s *setup) foreign(err error) string {
+	if s.o.Root.isHost() || !errors.Is(err, unix.EOVERFLOW) && !errors.Is(err, unix.EACCES) {
+		return ""
+	}
+	return "; the root directory's files may belong to users whom the container does not have: chown them, or choose another --userns"
 }
 
 func (s *setup) close() {

@@ -41,7 +41,7 @@ func lookUp(p *Process) (identity, error) {
 	}
 	id := identity{uid: u.Uid, gid: u.Gid, groups: u.Sgids, home: u.Home}
 	if len(p.Groups) == 0 {
-		return id, nil
+		return id, id.check()
 	}
 	again, err := openEtc("/etc/group")
 	if err != nil {
@@ -53,7 +53,22 @@ func lookUp(p *Process) (identity, error) {
 		return identity{}, fmt.Errorf("groups %q: %w", p.Groups, err)
 	}
 	id.groups = append(id.groups, more...)
-	return id, nil
+	return id, id.check()
+}
+
+// maxID is the greatest id that a user or a group can have, as package user has it for
+// those given by number. Of others setresuid(2) takes -1 for no change and cuts longer
+// ones off: the command would be root's.
+const maxID = 1<<31 - 1
+
+// check refuses ids that the kernel would take for others.
+func (id identity) check() error {
+	for _, n := range append([]int{id.uid, id.gid}, id.groups...) {
+		if n < 0 || n > maxID {
+			return fmt.Errorf("id %d in the container's /etc/passwd or /etc/group: want one from 0 to %d", n, maxID)
+		}
+	}
+	return nil
 }
 
 // An etcFile is a bounded reader of a file of the container, or of nothing.

@@ -38,7 +38,7 @@ func (s *setup) mount(m Mount) error {
 		}
 	}
 	if m.Type == fsOverlay {
-		return s.overlayVolume(m, at)
+		return s.overlayVolume(m, target)
 	}
 	err = s.mt.attachOn(target, ms)
 	switch {
@@ -89,7 +89,7 @@ func (s *setup) bindHost(m Mount, ms mountSpec, at place) error {
 }
 
 // overlayVolume shows a directory of the host under a layer that is thrown away.
-func (s *setup) overlayVolume(m Mount, at place) error {
+func (s *setup) overlayVolume(m Mount, target int) error {
 	lower := s.sources[m.Source]
 	var st unix.Stat_t
 	if err := unix.Fstat(lower, &st); err != nil {
@@ -101,7 +101,7 @@ func (s *setup) overlayVolume(m Mount, at place) error {
 	}
 	defer unix.Close(upper)
 	defer unix.Close(work)
-	return explainOverlay(s.mt.overlay(at, layerSet{lowers: []int{lower}, upper: upper, work: work, options: []string{userXattr}}))
+	return explainOverlay(s.mt.overlayOn(target, layerSet{lowers: []int{lower}, upper: upper, work: work, options: []string{userXattr}}))
 }
 
 // notKernels refuses a place in a file system through which the kernel takes orders:

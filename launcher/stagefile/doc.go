@@ -8,7 +8,7 @@
 // `go build` or `go install` has none: the launcher then starts its own binary
 // instead, sealed by a read-only mount where the caller could write it. Both do the
 // same; the small one starts in half the time, and needs no second execve(2) to be
-// sealed (docs/launcher.md has the figures).
+// sealed (docs/sandbox.md has the figures).
 //
 // It must be sealed since a process of the container may be made to execute
 // /proc/self/exe and then write to it, which was CVE-2019-5736.

@@ -188,9 +188,11 @@ func TestPowerFailure(t *testing.T) {
 	}
 	img := &store.Image{ID: store.DigestOf([]byte("config")), Layers: []store.Digest{d}}
 	add()
-	if err := s.PutImage(img); err != nil {
+	release, err := s.PutImage(t.Context(), img)
+	if err != nil {
 		t.Fatal(err)
 	}
+	release()
 	s.SetBoot("another")
 	if err := s.Check(t.Context(), img); err != nil {
 		t.Errorf("a whole image: %v", err)

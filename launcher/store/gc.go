@@ -17,8 +17,9 @@ import (
 // ErrBusy is what errors.Is finds in the error of GC while images are being pulled.
 var ErrBusy = errors.New("images are being pulled")
 
-// ErrInUse is what errors.Is finds in the error of an image that a container uses.
-var ErrInUse = errors.New("a container uses it")
+// ErrInUse is what errors.Is finds in the error of an image that a container uses, or
+// that is just being given a name.
+var ErrInUse = errors.New("a container uses it, or it is being given a name")
 
 // staleFile is the age from which a file in tmp is nobody's any more: nothing but a
 // record is written there as a file.
@@ -63,13 +64,6 @@ func (s *Store) GC(ctx context.Context, known func(writable string) bool) (Repor
 // RemoveImage removes an image and all of its names. Its layers are left to GC. Its
 // error is an ErrInUse if a container has the image.
 func (s *Store) RemoveImage(id Digest) error {
-	used, err := s.usedImages()
-	if err != nil {
-		return err
-	}
-	if used[id] {
-		return fmt.Errorf("image %s: %w", id.Short(), ErrInUse)
-	}
 	l, err := tryLock(s.path(imageName(id)), unix.LOCK_EX, 0)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -80,6 +74,13 @@ func (s *Store) RemoveImage(id Digest) error {
 		return err
 	}
 	defer l.release()
+	used, err := s.usedImages() // while nobody can begin to
+	if err != nil {
+		return err
+	}
+	if used[id] {
+		return fmt.Errorf("image %s: %w", id.Short(), ErrInUse)
+	}
 	refs, err := s.Refs()
 	if err != nil {
 		return err

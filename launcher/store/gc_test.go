@@ -26,9 +26,11 @@ func add(t *testing.T, s *store.Store, file string, refs ...store.Ref) *store.Im
 		t.Fatal(err)
 	}
 	i := &store.Image{ID: id, Layers: []store.Digest{store.Digest(l.DiffID)}, MaxUID: l.MaxUID}
-	if err := s.PutImage(i); err != nil {
+	release, err := s.PutImage(t.Context(), i)
+	if err != nil {
 		t.Fatal(err)
 	}
+	release()
 	for _, r := range refs {
 		r.Image = id
 		if err := s.SetRef(r); err != nil {

@@ -3,6 +3,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -37,15 +38,40 @@ type Image struct {
 
 func imageName(id Digest) string { return imageDir + "/" + id.Hex() + ".json" }
 
-// PutImage records an image, the layers and blobs of which the store must have. One
-// that is recorded stays as it is: it has the same configuration, and a container may
-// hold it.
-func (s *Store) PutImage(i *Image) error {
-	if _, err := s.Image(i.ID); err == nil {
-		return nil
-	}
+// PutImage records an image, the layers and blobs of which the store must have, and
+// keeps it as Hold does, so that it is not removed before it has its names. One that is
+// recorded stays as it is: it has the same configuration, and a container may hold it.
+// If it is just being removed, PutImage waits for that until ctx is done.
+func (s *Store) PutImage(ctx context.Context, i *Image) (release func(), err error) {
 	i.Boot = s.boot()
-	return s.writeJSON(imageName(i.ID), i)
+	name := imageName(i.ID)
+	b, err := encode(name, i)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		l, err := waitLock(ctx, s.path(name), unix.LOCK_SH, 0)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			// Not in the place of another's, who may have locked it already.
+			if err := s.put(name, b, renameNew); err != nil && !errors.Is(err, os.ErrExist) {
+				return nil, err
+			}
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("record image %s: %w", i.ID.Short(), err)
+		}
+		if _, err = s.Image(i.ID); err == nil {
+			return l.release, nil
+		}
+		if errors.Is(err, ErrNotFound) { // damaged, and ours to mend while it is locked
+			err = s.write(name, b)
+		}
+		l.release()
+		if err != nil {
+			return nil, err
+		}
+	}
 }
 
 // Image returns the image with the id. Its error is an ErrNotFound if there is none.

@@ -31,8 +31,13 @@ type lock struct {
 // lockFile locks the file, which is made if it is missing, for this process alone
 // (unix.LOCK_EX) or with others (unix.LOCK_SH). It waits for others until ctx is done.
 func lockFile(ctx context.Context, path string, how int) (*lock, error) {
+	return waitLock(ctx, path, how, unix.O_CREAT)
+}
+
+// waitLock is lockFile with the flags of tryLock.
+func waitLock(ctx context.Context, path string, how, flags int) (*lock, error) {
 	for wait := lockFirst; ; wait = min(2*wait, lockMost) {
-		l, err := tryLock(path, how, unix.O_CREAT)
+		l, err := tryLock(path, how, flags)
 		if !errors.Is(err, errLocked) {
 			return l, err
 		}

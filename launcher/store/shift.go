@@ -99,6 +99,31 @@ func (s *Store) shift(ctx context.Context, i *Image, m userns.Mapping, name stri
 	return nil
 }
 
+// CopyRoot returns a directory with all files of an image under the mapping m, which is
+// the container's own: where there is no overlayfs. It is made once for w.
+func (s *Store) CopyRoot(ctx context.Context, w *Writable, i *Image, m userns.Mapping, copied func(n int64)) (string, error) {
+	name := path.Join(writableDir, w.Name, "root")
+	done := path.Join(writableDir, w.Name, "copied")
+	if _, err := os.Lstat(s.path(done)); err == nil {
+		return s.path(name, layerFiles), nil
+	}
+	if err := s.remove(ctx, name); err != nil {
+		return "", err
+	}
+	args := shiftArgs{Dir: name, Store: s.Mapping, Target: m}
+	for _, d := range i.Layers {
+		args.Layers = append(args.Layers, path.Join(s.layerName(d), layerFiles))
+	}
+	err := s.clone(args, w.lock, copied)
+	if err == nil {
+		err = s.mark(done)
+	}
+	if err != nil {
+		return "", fmt.Errorf("copy image %s: %w", i.ID.Short(), err)
+	}
+	return s.path(name, layerFiles), nil
+}
+
 // shifted reports whether the clone is there and whole. One of another boot may not be
 // on the disk, and is made anew.
 func (s *Store) shifted(name string) bool {

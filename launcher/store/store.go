@@ -75,6 +75,9 @@ func Open(c Config) (*Store, error) {
 	}
 	s := &Store{Config: c, key: mappingKey(c.Mapping), boot: sync.OnceValue(bootID)}
 	s.ns.store = s
+	if err := s.checkOwner(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
 	version, err := os.ReadFile(s.path(versionFile))
 	switch {
 	case err == nil && string(version) == layoutVersion:
@@ -90,7 +93,27 @@ func Open(c Config) (*Store, error) {
 			return nil, fmt.Errorf("make the store: %w", err)
 		}
 	}
+	// It may have come into being as another's meanwhile.
+	if err := s.checkOwner(); err != nil {
+		return nil, fmt.Errorf("make the store: %w", err)
+	}
 	return s, s.write(versionFile, []byte(layoutVersion))
+}
+
+// checkOwner returns an error if another user can change what is in the store, and so
+// what the caller runs: one that came first to a name in /tmp, say.
+func (s *Store) checkOwner() error {
+	var st unix.Stat_t
+	if err := unix.Stat(s.Dir, &st); err != nil {
+		return &os.PathError{Op: "look at", Path: s.Dir, Err: err}
+	}
+	switch me := os.Geteuid(); {
+	case int(st.Uid) != me:
+		return fmt.Errorf("%s belongs to user %d, and you are %d: give another --root", s.Dir, st.Uid, me)
+	case st.Mode&unix.S_IWOTH != 0:
+		return fmt.Errorf("every user may write to %s: give another --root, or: chmod o-w %s", s.Dir, s.Dir)
+	}
+	return nil
 }
 
 // Close ends what runs for the store.
@@ -106,7 +129,15 @@ func (s *Store) path(elem ...string) string {
 
 // write puts a file in its place, whole or not at all. It does not wait for the disk:
 // if the machine fails, what there is of the file is found not to be whole.
-func (s *Store) write(name string, data []byte) error {
+func (s *Store) write(name string, data []byte) error { return s.put(name, data, os.Rename) }
+
+// renameNew is os.Rename that fails with an os.ErrExist where a file is already.
+func renameNew(from, to string) error {
+	return unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+}
+
+// put is write with its own way to rename.
+func (s *Store) put(name string, data []byte, rename func(from, to string) error) error {
 	path := s.path(name)
 	f, err := os.CreateTemp(s.path(tmpDir), "file-")
 	if err != nil {
@@ -117,7 +148,7 @@ func (s *Store) write(name string, data []byte) error {
 		err = cerr
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = rename(f.Name(), path)
 	}
 	if err != nil {
 		_ = os.Remove(f.Name()) // what is left is swept up later
@@ -128,16 +159,25 @@ func (s *Store) write(name string, data []byte) error {
 
 // writeJSON is write of v.
 func (s *Store) writeJSON(name string, v any) error {
+	b, err := encode(name, v)
+	if err != nil {
+		return err
+	}
+	return s.write(name, b)
+}
+
+// encode encodes a record.
+func encode(name string, v any) ([]byte, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", name, err)
+		return nil, fmt.Errorf("encode %s: %w", name, err)
 	}
 	// A character of an image's configuration may take six here ("<" is \u003c), and
 	// what cannot be read again would be in the way of every command.
 	if len(b) >= maxRecord {
-		return fmt.Errorf("write %s: %d bytes, want less than %d", name, len(b), maxRecord)
+		return nil, fmt.Errorf("write %s: %d bytes, want less than %d", name, len(b), maxRecord)
 	}
-	return s.write(name, append(b, '\n'))
+	return append(b, '\n'), nil
 }
 
 // readJSON reads a file that the store wrote into v. Its error is an ErrNotFound if

@@ -17,8 +17,8 @@ import (
 // What overlayfs takes for a file whose content is that of another file in a data-only
 // layer: the latter's path from the root of those layers.
 const (
-	metacopyXattr = OverlayPrefix + "metacopy"
-	redirectXattr = OverlayPrefix + "redirect"
+	MetacopyXattr = OverlayPrefix + "metacopy" // empty
+	RedirectXattr = OverlayPrefix + "redirect" // the path
 )
 
 // A CloneConfig says what Clone is to do.
@@ -281,10 +281,10 @@ func (c *cloner) regular(from, at int, name, p string, st *unix.Stat_t, open boo
 
 // redirect makes an empty file one whose content is at p in the data-only layers.
 func redirect(fd int, p string) error {
-	if err := unix.Fsetxattr(fd, metacopyXattr, nil, 0); err != nil {
+	if err := unix.Fsetxattr(fd, MetacopyXattr, nil, 0); err != nil {
 		return fmt.Errorf("point to its content: %w", err)
 	}
-	if err := unix.Fsetxattr(fd, redirectXattr, []byte("/"+p), 0); err != nil {
+	if err := unix.Fsetxattr(fd, RedirectXattr, []byte("/"+p), 0); err != nil {
 		return fmt.Errorf("point to its content: %w", err)
 	}
 	return nil

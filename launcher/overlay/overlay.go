@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package overlay
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/slipway-net/slipway/launcher/userns"
+	"golang.org/x/sys/unix"
+)
+
+// StageName is the name of the stage (userns.Stage) that tries; main calls Serve for it.
+const StageName = "overlay"
+
+// probeVersion is that of what is tried; the answer of another is not taken.
+const probeVersion = 1
+
+// maxCache bounds the file with the answer, in bytes.
+const maxCache = 16 << 10
+
+// A Support says what overlayfs can do with directories of one file system. The zero
+// Support is nothing.
+type Support struct {
+	Native bool `json:"native"` // it can be the root of a container
+	Upper  bool `json:"upper"`  // what a container writes can lie on the file system, too
+	Data   bool `json:"data"`   // there are data-only layers
+	// Why says what was in the way of what is missing, one line for each.
+	Why []string `json:"why,omitempty"`
+}
+
+// cache is an answer and what it holds for.
+type cache struct {
+	Version int     `json:"version"`
+	Boot    string  `json:"boot"`
+	Dev     uint64  `json:"dev"`
+	IDs     string  `json:"ids"`
+	Support Support `json:"support"`
+}
+
+// Find says what overlayfs can do in dir, a directory of the caller's, for files with
+// the ids m. The answer is kept in file until the next boot.
+func Find(ctx context.Context, dir, file string, m userns.Mapping) (Support, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return Support{}, fmt.Errorf("look at %s: %w", dir, err)
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return Support{}, fmt.Errorf("tell this boot from others: %w", err)
+	}
+	want := cache{Version: probeVersion, Boot: strings.TrimSpace(string(boot)), Dev: st.Dev, IDs: m.String()}
+	if s, ok := read(file, want); ok {
+		return s, nil
+	}
+	if want.Support, err = Probe(ctx, dir, m); err != nil {
+		return Support{}, err
+	}
+	return want.Support, write(file, want)
+}
+
+// read returns the answer in file, if that holds for what want says.
+func read(file string, want cache) (Support, bool) {
+	b, err := os.ReadFile(file)
+	var c cache
+	if err != nil || len(b) > maxCache || json.Unmarshal(b, &c) != nil {
+		return Support{}, false
+	}
+	s := c.Support
+	return s, c.Version == want.Version && c.Boot == want.Boot && c.Dev == want.Dev && c.IDs == want.IDs
+}
+
+// write replaces the answer in file.
+func write(file string, c cache) error {
+	b, err := json.Marshal(c)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(file), 0o700)
+	}
+	var f *os.File
+	if err == nil {
+		f, err = os.CreateTemp(filepath.Dir(file), ".overlay-")
+	}
+	if err != nil {
+		return fmt.Errorf("keep what overlayfs can do: %w", err)
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), file)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("keep what overlayfs can do: %w", err)
+	}
+	return nil
+}
+
+// Probe tries what overlayfs can do in dir, for files with the ids m. Nothing remains
+// there.
+func Probe(ctx context.Context, dir string, m userns.Mapping) (Support, error) {
+	tmp, err := os.MkdirTemp(dir, "probe-")
+	if err != nil {
+		return Support{}, fmt.Errorf("try overlayfs: %w", err)
+	}
+	defer os.RemoveAll(tmp) // the stage removes what is in it
+	var out, errs bytes.Buffer
+	cmd := userns.Command(ctx, m, StageName)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = tmp, &out, &errs
+	cmd.Namespaces = unix.CLONE_NEWNS
+	if err := cmd.Run(); err != nil {
+		return Support{}, fmt.Errorf("try overlayfs: %w: %s", err, strings.TrimSpace(errs.String()))
+	}
+	var s Support
+	if err := json.Unmarshal(out.Bytes(), &s); err != nil {
+		return Support{}, fmt.Errorf("try overlayfs: %w", err)
+	}
+	return s, nil
+}
