@@ -153,7 +153,7 @@ func TestLife(t *testing.T) {
 	attachtest.Open(t)
 	u := newUser(t)
 	id := u.must(t, "run", "-d", "--name", "web", "--label", "tier=front", "--cidfile", "cid", "--pidfile", "pid", "--",
-		"sh", "-c", `echo out; echo err >&2; trap 'echo bye; exit 3' TERM; while :; do sleep 0.05; done`)
+		"sh", "-c", `trap 'echo bye; exit 3' TERM; echo out; echo err >&2; while :; do sleep 0.05; done`)
 	if got := u.must(t, "ps", "-q", "--no-trunc"); got != id {
 		t.Errorf("ps lists %q, want %s", got, id)
 	}

@@ -44,16 +44,7 @@ func add(ctx context.Context, args *skel.CmdArgs) (err error) {
 		return err
 	}
 	a := &adding{args: args, conf: conf}
-	defer func() {
-		if err == nil {
-			return
-		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
-		defer cancel()
-		for i := range a.undo {
-			a.undo[len(a.undo)-1-i](ctx)
-		}
-	}()
+	defer func() { a.end(ctx, err != nil) }()
 	ns, err := identify(args)
 	if err != nil {
 		return err
@@ -70,7 +61,6 @@ func add(ctx context.Context, args *skel.CmdArgs) (err error) {
 	if err := a.open(ctx, state, ns); err != nil {
 		return err
 	}
-	defer a.entry.Close()
 	leased, err := a.lease(ctx)
 	if err != nil {
 		return err
@@ -80,6 +70,21 @@ func add(ctx context.Context, args *skel.CmdArgs) (err error) {
 		return err
 	}
 	return types.PrintResult(result(prev, leased, info, at), conf.CNIVersion)
+}
+
+// end undoes what was done, if the ADD has failed, and then gives up the lock: who
+// waits for that must not find what is about to be removed.
+func (a *adding) end(ctx context.Context, failed bool) {
+	if failed {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
+		defer cancel()
+		for i := range a.undo {
+			a.undo[len(a.undo)-1-i](ctx)
+		}
+	}
+	if a.entry != nil {
+		a.entry.Close()
+	}
 }
 
 // open locks the attachment's entry and clears away what is left of another one of the
@@ -93,19 +98,16 @@ func (a *adding) open(ctx context.Context, state string, ns namespace) (err erro
 	}
 	running, err := helper.Find(a.entry.PidFile())
 	if err != nil {
-		a.entry.Close()
 		return err
 	}
 	if running != nil {
 		defer running.Close()
 		// Its helper keeps a namespace's number from being given to another one.
 		if i := a.entry.Info(); i.NSDev == ns.dev && i.NSIno == ns.ino {
-			a.entry.Close()
 			return types.NewError(codeInterfaceBusy, fmt.Sprintf("%s of container %s is attached to network %s already: delete it first",
 				a.args.IfName, a.args.ContainerID, a.conf.Name), "")
 		}
 		if err := running.Stop(ctx); err != nil {
-			a.entry.Close()
 			return err
 		}
 	}

@@ -151,7 +151,7 @@ func (e *Entry) Close() error { return e.dir.Close() }
 // the Entry's to close.
 func (e *Entry) Lock() *os.File { return e.dir }
 
-// PidFile, API and Log return paths of the helper's files.
+// PidFile returns the path of the helper's pidfile.
 func (e *Entry) PidFile() string { return filepath.Join(e.path, pidName) }
 
 // API returns the path of the helper's socket.

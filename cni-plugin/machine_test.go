@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main_test
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/slipway-net/slipway/netstack/attach/attachtest"
+)
+
+// noTunScript takes the tun device away, and has the plugin say what that means.
+const noTunScript = `
+mount --bind /dev/null /dev/net/tun
+mount -t tmpfs machine /run
+unshare -n sleep 1000 & pid=$!
+until [ "$(readlink /proc/$pid/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do :; done
+export CNI_PATH=$1 CNI_CONTAINERID=one CNI_IFNAME=eth0 CNI_NETNS=/proc/$pid/ns/net
+for command in STATUS ADD DEL; do
+	echo '{"cniVersion":"1.1.0","name":"net","type":"slipway-cni"}' | CNI_COMMAND=$command "$1/slipway-cni" | grep -e '"code"' -e '"msg"'
+done
+find /run -name attachment.json; pgrep -fa '^slipway attach'
+kill $pid
+`
+
+// TestNoTun has a machine without the device that makes taps.
+func TestNoTun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs the built program: not with -short")
+	}
+	m := attachtest.NewMachine(t)
+	out, _ := m.Host.Run(t, "unshare", "--mount", "timeout", "30", "sh", "-c", noTunScript, "sh", os.Getenv(binVar))
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if len(lines) != 4 || !strings.Contains(lines[0], "50") || !strings.Contains(lines[1], "tun device") ||
+		!strings.Contains(lines[2], "100") || !strings.Contains(lines[3], "/dev/net/tun") {
+		t.Errorf("the plugin says %s\nwant code 50 about the device for STATUS, 100 for ADD, and nothing for DEL", out)
+	}
+}
+
+// TestTerminated tells an ADD to end that waits for its helper: it undoes what it did.
+func TestTerminated(t *testing.T) {
+	n := newNetwork(t, "1.1.0", nil)
+	c := attachtest.NewContainer(t)
+	slow := shortDir(t) + "/slow"
+	// It says that it runs by a file, and never gets ready.
+	if err := os.WriteFile(slow, []byte("#!/bin/sh\n>"+slow+".runs\nexec sleep 1000\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP} {
+		cmd := n.command(t, "ADD", n.attachment(c, "eth0").rt)
+		cmd.Stdin = openText(t, `{"cniVersion":"1.1.0","name":"net","type":"slipway-cni","stateDir":"`+n.state+`","helperPath":"`+slow+`"}`)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() error { _, err := os.Stat(slow + ".runs"); return err })
+		if err := cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 1 {
+			t.Errorf("%v: %v, want exit code 1", s, err)
+		}
+		n.expectNothing(t)
+		if err := os.Remove(slow + ".runs"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
