@@ -15,14 +15,17 @@ import (
 const (
 	gcSynopsis = "gc [flags]"
 	gcAbout    = `Removes what nobody can use any more: images without a name, layers of no image,
-and what is left of commands and containers that were killed. While an image is
-being pulled it does nothing.`
+and what is left of commands and containers that were killed, in CNI networks, too.
+While an image is being pulled it does nothing.`
 )
 
 // runGC is `slipway gc`.
 func runGC(args []string, stdout, stderr io.Writer) int {
 	c := newStorageCommand("gc", gcSynopsis, gcAbout, stdout, stderr)
 	return c.run(args, 0, 0, func(ctx context.Context, s *store.Store, _ []string) error {
+		if err := sweepNetworks(); err != nil {
+			return err
+		}
 		r, err := collect(ctx, s)
 		if err != nil {
 			return err

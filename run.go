@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/slipway-net/slipway/launcher"
+	"github.com/slipway-net/slipway/launcher/cninet"
 	"github.com/slipway-net/slipway/launcher/state"
 	"github.com/slipway-net/slipway/launcher/supervise"
 	"github.com/slipway-net/slipway/launcher/userns"
@@ -76,6 +77,7 @@ type runner struct {
 	fs   *pflag.FlagSet
 	net  netFlags
 	lans lanFlags
+	cni  cniFlags
 	life lifeFlags
 	root rootFlags
 	more *launcher.Flags
@@ -89,6 +91,7 @@ type runner struct {
 	held    *state.Held
 	layer   string // the directory of what it writes; empty for none that is kept
 	joined  *joinedNetwork
+	plugged *cninet.Attachment // nil without --net cni:NAME
 }
 
 // newRunner returns a runner of the words behind "run", which its flag set is to
@@ -100,6 +103,7 @@ func newRunner(args []string) *runner {
 	r.life.add(r.fs)
 	r.net.add(r.fs)
 	r.lans.add(r.fs)
+	r.cni.add(r.fs)
 	must(r.fs.Lookup("log-level").Value.Set("warn"))
 	r.fs.Lookup("log-level").DefValue = "warn"
 	return r
@@ -143,6 +147,10 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 		return exitRun, err
 	}
 	defer r.joined.close()
+	defer r.unplug(log)
+	if err := r.plug(); err != nil {
+		return exitRun, err
+	}
 	if err := r.network(log); err != nil {
 		return exitRun, err
 	}
@@ -185,6 +193,9 @@ func (r *runner) kept() bool { return r.held != nil && r.held.Record().Keep }
 
 // network fills in what the configuration says of the network.
 func (r *runner) network(log *slog.Logger) error {
+	if r.plugged != nil {
+		return nil // by plugins
+	}
 	if err := r.lans.check(r.cfg); err != nil {
 		return err
 	}
@@ -253,8 +264,11 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 			}
 			time.AfterFunc(settled, func() { takeFootprint().drop() })
 		},
-		Ended: func() { r.life.ended(rec.Keep) },
-		Log:   log,
+		Ended: func() {
+			r.unplug(log)
+			r.life.ended(rec.Keep)
+		},
+		Log: log,
 	})
 }
 
@@ -283,6 +297,9 @@ func (r *runner) record() (state.Record, error) {
 		if j.uids != nil {
 			rec.UIDs, rec.GIDs = j.uids, j.gids
 		}
+	}
+	if r.plugged != nil {
+		rec.Net, rec.Addrs = r.cni.word, r.plugged.Result.Addrs
 	}
 	rec.Detached, rec.Keep = r.detached(), r.keeps()
 	return rec, nil
