@@ -77,7 +77,10 @@ func (launchKeepID) launch(ctx context.Context, y *yard, s step) (map[string]flo
 		v[run], v[run+"_disk"] = u.Time.Seconds(), float64(after.Bytes-before.Bytes)/bytesPerMB
 		before = after
 	}
-	return v, nil, y.hold(ctx, y.keepID(s.Subject, true), keepsID)
+	if err := y.hold(ctx, y.keepID(s.Subject, true), keepsID); err != nil {
+		return nil, nil, err // then it was no run with keep-id
+	}
+	return v, nil, nil
 }
 
 // keepID is the command line that runs the pulled image with the user's own id.

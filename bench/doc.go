@@ -148,5 +148,6 @@
 // the processes in them. On SIGINT or SIGTERM the front stops the stage and reports
 // what was measured so far. Even a killed front leaves nothing: the stage gets
 // SIGTERM. Only a killed stage leaves a helper in the background behind, and a
-// helper's directory for temporary files.
+// helper's directory for temporary files; of container engines, slipway-launch-* below
+// -dir and XDG_RUNTIME_DIR or /dev/shm.
 package main

@@ -25,8 +25,12 @@ import (
 // user when the file lies in a directory of root's, as that of `go run` does.
 const selfExe = "/proc/self/exe"
 
-// stopTime is how long the stage may take to clean up before it is killed.
-const stopTime = 5 * time.Second
+// stopTime is how long the stage may take to clean up before it is killed; launchStopTime
+// that of container engines, which removes an image of many files.
+const (
+	stopTime       = 5 * time.Second
+	launchStopTime = time.Minute
+)
 
 // A front is the part of the bench that the user started.
 type front struct {
@@ -264,7 +268,11 @@ func (f *front) runStages(ctx context.Context, cred *syscall.Credential) error {
 	f.answers = in
 	stop := context.AfterFunc(ctx, func() {
 		cmd.Process.Signal(unix.SIGTERM)
-		time.AfterFunc(stopTime, func() { cmd.Process.Kill() })
+		limit := stopTime
+		if isLaunch(&f.report) {
+			limit = launchStopTime
+		}
+		time.AfterFunc(limit, func() { cmd.Process.Kill() })
 	})
 	defer stop()
 	sent := json.NewEncoder(in).Encode(f.report.Plan)

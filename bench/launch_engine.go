@@ -135,22 +135,22 @@ const prepareTime = 30 * time.Second
 // preparePodman imports the root as an image.
 func preparePodman(ctx context.Context, y *yard, s Subject) error {
 	image := filepath.Join(y.dir, "rootfs.tar")
-	if err := writeTree(image, y.rootfs); err != nil {
+	if err := y.writeRoot(image); err != nil {
 		return err
 	}
 	_, err := y.do(ctx, prepareTime, s.Path, "import", "--quiet", image, benchImage)
 	return err
 }
 
-// writeTree writes a tar archive of the files below dir.
-func writeTree(path, dir string) error {
+// writeRoot writes the containers' root as an archive.
+func (y *yard) writeRoot(path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("write an archive: %w", err)
 	}
 	defer f.Close()
 	w := tar.NewWriter(f)
-	if err := w.AddFS(os.DirFS(dir)); err != nil {
+	if err := y.rootLayer(w); err != nil {
 		return fmt.Errorf("write an archive: %w", err)
 	}
 	if err := w.Close(); err != nil {

@@ -129,8 +129,19 @@ func writeLayer(blobs string, l layerWriter) (v1.Descriptor, digest.Digest, erro
 	return d, digest.NewDigest(digest.SHA256, plain), os.Rename(f.Name(), filepath.Join(blobs, d.Digest.Encoded()))
 }
 
-// rootLayer is the containers' root as a layer.
-func (y *yard) rootLayer(w *tar.Writer) error { return w.AddFS(os.DirFS(y.rootfs)) }
+// rootLayer is the containers' root as a layer, which belongs to root.
+func (y *yard) rootLayer(w *tar.Writer) error {
+	for _, name := range rootDirs {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: 0o755, ModTime: imageTime}); err != nil {
+			return err
+		}
+	}
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: programName[1:], Mode: 0o755, Size: int64(len(y.program)), ModTime: imageTime}); err != nil {
+		return err
+	}
+	_, err := w.Write(y.program)
+	return err
+}
 
 // fileLayers returns the layers of an image of so many files with so many bytes, beyond
 // the containers' root.

@@ -65,8 +65,12 @@ func (y *yard) count(ctx context.Context, s Subject, network bool) (traceCounts,
 // until everything that it left in the background has ended.
 const traceTime = 10 * time.Second
 
-// straceColumns are those of strace's summary.
-const straceColumns = "name,calls,errors"
+// straceColumns are those of strace's summary. straceCalls leaves out sleeps: how often a
+// program's runtime sleeps while others are slowed down by strace says nothing of it.
+const (
+	straceColumns = "name,calls,errors"
+	straceCalls   = "trace=!nanosleep,clock_nanosleep"
+)
 
 // strace traces the command. What that leaves in the background is our child if we are a
 // subreaper.
@@ -82,7 +86,7 @@ func strace(ctx context.Context, home *place, j traceJob) traceResult {
 	}
 	defer os.RemoveAll(dir)
 	summary := filepath.Join(dir, "summary")
-	args := []string{"-f", "-c", "-U", straceColumns, "-o", summary}
+	args := []string{"-f", "-c", "-U", straceColumns, "-e", straceCalls, "-o", summary}
 	if j.User != "" {
 		args = append(args, "-u", j.User)
 	}
@@ -97,7 +101,11 @@ func strace(ctx context.Context, home *place, j traceJob) traceResult {
 		err = cmd.Wait()
 	}
 	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-		return fail(fmt.Errorf("traced by strace: %w: %s", err, excerpt(lastLine(string(out)))))
+		err = fmt.Errorf("traced by strace: %w: %s", err, excerpt(lastLine(string(out))))
+		if j.User == "" && os.Getuid() != 0 {
+			err = fmt.Errorf("%w (newuidmap is set-user-ID root, and is not where a plain user traces it: start the bench as root, who becomes -user)", err)
+		}
+		return fail(err)
 	}
 	text, err := os.ReadFile(summary)
 	if err != nil {

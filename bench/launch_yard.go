@@ -22,21 +22,25 @@ const programName = "/bin/true"
 // enginePath is where the engines and what they run are looked for.
 const enginePath = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
+// rootDirs are the directories of the containers' root.
+var rootDirs = [...]string{"bin", "dev", "etc", "proc", "run", "sys", "tmp", "var"}
+
 // A yard is what a plain user's engines run in: places of their own for what they
 // keep, an environment that names them, and the root that their containers have. It is
 // used by one goroutine.
 type yard struct {
-	dir    string // on the disk; everything else that outlives a process is below
-	memory string // XDG_RUNTIME_DIR, in memory where the machine has such a place
-	rootfs string
-	limit  time.Duration // of one run of a container
-	line   string        // that the program writes
-	env    []string
-	home   *place // whose children the engines are
-	tracer tracer
-	plan   LaunchPlan
-	stays  map[int]bool     // processes that engines keep
-	ready  map[string]error // what came of preparing each subject
+	dir     string // on the disk; everything else that outlives a process is below
+	memory  string // XDG_RUNTIME_DIR, in memory where the machine has such a place
+	rootfs  string
+	limit   time.Duration // of one run of a container
+	program []byte        // see launch_program.go
+	line    string        // that the program writes
+	env     []string
+	home    *place // whose children the engines are
+	tracer  tracer
+	plan    LaunchPlan
+	stays   map[int]bool     // processes that engines keep
+	ready   map[string]error // what came of preparing each subject
 	// refused is why a subject's case is not tried again: no container of it could be
 	// looked at.
 	refused  map[string]error
@@ -68,17 +72,16 @@ func (y *yard) make() error {
 	secret := make([]byte, 16)
 	_, _ = rand.Read(secret) // never fails
 	y.line = hex.EncodeToString(secret)
-	program, err := makeProgram(runtime.GOARCH, y.line+"\n")
-	if err != nil {
+	if y.program, err = makeProgram(runtime.GOARCH, y.line+"\n"); err != nil {
 		return err
 	}
 	y.rootfs = filepath.Join(y.dir, "rootfs")
-	for _, name := range [...]string{"bin", "dev", "etc", "proc", "run", "sys", "tmp", "var"} {
+	for _, name := range rootDirs {
 		if err := os.MkdirAll(filepath.Join(y.rootfs, name), 0o755); err != nil {
 			return fmt.Errorf("make the containers' root: %w", err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(y.rootfs, programName), program, 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(y.rootfs, programName), y.program, 0o755); err != nil {
 		return fmt.Errorf("make the containers' root: %w", err)
 	}
 	for _, name := range [...]string{"home", "tmp"} {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/docker/cli/cli/config/configfile"
@@ -68,7 +70,9 @@ func (a Auth) Resolve(target authn.Resource) (authn.Authenticator, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read credentials: %w", err)
 		}
-		for _, key := range keys(target) {
+		list := keys(target)
+		narrow(c, list)
+		for _, key := range list {
 			ac, err := c.GetAuthConfig(key)
 			if err != nil {
 				return nil, fmt.Errorf("get credentials for %s as %s says: %w", key, name, err)
@@ -95,6 +99,21 @@ func load(name string) (*configfile.ConfigFile, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return c, nil
+}
+
+// narrow makes c what the library can find the right credentials in: without those of
+// repositories that are not in list, which it would take for their registry's (Docker's
+// keys, https://HOST/v1/, are of registries), and with Podman's of Docker's own registry.
+func narrow(c *configfile.ConfigFile, list []string) {
+	maps.DeleteFunc(c.AuthConfigs, func(key string, _ types.AuthConfig) bool {
+		return strings.Contains(key, "/") && !strings.Contains(key, "://") && !strings.HasSuffix(key, "/") && !slices.Contains(list, key)
+	})
+	// It looks for Docker's own registry under Docker's key alone, not Podman's.
+	if ac, ok := c.AuthConfigs[dockerHub]; ok {
+		if _, both := c.AuthConfigs[dockerHubKey]; !both {
+			c.AuthConfigs[dockerHubKey] = ac
+		}
+	}
 }
 
 // keys are what the credentials for target may be filed under, the most special one

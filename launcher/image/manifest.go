@@ -18,6 +18,10 @@ import (
 // maxIndexes is the number of indexes that may lead to a manifest, one to another.
 const maxIndexes = 3
 
+// maxLayer bounds what a manifest can say of the size of a layer, in bytes: far beyond
+// any, and so that the sizes of MaxLayers have a sum.
+const maxLayer = 1 << 40
+
 // A document is a manifest or an index, which of the two its fields tell.
 type document struct {
 	MediaType types.MediaType `json:"mediaType"`
@@ -119,7 +123,7 @@ func (img *Image) fill(ctx context.Context, from blobSource, doc *document) erro
 		if err != nil {
 			return fmt.Errorf("%w: layer %d: %w", ErrImage, i, err)
 		}
-		if l.Size < 0 {
+		if l.Size < 0 || l.Size > maxLayer {
 			return fmt.Errorf("%w: layer %d has a size of %d bytes", ErrImage, i, l.Size)
 		}
 		l.URLs = nil // a place that the maker of the image chose

@@ -139,6 +139,7 @@ func TestPullHostile(t *testing.T) {
 		{name: "a layer that the registry lacks", manifest: encode(func(m *v1.Manifest) { m.Layers[1].Digest.Hex = strings.Repeat("a", 64) }), want: store.ErrNotFound},
 		{name: "a layer of another size", manifest: encode(func(m *v1.Manifest) { m.Layers[1].Size++ }), want: store.ErrDigest},
 		{name: "a layer of a negative size", manifest: encode(func(m *v1.Manifest) { m.Layers[1].Size = -5 }), want: image.ErrImage, says: "size"},
+		{name: "layers of sizes without a sum", manifest: encode(func(m *v1.Manifest) { m.Layers[0].Size, m.Layers[1].Size = 1<<62, 1<<62 }), want: image.ErrImage, says: "size"},
 		{name: "configuration of another size", manifest: encode(func(m *v1.Manifest) { m.Config.Size = 1 << 40 }), want: image.ErrImage, says: "at most"},
 		{name: "a chart", manifest: encode(func(m *v1.Manifest) { m.Config.MediaType = "application/vnd.cncf.helm.config.v1+json" }), want: image.ErrImage, says: "not the files of a container"},
 	} {

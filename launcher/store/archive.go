@@ -38,7 +38,7 @@ func (s *Store) Archive(ctx context.Context, diffID Digest, w io.Writer) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case cerr != nil && err == nil:
+	case cerr != nil: // which is why the stage could not go on
 		return cerr
 	case err != nil:
 		return fmt.Errorf("layer %s: %w", diffID.Short(), err)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -174,5 +175,73 @@ func empty(t *testing.T, s *store.Store, dirs ...string) {
 		for _, e := range entries {
 			t.Errorf("%s/%s is left", d, e.Name())
 		}
+	}
+}
+
+// errNoRoom is what a writer says whose disk is full.
+var errNoRoom = errors.New("no room")
+
+// A fullDisk takes so many bytes and no more.
+type fullDisk struct{ left int }
+
+func (d *fullDisk) Write(p []byte) (int, error) {
+	n := min(len(p), d.left)
+	d.left -= n
+	if n < len(p) {
+		return n, errNoRoom
+	}
+	return n, nil
+}
+
+// TestArchiveFullDisk writes the archive of a layer to where there is no room: that is
+// what the error is to say, not that the stage could not go on.
+func TestArchiveFullDisk(t *testing.T) {
+	s := open(t)
+	b := bigArchive(t)
+	if _, err := s.AddLayer(t.Context(), source(b)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Archive(t.Context(), store.DigestOf(b), &fullDisk{len(b) / 2}); !errors.Is(err, errNoRoom) {
+		t.Errorf("error %v, want %v", err, errNoRoom)
+	}
+}
+
+// TestOpenOthers opens stores that another user made, or can write to.
+func TestOpenOthers(t *testing.T) {
+	open := func(dir string) error {
+		s, err := store.Open(store.Config{Dir: dir, Mapping: userns.Mapping{}})
+		if err == nil {
+			err = s.Close()
+		}
+		return err
+	}
+	dir := t.TempDir()
+	mine, link := filepath.Join(dir, "mine"), filepath.Join(dir, "link")
+	if err := os.Symlink(mine, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{mine, mine, link} {
+		if err := open(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := os.Chmod(mine, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(link); err == nil || !strings.Contains(err.Error(), "chmod o-w") {
+		t.Errorf("a store that all may write to: %v", err)
+	}
+	others := "/" // root's
+	if os.Geteuid() == 0 {
+		others = filepath.Join(dir, "others")
+		if err := os.Mkdir(others, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(others, 1, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := open(others); err == nil || !strings.Contains(err.Error(), "belongs to user") {
+		t.Errorf("a store of another: %v", err)
 	}
 }

@@ -75,6 +75,9 @@ func Open(c Config) (*Store, error) {
 	}
 	s := &Store{Config: c, key: mappingKey(c.Mapping), boot: sync.OnceValue(bootID)}
 	s.ns.store = s
+	if err := s.checkOwner(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
 	version, err := os.ReadFile(s.path(versionFile))
 	switch {
 	case err == nil && string(version) == layoutVersion:
@@ -90,7 +93,27 @@ func Open(c Config) (*Store, error) {
 			return nil, fmt.Errorf("make the store: %w", err)
 		}
 	}
+	// It may have come into being as another's meanwhile.
+	if err := s.checkOwner(); err != nil {
+		return nil, fmt.Errorf("make the store: %w", err)
+	}
 	return s, s.write(versionFile, []byte(layoutVersion))
+}
+
+// checkOwner returns an error if another user can change what is in the store, and so
+// what the caller runs: one that came first to a name in /tmp, say.
+func (s *Store) checkOwner() error {
+	var st unix.Stat_t
+	if err := unix.Stat(s.Dir, &st); err != nil {
+		return &os.PathError{Op: "look at", Path: s.Dir, Err: err}
+	}
+	switch me := os.Geteuid(); {
+	case int(st.Uid) != me:
+		return fmt.Errorf("%s belongs to user %d, and you are %d: give another --root", s.Dir, st.Uid, me)
+	case st.Mode&unix.S_IWOTH != 0:
+		return fmt.Errorf("every user may write to %s: give another --root, or: chmod o-w %s", s.Dir, s.Dir)
+	}
+	return nil
 }
 
 // Close ends what runs for the store.

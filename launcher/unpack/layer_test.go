@@ -275,3 +275,18 @@ func TestLayerOwner(t *testing.T) {
 		t.Errorf("error %v, want one of chown", err)
 	}
 }
+
+// TestLayerReplacedForever replaces one file with a long path over and over: what is
+// remembered of that must not grow without end.
+func TestLayerReplacedForever(t *testing.T) {
+	p := newPlace(t)
+	long := strings.Repeat(strings.Repeat("d", 200)+"/", 15) + "file"
+	var entries []entry
+	for range 100 {
+		entries = append(entries, file(long, "x"))
+	}
+	if _, err := p.unpack(pack(t, entries...)); err == nil || !strings.Contains(err.Error(), "more than once") {
+		t.Errorf("error %v, want one of files that are in it more than once", err)
+	}
+	p.untouched(t)
+}

@@ -15,6 +15,10 @@ const (
 	// maxDirNames bounds the names of directories, which are remembered to the end,
 	// in bytes. A million directories with names of 60 bytes fit.
 	maxDirNames = 64 << 20
+	// maxAside bounds the paths of the files that are put aside, in bytes. They are told
+	// in one message, and a layer of nothing but one file with a long path, over and
+	// over, would have many gigabytes of them.
+	maxAside = 128 << 10
 	// maxName is the longest path of an entry in bytes, that of a system call
 	// (PATH_MAX in include/uapi/linux/limits.h).
 	maxName = 4096

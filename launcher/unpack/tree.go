@@ -26,6 +26,7 @@ type tree struct {
 	root    int
 	aside   int            // where replaced files are kept; -1 for nowhere
 	set     []string       // the paths of the files in aside: the n-th is named n
+	setSize int            // bytes of those
 	parents map[string]int // open directories (O_PATH) by path
 	last    string         // the path of the one asked for last
 	stale   bool           // parents may not be what their paths lead to
@@ -186,6 +187,9 @@ func (t *tree) replace(at int, name, p string) error {
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		return Remove(at, name)
 	case st.Mode&unix.S_IFMT == unix.S_IFREG && t.aside >= 0:
+		if t.setSize += len(p); t.setSize > maxAside {
+			return fmt.Errorf("more than %d KiB of names of files that are in it more than once", maxAside>>10)
+		}
 		if err := unix.Renameat(at, name, t.aside, strconv.Itoa(len(t.set))); err != nil {
 			return err
 		}
