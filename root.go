@@ -17,7 +17,6 @@ import (
 	"github.com/slipway-net/slipway/launcher"
 	"github.com/slipway-net/slipway/launcher/image"
 	"github.com/slipway-net/slipway/launcher/overlay"
-	"github.com/slipway-net/slipway/launcher/state"
 	"github.com/slipway-net/slipway/launcher/store"
 	"github.com/spf13/pflag"
 )
@@ -214,7 +213,11 @@ func (f *rootFlags) support(ctx context.Context, s *store.Store) (overlay.Suppor
 
 // findOverlay says what overlayfs can do for a store.
 func findOverlay(ctx context.Context, s *store.Store) (overlay.Support, error) {
-	return overlay.Find(ctx, filepath.Join(s.Dir, "tmp"), filepath.Join(state.RunDir(os.Getenv), "overlay.json"), s.Mapping)
+	containers, err := openStore() // which sees to it that the directory is ours
+	if err != nil {
+		return overlay.Support{}, err
+	}
+	return overlay.Find(ctx, filepath.Join(s.Dir, "tmp"), filepath.Join(containers.RunDir(), "overlay.json"), s.Mapping)
 }
 
 // useWritable makes the layer that the container writes to, or takes the one that it
