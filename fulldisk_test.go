@@ -49,8 +49,8 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("got %+v, want %q", got, want)
 	}
 	// No room is left while it runs.
-	got = u.onSmallDisks(t, `s run -d --net none --name x -- sh -c 'trap "exit 6" TERM; while :; do sleep 0.01; done' >/dev/null
-		fill; s stop x; s wait x; s inspect x | grep '"code"'; s exec x true; echo $?; s rm x`)
+	got = u.onSmallDisks(t, `s run -d --net none --name x -- sh -c 'trap "exit 6" TERM; echo ready; while :; do sleep 0.01; done' >/dev/null
+		until s logs x | grep -q ready; do sleep 0.01; done; fill; s stop x; s wait x; s inspect x | grep '"code"'; s exec x true; echo $?; s rm x`)
 	if want := "x\n6\n      \"code\": 6,\n125\nx\n"; got.stdout != want {
 		t.Errorf("got %+v, want %q", got, want)
 	}

@@ -255,6 +255,46 @@ func TestStorageDriver(t *testing.T) {
 	}
 }
 
+// TestDiskFull loads onto a disk that is too small, and then onto one that is not.
+func TestDiskFull(t *testing.T) {
+	u := newImageUser(t)
+	small := filepath.Join(u.dir, "small")
+	if err := os.Mkdir(small, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	u.Host.Exec(t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=1m,mode=700,uid=%d,gid=%d", os.Getuid(), os.Getgid()), "small", small)
+	defer u.Host.Exec(t, "umount", small)
+	root := filepath.Join(small, "store")
+	got := u.slipway(t, "load", "--root", root, "-q", "-i", filepath.Join(u.dir, "box.tar"))
+	if got.code != 1 || !strings.Contains(got.stderr, "no space left on device") || strings.Count(got.stderr, "\n") != 1 {
+		t.Errorf("load onto a full disk: %+v", got)
+	}
+	if got := u.run(t, "find", root, "-mindepth", "2", "!", "-name", "gc"); got.stdout != "" {
+		t.Errorf("after a full disk there is\n%s", got.stdout)
+	}
+	u.Host.Exec(t, "mount", "-o", "remount,size=64m", small)
+	u.says(t, "Loaded image: localhost/box:latest", "load", "--root", root, "-q", "-i", filepath.Join(u.dir, "box.tar"))
+	u.says(t, "hi", "run", "--root", root, "--net=none", "box", "echo", "hi")
+	u.slipway(t, "rmi", "--root", root, "-a")
+}
+
+// TestSingleUser has no subordinate ids: all files are the user's, and that is said.
+func TestSingleUser(t *testing.T) {
+	u := newImageUser(t)
+	u.Host.Exec(t, "sh", "-c", "echo >/mnt/sub")
+	defer u.Host.Exec(t, "sh", "-c", "echo $0:10000:50000 >/mnt/sub", os.Getenv("USER"))
+	root := filepath.Join(u.dir, "single")
+	got := u.slipway(t, "load", "--root", root, "-q", "-i", filepath.Join(u.dir, "box.tar"))
+	if got.code != 0 || !strings.Contains(got.stderr, "usermod --add-subuids") {
+		t.Errorf("load: %+v, want success and how to get ids", got)
+	}
+	got = u.slipway(t, "run", "--root", root, "--net=none", "box", "sh", "-c", "echo $(stat -c %u:%g /etc/shadow /home/mail) $(cat /etc/shadow)")
+	if got.code != 0 || got.stdout != "0:0 0:0 secret\n" {
+		t.Errorf("run: %+v", got)
+	}
+	u.slipway(t, "rmi", "--root", root, "-a")
+}
+
 // TestImageNames names images, and takes names away.
 func TestImageNames(t *testing.T) {
 	u := newImageUser(t)

@@ -4,6 +4,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -153,7 +154,7 @@ func TestLife(t *testing.T) {
 	attachtest.Open(t)
 	u := newUser(t)
 	id := u.must(t, "run", "-d", "--name", "web", "--label", "tier=front", "--cidfile", "cid", "--pidfile", "pid", "--",
-		"sh", "-c", `echo out; echo err >&2; trap 'echo bye; exit 3' TERM; while :; do sleep 0.05; done`)
+		"sh", "-c", `trap 'echo bye; exit 3' TERM; echo out; echo err >&2; while :; do sleep 0.05; done`)
 	if got := u.must(t, "ps", "-q", "--no-trunc"); got != id {
 		t.Errorf("ps lists %q, want %s", got, id)
 	}
@@ -294,6 +295,27 @@ func TestKilled(t *testing.T) {
 			u.must(t, "rm", "kept")
 			u.clean(t)
 		})
+	}
+}
+
+// TestForeignDirectory has others able to write where containers are written down, as in
+// /tmp without XDG_RUNTIME_DIR: nothing may be written there, which could be through a
+// link of theirs.
+func TestForeignDirectory(t *testing.T) {
+	attachtest.Open(t)
+	u := newUser(t)
+	dir := filepath.Join(u.run, "slipway")
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	u.refuse(t, 125, "others may write to it", "run", "--net", "none", "--userns", "auto", "--", "true")
+	u.refuse(t, 125, "others may write to it", "run", "--network", "lan", "--", "true")
+	u.refuse(t, 1, "others may write to it", "ps")
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("in the directory: %v %v", left, err)
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -17,7 +17,6 @@ import (
 	"github.com/slipway-net/slipway/launcher"
 	"github.com/slipway-net/slipway/launcher/image"
 	"github.com/slipway-net/slipway/launcher/overlay"
-	"github.com/slipway-net/slipway/launcher/state"
 	"github.com/slipway-net/slipway/launcher/store"
 	"github.com/spf13/pflag"
 )
@@ -105,6 +104,21 @@ func (f *rootFlags) prepare(ctx context.Context, fs *pflag.FlagSet, cfg *launche
 		return nil, errors.Join(err, r.close(false))
 	}
 	return r, nil
+}
+
+// bring pulls the image that the words behind the flags name, unless it is here or
+// is to be pulled when the container starts.
+func (f *rootFlags) bring(fs *pflag.FlagSet, stderr io.Writer) error {
+	word, _, err := f.words(fs)
+	if err != nil || word == "" || f.policy != pullMissing {
+		return err
+	}
+	s, err := f.storage.open(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	_, err = f.find(context.Background(), s, word, "", stderr)
+	return errors.Join(err, s.Close())
 }
 
 // useDir makes a directory of the host the root.
@@ -214,7 +228,11 @@ func (f *rootFlags) support(ctx context.Context, s *store.Store) (overlay.Suppor
 
 // findOverlay says what overlayfs can do for a store.
 func findOverlay(ctx context.Context, s *store.Store) (overlay.Support, error) {
-	return overlay.Find(ctx, filepath.Join(s.Dir, "tmp"), filepath.Join(state.RunDir(os.Getenv), "overlay.json"), s.Mapping)
+	containers, err := openStore() // which sees to it that the directory is ours
+	if err != nil {
+		return overlay.Support{}, err
+	}
+	return overlay.Find(ctx, filepath.Join(s.Dir, "tmp"), filepath.Join(containers.RunDir(), "overlay.json"), s.Mapping)
 }
 
 // useWritable makes the layer that the container writes to, or takes the one that it

@@ -59,6 +59,11 @@ func runRun(args []string, stdout, stderr io.Writer) int {
 	var code int
 	var err error
 	if r.life.detach && !r.life.foreground {
+		// What takes long is to be seen. The supervisor finds it done.
+		if err := r.root.bring(r.fs, stderr); err != nil {
+			complain(stderr, err)
+			return exitCode(exitRun, err)
+		}
 		code, err = detach(newContainer, args, state.Invocation{}, stdout)
 	} else {
 		r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -87,7 +92,9 @@ type runner struct {
 	began   func(*state.Held) error
 	started func(state.Record)
 	held    *state.Held
-	layer   string // the directory of what it writes; empty for none that is kept
+	layer   string      // the directory of what it writes; empty for none that is kept
+	cni     *cniNetwork // nil without --net cni:NAME
+	word    string      // … which it was
 	joined  *joinedNetwork
 }
 
@@ -139,6 +146,9 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 	if err := defaultIDs(&r.cfg, log); err != nil {
 		return exitRun, err
 	}
+	if r.cni, err = r.cniNetwork(); err != nil {
+		return exitRun, err
+	}
 	if r.joined, err = r.joinNetwork(); err != nil {
 		return exitRun, err
 	}
@@ -188,6 +198,9 @@ func (r *runner) network(log *slog.Logger) error {
 	if err := r.lans.check(r.cfg); err != nil {
 		return err
 	}
+	if r.cni != nil {
+		return r.cniSession(log)
+	}
 	session, err := r.net.config(log)
 	if err != nil {
 		return err
@@ -206,6 +219,20 @@ func (r *runner) network(log *slog.Logger) error {
 		}
 		rec := r.held.Record()
 		return private.join(n, pid, rec.DisplayName(), log)
+	}
+	return nil
+}
+
+// cniSession fills in what the configuration says of a network of CNI plugins.
+func (r *runner) cniSession(log *slog.Logger) (err error) {
+	if len(r.lans.networks) > 0 {
+		return fmt.Errorf("%w: --network with --net %s: it needs a container with --net private", errUsage, r.word)
+	}
+	if r.cfg.DNS, err = r.cni.resolvers(); err != nil {
+		return err
+	}
+	r.cfg.Session = func(pid int) (launcher.Network, error) {
+		return r.cni.attach(pid, r.held.Record().ID, r.held.Dir(), log)
 	}
 	return nil
 }
@@ -277,6 +304,9 @@ func (r *runner) record() (state.Record, error) {
 	rec.GIDs = []state.Mapping{{Container: 0, Host: uint32(os.Getegid()), Size: 1}}
 	if !r.cfg.IDs.IsZero() {
 		rec.UIDs, rec.GIDs = stateMapping(r.cfg.IDs.UIDs), stateMapping(r.cfg.IDs.GIDs)
+	}
+	if r.cni != nil {
+		rec.Net = r.word
 	}
 	if j := r.joined; j != nil {
 		rec.Net = j.word

@@ -4,9 +4,7 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
 
 	"github.com/slipway-net/slipway/launcher"
 	"github.com/slipway-net/slipway/launcher/state"
@@ -67,11 +65,11 @@ func defaultIDs(cfg *launcher.Config, log *slog.Logger) error {
 
 // slicePool gives out subordinate ids to the containers of --userns=auto.
 func slicePool() (userns.Pool, error) {
-	dir := state.RunDir(os.Getenv)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return userns.Pool{}, fmt.Errorf("make the directory of containers: %w", err)
+	store, err := openStore() // which sees to it that the directory is ours
+	if err != nil {
+		return userns.Pool{}, err
 	}
-	return userns.Pool{Dir: dir}, nil
+	return userns.Pool{Dir: store.RunDir()}, nil
 }
 
 // owner is whom ids are taken for: a container that is started again gets those it had,

@@ -41,12 +41,20 @@
 // and a session keyring of its own; its three standard streams and no other
 // descriptor. A stream that is a terminal is replaced by one of the container's
 // own devpts, so that it cannot type into the caller's (TIOCSTI). The init stage cannot
-// be traced, and if the caller could write its binary it runs from a read-only mount
-// of it.
+// be traced, and runs from a sealed memory file (package stagefile) or, where none is
+// linked in and the caller could write its binary, from a read-only mount of it.
 //
 // # The model between
 //
 // What a container consists of is an OCI runtime-spec ([Spec]). What that cannot say, a
 // user's name that only the container's own passwd(5) knows, for one, stands beside it in
-// a plan; both together are the order that the init stage obeys.
+// a plan; both together are the order that the init stage obeys. With Config.Runtime the
+// stage makes ids, network and root alone, and executes an OCI runtime on a bundle of
+// the same spec (bundle.go).
+//
+// # Threads
+//
+// A container dies with the thread that started it, so one goroutine is locked to that
+// thread and waits for the end. All others wait in the runtime's poller, never in a
+// system call: what Go's scheduler does meanwhile was a third of a start's time.
 package launcher

@@ -43,7 +43,7 @@ func etcFiles(c Config) ([]sandbox.File, error) {
 	}, nil
 }
 
-// HostGateway, in place of an address in Config.Hosts, stands for the network's gateways.
+// HostGateway stands for the network's gateways in place of an address of Config.Hosts.
 const HostGateway = "host-gateway"
 
 // hosts makes hosts(5): loopback, the container's name at its addresses, or at loopback

@@ -32,7 +32,7 @@ func addCommandFlags(fs *pflag.FlagSet, c *Config, lookup func(string) (string, 
 	fs.StringVar(&c.Hostname, "hostname", "", "`NAME` of the container (default random)")
 	fs.StringVar(&c.Domainname, "domainname", "", "NIS domain `NAME` of the container")
 	fs.StringArrayVar(&c.Hosts, "add-host", nil, "`NAME:ADDR` more in /etc/hosts; host-gateway is the gateway's address (repeatable)")
-	fs.Var((*netValue)(&c.Net), "net", "`MODE` of the network: private, none, host, container:NAME or the path of a network namespace")
+	fs.Var((*netValue)(&c.Net), "net", "`MODE` of the network: private, none, host, container:NAME, cni:NAME or the path of a network namespace")
 	fs.BoolP("interactive", "i", false, "pass standard input on (in the foreground always so)")
 	fs.BoolVarP(&c.TTY, "tty", "t", false, "give the command a terminal even where standard input is none")
 	initFlag := fs.VarPF(&initValue{&c.Init}, "init", "", "keep a pid 1 that reaps and passes signals on (default with the host's own root)")

@@ -87,7 +87,11 @@ func (v *netValue) Set(s string) error {
 		*v = netValue(s)
 		return nil
 	}
-	return fmt.Errorf("want private, none, host, %sNAME or the path of a namespace", JoinContainer)
+	if name, ok := strings.CutPrefix(s, CNINetwork); ok && name != "" {
+		*v = netValue(s)
+		return nil
+	}
+	return fmt.Errorf("want private, none, host, %sNAME, %sNAME or the path of a namespace", JoinContainer, CNINetwork)
 }
 
 // Type names the value's kind to pflag.

@@ -17,6 +17,10 @@ import (
 // namespace. Who parses the flags makes NetJoined of either.
 const JoinContainer = "container:"
 
+// CNINetwork begins a value of --net that means a network of CNI plugins, whose name
+// follows. Who parses the flags makes NetPrivate of it.
+const CNINetwork = "cni:"
+
 // A Joined is the network namespace of others that a container is to be in. To join
 // it, the container has to be in the user namespace that owns it, too, and so has the
 // ids that are mapped there. Its files stay the caller's.

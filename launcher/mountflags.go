@@ -85,6 +85,9 @@ func source(s, volumes string) (string, error) {
 	if !validVolume(s) {
 		return "", fmt.Errorf("volume %q: want a path with a slash, or a name of letters, digits, dots, hyphens and underscores", s)
 	}
+	if !filepath.IsAbs(volumes) {
+		return "", fmt.Errorf("volume %q: there is no directory for volumes with a name: set HOME or XDG_DATA_HOME", s)
+	}
 	dir := filepath.Join(volumes, s, volumeData)
 	// The container's root is to own it, which mostly is the caller.
 	if err := os.MkdirAll(dir, volumeMode); err != nil {

@@ -217,3 +217,18 @@ func TestEtcFiles(t *testing.T) {
 		})
 	}
 }
+
+// TestVolumeWithoutHome asks for a volume by name where none can be kept: nothing may be
+// made in the working directory instead.
+func TestVolumeWithoutHome(t *testing.T) {
+	t.Chdir(t.TempDir())
+	var c launcher.Config
+	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	launcher.AddFlags(fs, &c, func(string) (string, bool) { return "", false }, "volumes")
+	if err := fs.Parse([]string{"-v", "data:/data"}); err == nil || !strings.Contains(err.Error(), "set HOME") {
+		t.Errorf("error %v, want what mends it", err)
+	}
+	if left, err := os.ReadDir("."); err != nil || len(left) > 0 {
+		t.Errorf("in the working directory: %v %v", left, err)
+	}
+}

@@ -19,7 +19,10 @@
 // Whoever serves or made an image may be hostile. Manifests and configurations are
 // bounded in size; a manifest that is an index as well is refused; digests are of
 // sha256 and verified where they are used; the places that a manifest names for its
-// layers (urls) are not asked, only the registry itself. Layers are parsed by the
+// layers (urls) are not asked, only the registry itself and where that sends us, ten
+// times at most and without its credentials. Only registries on this machine are asked
+// without encryption. The images of an archive are bounded in what their lists can have
+// read over and over (maxDocuments, maxNames). Layers are parsed by the
 // store's stage, and verified against both digests that the image gives them. What
 // breaks off in the middle is taken up there (Range of HTTP).
 //

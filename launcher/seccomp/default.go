@@ -4,6 +4,7 @@ package seccomp
 
 import (
 	"embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -94,14 +95,36 @@ func Compile(profile []byte, caps []string) ([]byte, error) {
 // the default one, that hold on this machine for a command with the capabilities named.
 func Expand(profile []byte, caps []string) (*specs.LinuxSeccomp, error) {
 	spec := specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}}}
-	p, err := moby.GetDefaultProfile(&spec)
-	if profile != nil {
+	var p *specs.LinuxSeccomp
+	err := checkProfile(profile)
+	switch {
+	case profile == nil:
+		p, err = moby.GetDefaultProfile(&spec)
+	case err == nil:
 		p, err = moby.LoadProfile(string(profile), &spec)
+	}
+	if err == nil && p == nil {
+		err = errors.New("it is empty")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("seccomp profile: %w", err)
 	}
 	return p, nil
+}
+
+// checkProfile refuses rules that are null, at which the profile's package would panic.
+func checkProfile(profile []byte) error {
+	if profile == nil {
+		return nil
+	}
+	var p moby.Seccomp
+	if err := json.Unmarshal(profile, &p); err != nil {
+		return err
+	}
+	if slices.Contains(p.Syscalls, nil) {
+		return errors.New("a rule is null")
+	}
+	return nil
 }
 
 // Tables are the names of the tables for an architecture of Go's: its own, and that of

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/slipway-net/slipway/launcher/store"
+	"github.com/slipway-net/slipway/launcher/userns"
 )
 
 // add adds an image of one file, and names it.
@@ -153,4 +154,26 @@ func TestWritable(t *testing.T) {
 		t.Error(err)
 	}
 	empty(t, s, "writable", "trash")
+}
+
+// TestOldStore uses a store that was made when there were no clones for other ids: it
+// lacks their directory.
+func TestOldStore(t *testing.T) {
+	s := open(t)
+	i := add(t, s, "old", store.Ref{Name: "a:1"})
+	if err := os.Remove(filepath.Join(s.Dir, "shifted")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.GC(t.Context(), known); err != nil {
+		t.Errorf("collect garbage: %v", err)
+	}
+	m := userns.Mapping{UIDs: append([]userns.Range{}, s.Mapping.UIDs...), GIDs: append([]userns.Range{}, s.Mapping.GIDs...)}
+	m.UIDs[0].Outside, m.UIDs[1].Outside, m.UIDs[1].Size = m.UIDs[1].Outside, m.UIDs[1].Outside+1, m.UIDs[1].Size-1
+	r, err := s.Lowers(t.Context(), i, m, true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(filepath.Join(r.Lowers[0], "old")); err != nil {
+		t.Errorf("the clone: %v", err)
+	}
 }

@@ -100,10 +100,12 @@ func (s *Store) ImageIDs() ([]Digest, error) {
 	return ids, nil
 }
 
-// list lists the names in a directory of the store, in order.
+// list lists the names in a directory of the store, in order. There are none if it is
+// missing: a store that was made before there was such a directory is a store all the
+// same.
 func (s *Store) list(dir string) ([]string, error) {
 	entries, err := os.ReadDir(s.path(dir))
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("list %s: %w", dir, err)
 	}
 	var names []string

@@ -90,6 +90,9 @@ func (s *Store) shift(ctx context.Context, i *Image, m userns.Mapping, name stri
 	if err == nil {
 		err = s.writeJSON(path.Join(stage, layerMeta), shiftMeta{Boot: s.boot(), Redirect: redirect})
 	}
+	if err == nil { // the store may be older than such clones
+		err = os.MkdirAll(s.path(shiftDir), 0o700)
+	}
 	if err == nil {
 		err = os.Rename(s.path(stage), s.path(name))
 	}

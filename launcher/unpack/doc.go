@@ -29,6 +29,10 @@
 // out, as no user namespace may make them, and so are attributes by which overlayfs
 // could be led to other files.
 //
+// A directory that the archive does not tell of, but of something in it, is root's with
+// mode 0755, and hides what a lower layer says of it, as overlayfs has it. Tools that
+// unpack all layers into one directory keep that; honest archives tell of all.
+//
 // # Paths
 //
 // Every path is resolved by openat2(2) with the directory as root, so ".." and

@@ -33,7 +33,6 @@ type entry struct {
 	mode    int64 // zero is 0755 for a directory and 0644 for others
 	uid     int
 	gid     int
-	size    int64 // what the header says; zero is the content's
 	xattrs  map[string]string
 	major   int64
 }

@@ -3,6 +3,7 @@
 package userns
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -45,7 +46,7 @@ func Load() (Caller, error) {
 		return c, err
 	}
 	if !direct() {
-		c.tools = errors.Join(lookTool(newUIDMap), lookTool(newGIDMap))
+		c.tools = cmp.Or(lookTool(newUIDMap), lookTool(newGIDMap))
 	}
 	return c, nil
 }
