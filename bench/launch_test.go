@@ -34,8 +34,23 @@ func sampleLaunch() *Report {
 		Plan:    Plan{Subjects: subjects, Repeat: 2, Launch: &LaunchPlan{Files: 100, Megabytes: 1, Dir: "/var/tmp", User: "me"}},
 	}
 	r.Plan.withoutNetwork()
+	r.Records = sampleStarts()
+	s := seen{Namespaces: []string{"user", "net"}, UIDs: 65537, Root: "overlay", Seccomp: true, NoNewPrivs: true, Links: []string{"tap0"}, Route: true}
+	b, err := json.Marshal(startDetail{Seen: s})
+	if err != nil {
+		panic(err)
+	}
+	last := &r.Records[13] // slipway's last start
+	last.Detail, last.Command = b, []string{"slipway", "run", "--", "/bin/true", "LINE"}
+	r.Cells = MakeCells(r.Plan, r.Records)
+	return r
+}
+
+// sampleStarts are its records.
+func sampleStarts() []Record {
+	var all []Record
 	start := func(name, subject string, repeat int, values map[string]float64) {
-		r.Records = append(r.Records, Record{Case: name, Subject: subject, Repeat: repeat, Values: values})
+		all = append(all, Record{Case: name, Subject: subject, Repeat: repeat, Values: values})
 	}
 	none, with := launchStart{}.Name(), launchStart{network: true}.Name()
 	for _, m := range []struct {
@@ -71,15 +86,7 @@ func sampleLaunch() *Report {
 		start(m.name, m.subject, 0, m.values)
 		start(m.name, m.subject, 1, m.values)
 	}
-	s := seen{Namespaces: []string{"user", "net"}, UIDs: 65537, Root: "overlay", Seccomp: true, NoNewPrivs: true, Links: []string{"tap0"}, Route: true}
-	b, err := json.Marshal(startDetail{Seen: s})
-	if err != nil {
-		panic(err)
-	}
-	last := &r.Records[13] // slipway's last start
-	last.Detail, last.Command = b, []string{"slipway", "run", "--", "/bin/true", "LINE"}
-	r.Cells = MakeCells(r.Plan, r.Records)
-	return r
+	return all
 }
 
 func TestLaunchTableGolden(t *testing.T) {
