@@ -332,3 +332,29 @@ func TestListsUser(t *testing.T) {
 		t.Error("a user is not told from others")
 	}
 }
+
+// TestBulk leaves out outliers, but only of many repeats.
+func TestBulk(t *testing.T) {
+	few := []float64{9, 1, 2}
+	many := []float64{5, 100, 5, 5, 4, 5, 5, 6, 5, 0.1}
+	for _, tt := range []struct {
+		values    []float64
+		low, high float64
+	}{{few, 1, 9}, {many, 4, 6}, {many[:9], 4, 100}} {
+		c := Cell{Values: tt.values, Summary: Summarize(tt.values)}
+		if low, high := c.bulk(); low != tt.low || high != tt.high {
+			t.Errorf("%v: %v to %v, want %v to %v", tt.values, low, high, tt.low, tt.high)
+		}
+	}
+	own := Cell{Row: Row{Metric: Metric{Name: "time", Unit: "ms"}}, Values: many, Summary: Summarize(many)}
+	own.doubt(0)
+	if own.Doubt {
+		t.Errorf("doubtful for one outlier: %q", own.Flags)
+	}
+	peer := Cell{Values: []float64{8, 9}, Summary: Summarize([]float64{8, 9}), Subject: "peer"}
+	var v chapterVerdict
+	v.sort("row", "ms", own, peer)
+	if len(v.Better) != 1 {
+		t.Errorf("verdict %q, want one that is better", v.Counts())
+	}
+}
