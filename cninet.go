@@ -29,7 +29,7 @@ type cniFlags struct {
 
 func (f *cniFlags) add(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.dirs, "cni-dir", nil,
-		"`DIR` with the configuration of --net cni:NAME instead of $NETCONFPATH, or ~/.config/cni/net.d and /etc/cni/net.d (repeatable)")
+		"`DIR` with the configuration of --net cni:NAME instead of $NETCONFPATH, ~/.config/cni/net.d and /etc/cni/net.d (repeatable)")
 }
 
 // sweepNetworks detaches containers that were killed from their CNI networks.

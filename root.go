@@ -106,6 +106,21 @@ func (f *rootFlags) prepare(ctx context.Context, fs *pflag.FlagSet, cfg *launche
 	return r, nil
 }
 
+// bring pulls the image that the words behind the flags name, unless it is here or
+// is to be pulled when the container starts.
+func (f *rootFlags) bring(fs *pflag.FlagSet, stderr io.Writer) error {
+	word, _, err := f.words(fs)
+	if err != nil || word == "" || f.policy != pullMissing {
+		return err
+	}
+	s, err := f.storage.open(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	_, err = f.find(context.Background(), s, word, "", stderr)
+	return errors.Join(err, s.Close())
+}
+
 // useDir makes a directory of the host the root.
 func (f *rootFlags) useDir(cfg *launcher.Config) error {
 	dir, overlay := strings.CutSuffix(f.rootfs, ":overlay")

@@ -60,6 +60,11 @@ func runRun(args []string, stdout, stderr io.Writer) int {
 	var code int
 	var err error
 	if r.life.detach && !r.life.foreground {
+		// What takes long is to be seen. The supervisor finds it done.
+		if err := r.root.bring(r.fs, stderr); err != nil {
+			complain(stderr, err)
+			return exitCode(exitRun, err)
+		}
 		code, err = detach(newContainer, args, state.Invocation{}, stdout)
 	} else {
 		r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr = os.Stdin, os.Stdout, os.Stderr

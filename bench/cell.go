@@ -5,6 +5,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -83,6 +84,23 @@ const (
 	notApplicable = "does not apply"                 // there is no helper
 	notItsCase    = "not one of the subject's cases" // to which it is limited
 )
+
+// Of manyRepeats and more, one in outliers at either end may be what something else on
+// the machine did to it.
+const (
+	manyRepeats = 10
+	outliers    = 10
+)
+
+// bulk returns between what the values lie, outliers aside where there are many.
+func (c Cell) bulk() (low, high float64) {
+	if len(c.Values) < manyRepeats {
+		return c.Summary.Min, c.Summary.Max
+	}
+	v := slices.Sorted(slices.Values(c.Values))
+	off := len(v) / outliers
+	return v[off], v[len(v)-1-off]
+}
 
 // Expected reports whether the cell was to have a value.
 func (c Cell) Expected() bool { return c.Missing != notApplicable && c.Missing != notItsCase }

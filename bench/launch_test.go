@@ -34,8 +34,23 @@ func sampleLaunch() *Report {
 		Plan:    Plan{Subjects: subjects, Repeat: 2, Launch: &LaunchPlan{Files: 100, Megabytes: 1, Dir: "/var/tmp", User: "me"}},
 	}
 	r.Plan.withoutNetwork()
+	r.Records = sampleStarts()
+	s := seen{Namespaces: []string{"user", "net"}, UIDs: 65537, Root: "overlay", Seccomp: true, NoNewPrivs: true, Links: []string{"tap0"}, Route: true}
+	b, err := json.Marshal(startDetail{Seen: s})
+	if err != nil {
+		panic(err)
+	}
+	last := &r.Records[13] // slipway's last start
+	last.Detail, last.Command = b, []string{"slipway", "run", "--", "/bin/true", "LINE"}
+	r.Cells = MakeCells(r.Plan, r.Records)
+	return r
+}
+
+// sampleStarts are its records.
+func sampleStarts() []Record {
+	var all []Record
 	start := func(name, subject string, repeat int, values map[string]float64) {
-		r.Records = append(r.Records, Record{Case: name, Subject: subject, Repeat: repeat, Values: values})
+		all = append(all, Record{Case: name, Subject: subject, Repeat: repeat, Values: values})
 	}
 	none, with := launchStart{}.Name(), launchStart{network: true}.Name()
 	for _, m := range []struct {
@@ -71,15 +86,7 @@ func sampleLaunch() *Report {
 		start(m.name, m.subject, 0, m.values)
 		start(m.name, m.subject, 1, m.values)
 	}
-	s := seen{Namespaces: []string{"user", "net"}, UIDs: 65537, Root: "overlay", Seccomp: true, NoNewPrivs: true, Links: []string{"tap0"}, Route: true}
-	b, err := json.Marshal(startDetail{Seen: s})
-	if err != nil {
-		panic(err)
-	}
-	last := &r.Records[13] // slipway's last start
-	last.Detail, last.Command = b, []string{"slipway", "run", "--", "/bin/true", "LINE"}
-	r.Cells = MakeCells(r.Plan, r.Records)
-	return r
+	return all
 }
 
 func TestLaunchTableGolden(t *testing.T) {
@@ -323,5 +330,31 @@ func TestListsUser(t *testing.T) {
 	const s = "other:1:2\nme:100000:65536\n1005:1:2\n"
 	if !listsUser(s, "me", 7) || !listsUser(s, "x", 1005) || listsUser(s, "m", 7) || listsUser("", "me", 7) {
 		t.Error("a user is not told from others")
+	}
+}
+
+// TestBulk leaves out outliers, but only of many repeats.
+func TestBulk(t *testing.T) {
+	few := []float64{9, 1, 2}
+	many := []float64{5, 100, 5, 5, 4, 5, 5, 6, 5, 0.1}
+	for _, tt := range []struct {
+		values    []float64
+		low, high float64
+	}{{few, 1, 9}, {many, 4, 6}, {many[:9], 4, 100}} {
+		c := Cell{Values: tt.values, Summary: Summarize(tt.values)}
+		if low, high := c.bulk(); low != tt.low || high != tt.high {
+			t.Errorf("%v: %v to %v, want %v to %v", tt.values, low, high, tt.low, tt.high)
+		}
+	}
+	own := Cell{Row: Row{Metric: Metric{Name: "time", Unit: "ms"}}, Values: many, Summary: Summarize(many)}
+	own.doubt(0)
+	if own.Doubt {
+		t.Errorf("doubtful for one outlier: %q", own.Flags)
+	}
+	peer := Cell{Values: []float64{8, 9}, Summary: Summarize([]float64{8, 9}), Subject: "peer"}
+	var v chapterVerdict
+	v.sort("row", "ms", own, peer)
+	if len(v.Better) != 1 {
+		t.Errorf("verdict %q, want one that is better", v.Counts())
 	}
 }

@@ -119,7 +119,8 @@ var cellRules = [...]cellRule{
 	{
 		"wide spread",
 		func(c Cell, _ float64) bool {
-			return !c.Row.Metric.Detail && c.Summary.Min > 0 && c.Summary.Max/c.Summary.Min > wideSpread
+			low, high := c.bulk()
+			return !c.Row.Metric.Detail && low > 0 && high/low > wideSpread
 		},
 		func(c Cell, _ float64) string {
 			return fmt.Sprintf("the repeats differ by more than %d×, so that their median says little", wideSpread)

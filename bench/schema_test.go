@@ -145,6 +145,7 @@ func TestSchemaIsDocumented(t *testing.T) {
 // FuzzParseReport reads hostile files. What is accepted can be shown in every way,
 // and read again.
 func FuzzParseReport(f *testing.F) {
+	f.Add(encode(f, sampleLaunch()))
 	f.Add(encode(f, sampleReport()))
 	f.Add([]byte(`{"schema":2}`))
 	f.Add([]byte(`{"began":"2026-01-02T03:04:05Z","command_line":["x"],"plan":{"subjects":[{"name":"a","tool":"slipway"}]}}`))

@@ -107,13 +107,21 @@ func (v *chapterVerdict) sort(label, unit string, own, peer Cell) {
 	switch {
 	case s.Times > 1/(1+evenWithin) && s.Times < 1+evenWithin:
 		v.Even = append(v.Even, s)
-	case a.N < 2 || b.N < 2 || a.Min <= b.Max && b.Min <= a.Max:
+	case a.N < 2 || b.N < 2 || overlap(own, peer):
 		v.Unclear = append(v.Unclear, s)
 	case s.Times > 1:
 		v.Better = append(v.Better, s)
 	default:
 		v.Worse = append(v.Worse, s)
 	}
+}
+
+// overlap reports whether some of the one's repeats lie among the other's, outliers
+// aside.
+func overlap(a, b Cell) bool {
+	aLow, aHigh := a.bulk()
+	bLow, bHigh := b.bulk()
+	return aLow <= bHigh && bLow <= aHigh
 }
 
 // Counts says how many rows there are of each kind, leaving out kinds without any.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -119,19 +120,16 @@ func (a *adding) open(ctx context.Context, state string, ns namespace) (err erro
 // one publishes the ports, since runtimes ask all of them for the same, and no two have
 // the same network unless they are told to. It returns the plan.
 func (a *adding) reserve(ctx context.Context, ns namespace, leased *leases) (plan tap.Plan, err error) {
-	taken, err := ownNetworks(a.conf)
-	if err != nil {
-		return tap.Plan{}, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
 	err = a.entry.Reserve(ctx, helper.Runs, func(others []store.Info) (store.Info, error) {
+		var taken []netip.Prefix
 		publishes := len(a.conf.Ports) > 0 && a.conf.Publishes()
 		for _, o := range others {
 			taken = append(taken, o.Networks...)
 			publishes = publishes && !o.Publishes
 		}
-		if plan, err = a.conf.Plan(leased.addresses, taken); err != nil {
+		if plan, err = a.conf.PlanHere(leased.addresses, taken...); err != nil {
 			return store.Info{}, err
 		}
 		if !publishes {
@@ -257,17 +255,4 @@ func identify(args *skel.CmdArgs) (namespace, error) {
 // overridden reports whether the runtime knows that the namespace is the plugin's own.
 func overridden(args *skel.CmdArgs) bool {
 	return args.NetnsOverride == "1" || strings.EqualFold(args.NetnsOverride, "true")
-}
-
-// ownNetworks returns the networks of the place that flows leave from, where "auto" has
-// to keep away from them. What a broker has is not for us to see.
-func ownNetworks(conf *netconf.Conf) (prefixes, error) {
-	if conf.ByBroker() {
-		return nil, nil
-	}
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("list our addresses: %w", err)
-	}
-	return prefixesOf(addrs), nil
 }

@@ -11,21 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-type prefixes = []netip.Prefix
-
-// prefixesOf returns the networks of the addresses.
-func prefixesOf(addrs []net.Addr) prefixes {
-	var ps prefixes
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok {
-			if p, ok := prefixOf(*n); ok {
-				ps = append(ps, p.Masked())
-			}
-		}
-	}
-	return ps
-}
-
+// prefixOf returns a network as netip has it.
 func prefixOf(n net.IPNet) (netip.Prefix, bool) {
 	a, ok := netip.AddrFromSlice(n.IP)
 	ones, bits := n.Mask.Size()

@@ -60,6 +60,10 @@ func Find(pidfile string) (*Running, error) {
 			}
 			continue
 		}
+		if exiting(pid) && ended(context.Background(), fd, graceTime) {
+			unix.Close(fd)
+			continue // it was killed, and has the lock no more
+		}
 		return &Running{PID: pid, pidfd: fd}, nil
 	}
 }

@@ -3,7 +3,7 @@
 package inside
 
 import (
-	"net"
+	"bytes"
 	"net/netip"
 	"syscall"
 
@@ -28,7 +28,7 @@ func (v *View) addLink(m syscall.NetlinkMessage) error {
 				l.MTU = int(nl.NativeEndian().Uint32(a.Value))
 			}
 		case unix.IFLA_ADDRESS:
-			l.MAC = net.HardwareAddr(a.Value)
+			l.MAC = bytes.Clone(a.Value) // the buffer is for the next message
 		}
 	}
 	v.Links = append(v.Links, l)
@@ -56,7 +56,7 @@ func (v *View) addAddr(m syscall.NetlinkMessage) error {
 	return nil
 }
 
-// addRoute reads a RTM_NEWROUTE.
+// addRoute reads a RTM_NEWROUTE, which may be several routes of the same metric.
 func (v *View) addRoute(m syscall.NetlinkMessage) error {
 	attrs, err := attributes(m, unix.RTM_NEWROUTE)
 	if attrs == nil || err != nil {
@@ -71,6 +71,7 @@ func (v *View) addRoute(m syscall.NetlinkMessage) error {
 		all = netip.IPv6Unspecified()
 	}
 	r := Route{To: netip.PrefixFrom(all, int(msg.Dst_len))}
+	var hops []byte
 	for _, a := range attrs {
 		addr, ok := netip.AddrFromSlice(a.Value)
 		switch {
@@ -80,11 +81,44 @@ func (v *View) addRoute(m syscall.NetlinkMessage) error {
 			r.By = addr
 		case a.Attr.Type == unix.RTA_OIF && len(a.Value) >= 4:
 			r.Index = int(nl.NativeEndian().Uint32(a.Value))
+		case a.Attr.Type == unix.RTA_MULTIPATH:
+			hops = a.Value
 		}
 	}
-	v.Routes = append(v.Routes, r)
+	if hops == nil {
+		v.Routes = append(v.Routes, r)
+	}
+	v.addHops(r.To, hops)
 	return nil
 }
+
+// addHops reads the struct rtnexthop of a RTA_MULTIPATH, each with its attributes
+// (rtnetlink(7)).
+func (v *View) addHops(to netip.Prefix, b []byte) {
+	for len(b) >= unix.SizeofRtNexthop {
+		order := nl.NativeEndian()
+		size := int(order.Uint16(b))
+		if size < unix.SizeofRtNexthop || size > len(b) {
+			return
+		}
+		r := Route{To: to, Index: int(order.Uint32(b[4:]))}
+		for attrs := b[unix.SizeofRtNexthop:size]; len(attrs) >= unix.SizeofRtAttr; {
+			n := int(order.Uint16(attrs))
+			if n < unix.SizeofRtAttr || n > len(attrs) {
+				break
+			}
+			if addr, ok := netip.AddrFromSlice(attrs[unix.SizeofRtAttr:n]); ok && order.Uint16(attrs[2:]) == unix.RTA_GATEWAY {
+				r.By = addr
+			}
+			attrs = attrs[min(len(attrs), align(n)):]
+		}
+		v.Routes = append(v.Routes, r)
+		b = b[min(len(b), align(size)):]
+	}
+}
+
+// align rounds up to the boundary that netlink puts things at (NLMSG_ALIGNTO).
+func align(n int) int { return (n + 3) &^ 3 }
 
 // attributes returns those of a message of the type, nil for others and for what is
 // too short to be one.

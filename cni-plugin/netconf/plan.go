@@ -5,6 +5,7 @@ package netconf
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -63,6 +64,27 @@ func (c *Conf) Plan(leases []Lease, taken []netip.Prefix) (tap.Plan, error) {
 		return tap.Plan{}, invalid("%v", err)
 	}
 	return plan, nil
+}
+
+// PlanHere is Plan with the networks of the place that we are in taken, unless a broker
+// starts the helper somewhere else, and those of others.
+func (c *Conf) PlanHere(leases []Lease, others ...netip.Prefix) (tap.Plan, error) {
+	if c.ByBroker() {
+		return c.Plan(leases, others)
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return tap.Plan{}, fmt.Errorf("list our addresses: %w", err)
+	}
+	taken := others
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok {
+			if p, err := netip.ParsePrefix(n.String()); err == nil {
+				taken = append(taken, p.Masked())
+			}
+		}
+	}
+	return c.Plan(leases, taken)
 }
 
 // network returns the network of a family that the configuration names, that an

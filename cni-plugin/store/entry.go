@@ -88,6 +88,7 @@ func Find(ctx context.Context, state, network, containerID, ifname string) (*Ent
 	for {
 		e, err := openAt(path, func(f *os.File) error { return wait(ctx, f) })
 		if errors.Is(err, fs.ErrNotExist) {
+			_ = os.Remove(filepath.Dir(path)) // if an ADD was killed when it had made only that
 			return nil, nil
 		}
 		if err != nil || e != nil {

@@ -3,6 +3,7 @@
 package cninet
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -96,30 +97,55 @@ func newID() string {
 	return hex.EncodeToString(b)
 }
 
-// add does ADD.
-func (a *Attachment) add() error {
+// add makes the namespaces, and does ADD.
+func (a *Attachment) add() (err error) {
+	defer func() {
+		if err != nil {
+			err = a.fail(err)
+		}
+	}()
 	req := a.req
 	req.Command = add
+	if isRoot() {
+		req.Command = namespace
+	}
 	r, err := callNew(&req, func(pid int, r reply) (err error) {
 		if a.User, err = os.Open(fmt.Sprintf("/proc/%d/ns/user", pid)); err == nil {
 			a.Net, err = os.Open(fmt.Sprintf("/proc/%d/fd/%d", pid, r.NetNS))
 		}
 		return err
 	})
-	if err == nil {
-		a.Result = r.Result
+	if err != nil {
+		return err
+	}
+	a.Result = r.Result
+	if !isRoot() {
 		return nil
 	}
+	req.NetNS = int(a.Net.Fd())
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if a.Result, err = req.add(ctx); err != nil {
+		return told(oneLine(err))
+	}
+	return nil
+}
+
+// fail leaves nothing of an attachment that was not made, and returns err.
+func (a *Attachment) fail(err error) error {
 	a.closeNamespaces()
-	var t told
-	if !errors.As(err, &t) {
-		_ = a.dir.detach(a.req) // it is nowhere near sure that it was
-	} else if rerr := a.dir.remove(); rerr != nil {
-		err = errors.Join(err, rerr)
+	if _, undone := errors.AsType[told](err); undone {
+		err = errors.Join(err, a.dir.remove())
+	} else {
+		_ = a.dir.detach(a.req) // or Sweep will
 	}
 	a.dir.close()
 	return err
 }
+
+// isRoot reports whether plugins have their rights on both sides without a stage: the
+// machine's root, or that of a user namespace that containers are made in.
+func isRoot() bool { return os.Geteuid() == 0 }
 
 // Close detaches the namespaces and closes them. It may be called again, and on nil.
 // Where it fails, Sweep will try again.
@@ -129,7 +155,13 @@ func (a *Attachment) Close() error {
 	}
 	req := a.req
 	req.Command = del
-	_, err := callIn(a.User, a.Net, &req)
+	var err error
+	if isRoot() {
+		req.NetNS = int(a.Net.Fd())
+		err = delHere(&req)
+	} else {
+		_, err = callIn(a.User, a.Net, &req)
+	}
 	a.closeNamespaces()
 	if err == nil {
 		err = a.dir.remove()
@@ -138,6 +170,16 @@ func (a *Attachment) Close() error {
 	a.dir = nil
 	if err != nil {
 		return fmt.Errorf("detach from the network: %w", err)
+	}
+	return nil
+}
+
+// delHere does DEL without a stage.
+func delHere(req *request) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := req.del(ctx); err != nil {
+		return told(oneLine(err))
 	}
 	return nil
 }

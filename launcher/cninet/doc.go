@@ -18,10 +18,11 @@
 //	request ends             ───►  ends
 //	start the container in both namespaces (launcher.Joined)
 //
-// At the end another stage joins the user namespace, and does DEL. The namespaces live
-// for as long as the container or the Attachment does. A plugin that needs rights on the
-// host itself, as bridge does, fails, and its error is told; files that one writes are
-// the caller's, so that host-local wants a dataDir where the caller may write.
+// At the end another stage joins the user namespace, and does DEL. The namespaces live for
+// as long as the container or the Attachment does. Root needs no stage to run plugins: it
+// has its rights on both sides. For a plain user a plugin that needs rights on the host
+// itself, as bridge does, fails, and its error is told; files that one writes are the
+// caller's, so that host-local wants a dataDir where the caller may write.
 //
 // # State
 //

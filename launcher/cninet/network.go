@@ -93,13 +93,10 @@ func takes(l *libcni.NetworkConfigList, capability string) bool {
 }
 
 // ConfDirs returns where configurations are looked for where the user names no
-// directory: $NETCONFPATH, as the CNI project's own tool has it, or net.d of
+// directory: $NETCONFPATH, as the CNI project's own tool has it, then net.d of
 // ~/.config/cni and of /etc/cni. getenv is normally os.Getenv.
 func ConfDirs(getenv func(string) string) []string {
-	if path := filepath.SplitList(getenv("NETCONFPATH")); len(path) > 0 {
-		return path
-	}
-	var dirs []string
+	dirs := filepath.SplitList(getenv("NETCONFPATH"))
 	if dir := getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
 		dirs = append(dirs, filepath.Join(dir, "cni", "net.d"))
 	} else if dir := getenv("HOME"); filepath.IsAbs(dir) {
@@ -108,20 +105,17 @@ func ConfDirs(getenv func(string) string) []string {
 	return append(dirs, "/etc/cni/net.d")
 }
 
-// PluginDirs returns where plugins are looked for: $CNI_PATH, or the usual places, and
-// at last beside this binary.
+// PluginDirs returns where plugins are looked for: $CNI_PATH, beside this binary, and the
+// usual places.
 func PluginDirs(getenv func(string) string) []string {
 	dirs := filepath.SplitList(getenv("CNI_PATH"))
-	if len(dirs) == 0 {
-		if home := getenv("HOME"); filepath.IsAbs(home) {
-			dirs = append(dirs, filepath.Join(home, ".local", "lib", "cni"))
-		}
-		dirs = append(dirs, "/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
-	}
 	if self, err := os.Executable(); err == nil {
 		dirs = append(dirs, filepath.Dir(self))
 	}
-	return dirs
+	if home := getenv("HOME"); filepath.IsAbs(home) {
+		dirs = append(dirs, filepath.Join(home, ".local", "lib", "cni"))
+	}
+	return append(dirs, "/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 }
 
 // absolute makes the directories those that they are from here.

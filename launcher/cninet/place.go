@@ -89,7 +89,13 @@ func (p *place) note(req *request) error {
 // detach does DEL for a namespace that is gone, and removes the directory.
 func (p *place) detach(req request) error {
 	req.Command = del
-	if _, err := callNew(&req, nil); err != nil {
+	var err error
+	if isRoot() {
+		err = delHere(&req)
+	} else {
+		_, err = callNew(&req, nil)
+	}
+	if err != nil {
 		return err
 	}
 	return p.remove()

@@ -32,8 +32,9 @@ type Result struct {
 
 // Commands of a request.
 const (
-	add = "ADD"
-	del = "DEL"
+	add       = "ADD"
+	del       = "DEL"
+	namespace = "namespace" // make one, and run no plugins
 )
 
 // A request is what a stage is to do.

@@ -53,7 +53,7 @@ func oneLine(err error) string {
 	return text[:min(len(text), maxError)]
 }
 
-// serve does what the request says.
+// serve does what the request says, in a stage.
 func serve(req *request) (reply, error) {
 	for name, value := range req.Env {
 		if err := os.Setenv(name, value); err != nil {
@@ -63,40 +63,58 @@ func serve(req *request) (reply, error) {
 	if err := os.Chdir("/"); err != nil {
 		return reply{}, err
 	}
-	list, err := libcni.NetworkConfFromBytes(req.Conf)
-	if err != nil {
-		return reply{}, err
-	}
-	cni := libcni.NewCNIConfigWithCacheDir(req.Plugins, req.Cache, nil)
-	rt := req.runtime()
 	if req.Command == del {
 		if req.NetNS != 0 {
 			unix.CloseOnExec(req.NetNS)
-			rt.NetNS = path(req.NetNS)
 		}
-		return reply{}, delList(cni, list, rt)
+		return reply{}, req.del(context.Background())
 	}
 	ns, err := newNamespace()
 	if err != nil {
 		return reply{}, err
 	}
-	rt.NetNS = path(ns)
-	res, err := addList(cni, list, rt)
+	if req.Command == namespace {
+		return reply{NetNS: ns}, nil
+	}
+	req.NetNS = ns
+	res, err := req.add(context.Background())
+	return reply{NetNS: ns, Result: res}, err
+}
+
+// add runs plugins for the namespace NetNS, a descriptor of ours.
+func (req *request) add(ctx context.Context) (Result, error) {
+	cni, list, rt, err := req.libcni()
+	if err != nil {
+		return Result{}, err
+	}
+	res, err := addList(ctx, cni, list, rt)
 	if err != nil {
 		// As the specification has it, of what plugins had done before one failed. That it
 		// fails, too, says nothing new.
-		_ = delList(cni, list, rt)
-		return reply{}, err
+		_ = delList(ctx, cni, list, rt)
 	}
-	return reply{NetNS: ns, Result: res}, nil
+	return res, err
+}
+
+// del runs plugins for the namespace NetNS, or one that is gone.
+func (req *request) del(ctx context.Context) error {
+	cni, list, rt, err := req.libcni()
+	if err != nil {
+		return err
+	}
+	return delList(ctx, cni, list, rt)
 }
 
 // path is that of a descriptor of ours for other processes.
 func path(fd int) string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd) }
 
-// runtime is what libcni wants to know besides the configuration. It passes only those
-// capabilities on that the configuration has.
-func (req *request) runtime() *libcni.RuntimeConf {
+// libcni is the request in the words of that package. It passes only those capabilities
+// on that the configuration has.
+func (req *request) libcni() (*libcni.CNIConfig, *libcni.NetworkConfigList, *libcni.RuntimeConf, error) {
+	list, err := libcni.NetworkConfFromBytes(req.Conf)
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	rt := &libcni.RuntimeConf{
 		ContainerID: req.ID, IfName: ifName,
 		Args:           [][2]string{{"IgnoreUnknown", "1"}},
@@ -108,12 +126,15 @@ func (req *request) runtime() *libcni.RuntimeConf {
 	if len(req.Aliases) > 0 {
 		rt.CapabilityArgs[capAliases] = req.Aliases
 	}
-	return rt
+	if req.NetNS != 0 {
+		rt.NetNS = path(req.NetNS)
+	}
+	return libcni.NewCNIConfigWithCacheDir(req.Plugins, req.Cache, nil), list, rt, nil
 }
 
 // addList does ADD, and returns what the container is told of it.
-func addList(cni *libcni.CNIConfig, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) (Result, error) {
-	res, err := cni.AddNetworkList(context.Background(), list, rt)
+func addList(ctx context.Context, cni *libcni.CNIConfig, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) (Result, error) {
+	res, err := cni.AddNetworkList(ctx, list, rt)
 	if err != nil {
 		return Result{}, err
 	}
@@ -126,15 +147,15 @@ func addList(cni *libcni.CNIConfig, list *libcni.NetworkConfigList, rt *libcni.R
 
 // delList does DEL. Where one plugin fails libcni asks none of those before it, such as
 // that which has a process to end; they are asked then one by one.
-func delList(cni *libcni.CNIConfig, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) error {
-	err := cni.DelNetworkList(context.Background(), list, rt)
+func delList(ctx context.Context, cni *libcni.CNIConfig, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) error {
+	err := cni.DelNetworkList(ctx, list, rt)
 	if err == nil {
 		return nil
 	}
 	for _, p := range slices.Backward(list.Plugins) {
 		one := *list
 		one.Plugins = []*libcni.PluginConfig{p}
-		_ = cni.DelNetworkList(context.Background(), &one, rt) // the first error is told
+		_ = cni.DelNetworkList(ctx, &one, rt) // the first error is told
 	}
 	return err
 }

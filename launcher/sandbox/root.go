@@ -87,6 +87,9 @@ func (s *setup) overlayRoot(root place) error {
 	}
 	if r.Upper != "" {
 		l.upper, l.work = s.sources[r.Upper], s.sources[r.Work]
+		if err := ownLayer(l.upper, l.work); err != nil {
+			return err
+		}
 		if r.Volatile {
 			l.options = append(l.options, volatileLayer)
 		}
@@ -100,6 +103,24 @@ func (s *setup) overlayRoot(root place) error {
 	defer unix.Close(work)
 	l.upper, l.work = upper, work
 	return explainOverlay(s.mt.overlay(root, l))
+}
+
+// ownLayer gives a writable layer to the container's root, who may be another than the
+// caller that made it. Whose ids are not mapped here has been given it before.
+func ownLayer(dirs ...int) error {
+	for _, d := range dirs {
+		var st unix.Stat_t
+		if err := unix.Fstat(d, &st); err != nil {
+			return fmt.Errorf("look at the writable layer: %w", err)
+		}
+		if st.Uid == 0 && st.Gid == 0 {
+			continue
+		}
+		if err := unix.Fchownat(d, "", 0, 0, unix.AT_EMPTY_PATH); err != nil {
+			return fmt.Errorf("give the writable layer to the container's root: %w", err)
+		}
+	}
+	return nil
 }
 
 // throwAway makes an upper layer with the mode and its work directory on the tmpfs.

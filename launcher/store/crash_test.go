@@ -167,6 +167,31 @@ func TestAddLayerCanceled(t *testing.T) {
 	empty(t, s, "layers", "tmp", "trash", "locks")
 }
 
+// TestStageKilled kills the process that unpacks a layer: nothing of that remains, and
+// the next try has another.
+func TestStageKilled(t *testing.T) {
+	s := open(t)
+	b := bigArchive(t)
+	src := source(b)
+	src.Open = func(context.Context) (io.ReadCloser, error) {
+		r, w := io.Pipe()
+		go func() {
+			_, _ = w.Write(b[:len(b)/2])
+			s.KillStage()
+			_, err := w.Write(b[len(b)/2:])
+			w.CloseWithError(err)
+		}()
+		return r, nil
+	}
+	if _, err := s.AddLayer(t.Context(), src); err == nil {
+		t.Error("a layer was added without anybody to unpack it")
+	}
+	empty(t, s, "layers", "tmp", "trash", "locks")
+	if _, err := s.AddLayer(t.Context(), source(b)); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestPowerFailure makes layers those of another boot: those that are whole are used,
 // others fetched again.
 func TestPowerFailure(t *testing.T) {

@@ -5,6 +5,7 @@ package store
 import (
 	"errors"
 	"os"
+	"runtime"
 )
 
 // SetBoot makes it another boot for s.
@@ -17,4 +18,20 @@ func (s *Store) Unmark(i *Image) error {
 		err = errors.Join(err, os.Remove(s.path(layerMark(s.layerName(d)))))
 	}
 	return err
+}
+
+// KillStage kills the stage, as the kernel does when memory is short, and waits for its
+// end; before that, for its start.
+func (s *Store) KillStage() {
+	for {
+		s.ns.mu.Lock()
+		st := s.ns.stage
+		s.ns.mu.Unlock()
+		if st != nil {
+			_ = st.cmd.Process.Kill()
+			<-st.done
+			return
+		}
+		runtime.Gosched()
+	}
 }

@@ -133,7 +133,11 @@ func (n *namespace) start() (*stage, error) {
 		return nil, errors.New("the store is closed")
 	}
 	if n.stage != nil {
-		return n.stage, nil
+		select {
+		case <-n.stage.done: // it failed; what it left is to be removed all the same
+		default:
+			return n.stage, nil
+		}
 	}
 	st, err := newStage(n.store)
 	if err != nil {

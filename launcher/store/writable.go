@@ -62,8 +62,16 @@ func (s *Store) NewWritable(ctx context.Context, image Digest, m userns.Mapping,
 	return w, nil
 }
 
-// own gives the layer to root under the mapping m, if that is another than the caller.
+// own gives the layer to root under the mapping m, if that does not have the caller's
+// own ids: else the container's root can take it.
 func (s *Store) own(ctx context.Context, w *Writable, m userns.Mapping) error {
+	me, _ := s.Mapping.HostUID(0)
+	mine, _ := s.Mapping.HostGID(0)
+	_, uok := inside(m.UIDs, me)
+	_, gok := inside(m.GIDs, mine)
+	if uok && gok {
+		return nil
+	}
 	a := shiftArgs{Store: s.Mapping, Target: m}
 	uid, gid, err := a.owner(0, 0)
 	if err != nil || uid == 0 && gid == 0 {
