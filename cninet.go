@@ -137,3 +137,11 @@ func (r *runner) unplug(log *slog.Logger) {
 		log.Warn("the container's network is left to slipway gc", "err", err)
 	}
 }
+
+// errOfPlugins is that of a command about the network of a container that is not ours.
+func errOfPlugins(c *state.Container) error {
+	if !strings.HasPrefix(c.Net, launcher.JoinCNI) {
+		return nil
+	}
+	return fmt.Errorf("container %s: its network is %s, whose plugins alone know of its ports and flows; slipway inspect tells what was asked for", c.DisplayName(), c.Net)
+}

@@ -77,6 +77,27 @@ func (u *cniUser) detached(t *testing.T) {
 	}
 }
 
+// abandoned reports whether there are attachments, and nobody has them.
+func (u *cniUser) abandoned(t *testing.T) bool {
+	t.Helper()
+	dirs, err := filepath.Glob(u.run + "/slipway/cni/*")
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("no attachment: %v", err)
+	}
+	for _, dir := range dirs {
+		f, err := os.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		f.Close()
+		if err != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // helpers counts the processes of our plugin.
 func (u *cniUser) helpers(t *testing.T) (n int) {
 	t.Helper()
@@ -132,6 +153,9 @@ func TestCNINetwork(t *testing.T) {
 	if s := seen[0]; s.Net != "cni:shop" || len(s.Addrs) == 0 || s.Addrs[0] != netip.MustParsePrefix("10.50.0.100/24") {
 		t.Errorf("inspect: %+v", s)
 	}
+	for _, word := range []string{"port", "ports", "flows"} {
+		u.refuse(t, 1, "cni:shop", word, "web")
+	}
 	u.must(t, "rm", "-f", "web")
 	u.detached(t)
 }
@@ -141,14 +165,16 @@ func TestCNINetworkKilled(t *testing.T) {
 	attachtest.Open(t)
 	u := newCNIUser(t, map[string]string{"shop": ours, "fixed": leased})
 	for _, clean := range [][]string{{"rm", "-fa"}, {"gc"}, u.words("shop", "--", "true")} {
-		for _, network := range []string{"shop", "fixed"} {
+		networks := []string{"shop", "fixed"}
+		for _, network := range networks {
 			u.must(t, u.words(network, "-d", "--name", network, "--", "sleep", "1000")...)
-			pid := u.inspect(t, network).Supervisor.PID
-			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		}
+		for _, network := range networks {
+			if err := unix.Kill(u.inspect(t, network).Supervisor.PID, unix.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the supervisor is gone", func() bool { return unix.Kill(pid, 0) != nil })
 		}
+		eventually(t, "the supervisor is gone", func() bool { return u.abandoned(t) })
 		if got := u.slipway(t, clean...); got.code != 0 || got.stderr != "" {
 			t.Errorf("%v: %+v", clean, got)
 		}
