@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/slipway-net/slipway/netstack/attach/attachtest"
 	"golang.org/x/sys/unix"
 )
@@ -268,4 +269,45 @@ func TestCNINetworkRoot(t *testing.T) {
 		}
 	}
 	u.detached(t)
+}
+
+// TestCNINetworkImage has a container of an image, with subordinate ids, in a network of
+// plugins, and another in the network of that one.
+func TestCNINetworkImage(t *testing.T) {
+	u := newImageUser(t)
+	plugins, err := pluginDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.env = append(u.env, "CNI_PATH="+plugins)
+	confs := filepath.Join(u.dir, "home/.config/cni/net.d")
+	if err := os.MkdirAll(confs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const conf = `{"cniVersion":"1.0.0","name":"shop","plugins":[{"type":"slipway-cni","subnet":"10.50.0.0/24"}]}`
+	if err := os.WriteFile(filepath.Join(confs, "shop.conflist"), []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const look = "ip -o -4 addr show eth0; cat /etc/resolv.conf /proc/self/uid_map; grep -E 'Cap|Groups' /proc/self/status"
+	if got := u.slipway(t, "run", "-d", "--name", "main", "--net", "cni:shop", "box", "sleep", "1000"); got.code != 0 {
+		t.Fatalf("run: %+v", got)
+	}
+	want := u.slipway(t, "exec", "main", "sh", "-c", look)
+	if want.code != 0 || !strings.Contains(want.stdout, "10.50.0.100/24") || !strings.Contains(want.stdout, "nameserver 10.50.0.3") {
+		t.Errorf("the container sees %+v", want)
+	}
+	if diff := cmp.Diff(want, u.slipway(t, "run", "--net", "container:main", "box", "sh", "-c", look), cmp.AllowUnexported(result{})); diff != "" {
+		t.Errorf("the network, ids and rights of the second (-first's +its):\n%s", diff)
+	}
+	if got := u.slipway(t, "run", "--userns", "keep-id", "--net", "cni:shop", "box", "true"); got.code != 2 || !strings.Contains(got.stderr, "root is the caller") {
+		t.Errorf("another root: %+v", got)
+	}
+	if got := u.slipway(t, "rm", "-f", "main"); got.code != 0 {
+		t.Errorf("rm: %+v", got)
+	}
+	for _, glob := range []string{"run/slipway/cni/*", "run/slipway-cni/*/*"} {
+		if left, err := filepath.Glob(filepath.Join(u.dir, glob)); err != nil || len(left) > 0 {
+			t.Errorf("left of an attachment: %v %v", left, err)
+		}
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -134,7 +133,8 @@ func (a *Attachment) add() (err error) {
 // fail leaves nothing of an attachment that was not made, and returns err.
 func (a *Attachment) fail(err error) error {
 	a.closeNamespaces()
-	if _, undone := errors.AsType[told](err); undone {
+	_, undone := errors.AsType[told](err)
+	if _, never := errors.AsType[unbegun](err); never || undone {
 		err = errors.Join(err, a.dir.remove())
 	} else {
 		_ = a.dir.detach(a.req) // or Sweep will
@@ -191,6 +191,3 @@ func (a *Attachment) closeNamespaces() {
 		}
 	}
 }
-
-// encode is the request as it is kept.
-func (r *request) encode() ([]byte, error) { return json.Marshal(r) }

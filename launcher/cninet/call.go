@@ -38,7 +38,7 @@ func callNew(req *request, opened func(pid int, r reply) error) (reply, error) {
 	defer runtime.UnlockOSThread()
 	in, theirIn, err := pipes()
 	if err != nil {
-		return reply{}, err
+		return reply{}, unbegun{err}
 	}
 	defer in.close()
 	c := userns.Command(ctx, req.Mapping, StageName)
@@ -46,7 +46,7 @@ func callNew(req *request, opened func(pid int, r reply) error) (reply, error) {
 	err = c.Start()
 	theirIn.close()
 	if err != nil {
-		return reply{}, err
+		return reply{}, unbegun{err}
 	}
 	r, err := in.talk(req)
 	if err == nil && r.Error == "" && opened != nil {
@@ -125,6 +125,12 @@ type told string
 
 // Error returns the text.
 func (e told) Error() string { return string(e) }
+
+// unbegun is an error of before any plugin was run.
+type unbegun struct{ error }
+
+// Unwrap returns the error itself.
+func (e unbegun) Unwrap() error { return e.error }
 
 // ends are those of two pipes.
 type ends struct{ in, out *os.File }

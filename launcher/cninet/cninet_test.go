@@ -33,7 +33,6 @@ func TestFind(t *testing.T) {
 		"00-broken.conflist": `{"name":`,
 		"10-b.conflist":      `{"cniVersion":"1.0.0","name":"shop","plugins":[{"type":"b","capabilities":{"portMappings":true}}]}`,
 		"05-a.conflist":      `{"cniVersion":"1.0.0","name":"shop","plugins":[{"type":"a"}]}`,
-		"20-one.conf":        `{"cniVersion":"1.0.0","name":"one","type":"alone"}`,
 		"30.txt":             `{"cniVersion":"1.0.0","name":"text","plugins":[{"type":"a"}]}`,
 		"40.conflist":        strings.Repeat(" ", maxConf+1),
 	})
@@ -44,7 +43,7 @@ func TestFind(t *testing.T) {
 		"b.conflist": `{"cniVersion":"1.0.0","name":"shop","plugins":[{"type":"c"}]}`,
 		"c.conflist": `{"cniVersion":"1.0.0","name":"other","plugins":[{"type":"c","capabilities":{"portMappings":true}}]}`,
 	})
-	for _, tt := range []struct{ name, plugin string }{{"shop", "a"}, {"one", "alone"}, {"other", "c"}} {
+	for _, tt := range []struct{ name, plugin string }{{"shop", "a"}, {"other", "c"}} {
 		l, err := find(tt.name, []string{"/nowhere", first, second})
 		if err != nil || l.Plugins[0].Network.Type != tt.plugin {
 			t.Errorf("%s: %+v, %v, want plugin %s", tt.name, l, err, tt.plugin)

@@ -18,8 +18,8 @@ import (
 // ErrNoNetwork is what errors.Is finds in the error for a name that no configuration has.
 var ErrNoNetwork = errors.New("no such network")
 
-// extensions are those of files with a configuration, a list of plugins or one alone.
-var extensions = []string{".conflist", ".conf", ".json"}
+// extension is that of a file with a configuration.
+const extension = ".conflist"
 
 // maxConf bounds a configuration in bytes: real ones have some hundred.
 const maxConf = 1 << 20
@@ -30,7 +30,7 @@ const maxConf = 1 << 20
 func find(name string, dirs []string) (*libcni.NetworkConfigList, error) {
 	var broken []error
 	for _, dir := range dirs {
-		files, err := libcni.ConfFiles(dir, extensions)
+		files, err := libcni.ConfFiles(dir, []string{extension})
 		if err != nil {
 			broken = append(broken, err)
 		}
@@ -59,18 +59,7 @@ func load(file string) (*libcni.NetworkConfigList, error) {
 	if !st.Mode().IsRegular() || st.Size() > maxConf {
 		return nil, fmt.Errorf("it is not a file of at most %d bytes", maxConf)
 	}
-	if filepath.Ext(file) == extensions[0] {
-		return libcni.NetworkConfFromFile(file)
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, errors.Unwrap(err)
-	}
-	c, err := libcni.NetworkPluginConfFromBytes(b)
-	if err != nil {
-		return nil, err
-	}
-	return libcni.ConfListFromConf(c)
+	return libcni.NetworkConfFromFile(file)
 }
 
 // whole returns a configuration that has all its plugins in itself, which a list may

@@ -76,7 +76,7 @@ func newPlace(state, id string) (*place, error) {
 
 // note writes down what DEL needs.
 func (p *place) note(req *request) error {
-	b, err := req.encode()
+	b, err := json.Marshal(req)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(p.path, noteFile), b, 0o600)
 	}
