@@ -184,6 +184,42 @@ func TestCNINetworkKilled(t *testing.T) {
 	}
 }
 
+// TestCNINetworkPluginGone has gc say which attachment cannot be taken back, and go on, as
+// does rm.
+func TestCNINetworkPluginGone(t *testing.T) {
+	attachtest.Open(t)
+	u := newCNIUser(t, map[string]string{"copied": `{"type":"copied"}`})
+	b, err := os.ReadFile(filepath.Join(referencePlugins, "loopback"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plugin := filepath.Join(u.dir, "copied")
+	if err := os.WriteFile(plugin, b, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	u.env = append(u.env, "CNI_PATH="+u.dir)
+	u.must(t, u.words("copied", "-d", "--name", "c", "--", "sleep", "1000")...)
+	if err := unix.Kill(u.inspect(t, "c").Supervisor.PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the supervisor is gone", func() bool { return u.abandoned(t) })
+	if err := os.Rename(plugin, plugin+".old"); err != nil {
+		t.Fatal(err)
+	}
+	got := u.slipway(t, "gc")
+	if got.code != 1 || !strings.Contains(got.stdout, "removed") || !strings.Contains(got.stderr, `"copied"`) || strings.Count(got.stderr, "\n") != 1 {
+		t.Errorf("gc: %+v", got)
+	}
+	if got := u.slipway(t, "rm", "c"); got.code != 0 || got.stdout != "c\n" || !strings.Contains(got.stderr, `"copied"`) {
+		t.Errorf("rm: %+v", got)
+	}
+	if err := os.Rename(plugin+".old", plugin); err != nil {
+		t.Fatal(err)
+	}
+	u.must(t, "gc")
+	u.detached(t)
+}
+
 // leased has addresses of a plugin that notes them in files.
 const leased = `{"type":"slipway-cni","stateDir":"STATE","ipam":{"type":"host-local","dataDir":"LEASES","ranges":[[{"subnet":"10.60.0.0/24","gateway":"10.60.0.1"}]]}}`
 

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -23,15 +24,13 @@ While an image is being pulled it does nothing.`
 func runGC(args []string, stdout, stderr io.Writer) int {
 	c := newStorageCommand("gc", gcSynopsis, gcAbout, stdout, stderr)
 	return c.run(args, 0, 0, func(ctx context.Context, s *store.Store, _ []string) error {
-		if err := sweepNetworks(); err != nil {
-			return err
-		}
+		left := sweepNetworks()
 		r, err := collect(ctx, s)
 		if err != nil {
-			return err
+			return errors.Join(left, err)
 		}
 		fmt.Fprintf(stdout, "removed %d images, %d layers and the files of %d containers: %s of layers\n", r.Images, r.Layers, r.Writables, image.Size(r.Bytes))
-		return nil
+		return left
 	})
 }
 
