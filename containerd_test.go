@@ -52,6 +52,7 @@ kill $daemon
 // deletes attachments without saying where, and those of detached containers never.
 func TestContainerd(t *testing.T) {
 	attachtest.NeedTools(t, "containerd", "ctr", "crun", "busybox", "pgrep")
+	binary(t) // beside which the plugin is
 	plugins, err := pluginDir()
 	if err != nil {
 		t.Fatal(err)

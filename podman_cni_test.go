@@ -145,6 +145,7 @@ func TestPodmanCNI(t *testing.T) {
 func TestPodmanCNIBroker(t *testing.T) {
 	attachtest.NeedTools(t, "podman", "crun", "conmon", "busybox", "socat", "ldd", "pgrep")
 	p := newCNIPodman(t, boxArchive(t), false)
+	binary(t) // beside which the plugin is
 	plugins, err := pluginDir()
 	if err != nil {
 		t.Fatal(err)

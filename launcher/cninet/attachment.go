@@ -3,7 +3,6 @@
 package cninet
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -122,9 +121,7 @@ func (a *Attachment) add() (err error) {
 		return nil
 	}
 	req.NetNS = int(a.Net.Fd())
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if a.Result, err = req.add(ctx); err != nil {
+	if a.Result, err = req.add(); err != nil {
 		return told(oneLine(err))
 	}
 	return nil
@@ -176,9 +173,7 @@ func (a *Attachment) Close() error {
 
 // delHere does DEL without a stage.
 func delHere(req *request) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := req.del(ctx); err != nil {
+	if err := req.del(); err != nil {
 		return told(oneLine(err))
 	}
 	return nil

@@ -18,9 +18,13 @@ import (
 	"github.com/slipway-net/slipway/launcher/userns"
 )
 
-// patience bounds what plugins may take: one that hangs would hold the container, or its
-// end, for good. DHCP, the slowest, gives up within it.
-const patience = time.Minute
+// patience bounds what plugins may take for ADD, or DEL: one that hangs would hold the
+// container, or its end, for good, and is killed. DHCP, the slowest, gives up within it. A
+// stage may need it twice, and has a margin for what plugins may have left running.
+const (
+	patience      = time.Minute
+	stagePatience = 3 * patience
+)
 
 // descriptors of a stage that joins the user namespace, behind the standard streams.
 const (
@@ -31,7 +35,7 @@ const (
 // callNew has a stage in a new user namespace do the request. opened is called with
 // the stage's process id before it ends.
 func callNew(req *request, opened func(pid int, r reply) error) (reply, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), stagePatience)
 	defer cancel()
 	// It dies with the thread that starts it.
 	runtime.LockOSThread()
@@ -60,7 +64,7 @@ func callNew(req *request, opened func(pid int, r reply) error) (reply, error) {
 // callIn has a stage do the request that joins the user namespace, and has the network
 // namespace open.
 func callIn(user, netns *os.File, req *request) (reply, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), stagePatience)
 	defer cancel()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -111,7 +115,7 @@ func callIn(user, netns *os.File, req *request) (reply, error) {
 func outcome(ctx context.Context, r reply, err error) (reply, error) {
 	switch {
 	case ctx.Err() != nil:
-		return r, fmt.Errorf("the plugins have not done their work within %v", patience)
+		return r, fmt.Errorf("the plugins have not done their work within %v", stagePatience)
 	case err != nil:
 		return r, err
 	case r.Error != "":

@@ -67,7 +67,7 @@ func serve(req *request) (reply, error) {
 		if req.NetNS != 0 {
 			unix.CloseOnExec(req.NetNS)
 		}
-		return reply{}, req.del(context.Background())
+		return reply{}, req.del()
 	}
 	ns, err := newNamespace()
 	if err != nil {
@@ -77,32 +77,32 @@ func serve(req *request) (reply, error) {
 		return reply{NetNS: ns}, nil
 	}
 	req.NetNS = ns
-	res, err := req.add(context.Background())
+	res, err := req.add()
 	return reply{NetNS: ns, Result: res}, err
 }
 
 // add runs plugins for the namespace NetNS, a descriptor of ours.
-func (req *request) add(ctx context.Context) (Result, error) {
+func (req *request) add() (Result, error) {
 	cni, list, rt, err := req.libcni()
 	if err != nil {
 		return Result{}, err
 	}
-	res, err := addList(ctx, cni, list, rt)
+	res, err := addList(cni, list, rt)
 	if err != nil {
 		// As the specification has it, of what plugins had done before one failed. That it
 		// fails, too, says nothing new.
-		_ = delList(ctx, cni, list, rt)
+		_ = delList(cni, list, rt)
 	}
 	return res, err
 }
 
 // del runs plugins for the namespace NetNS, or one that is gone.
-func (req *request) del(ctx context.Context) error {
+func (req *request) del() error {
 	cni, list, rt, err := req.libcni()
 	if err != nil {
 		return err
 	}
-	return delList(ctx, cni, list, rt)
+	return delList(cni, list, rt)
 }
 
 // path is that of a descriptor of ours for other processes.
@@ -133,10 +133,12 @@ func (req *request) libcni() (*libcni.CNIConfig, *libcni.NetworkConfigList, *lib
 }
 
 // addList does ADD, and returns what the container is told of it.
-func addList(ctx context.Context, cni *libcni.CNIConfig, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) (Result, error) {
+func addList(cni *libcni.CNIConfig, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) (Result, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	res, err := cni.AddNetworkList(ctx, list, rt)
 	if err != nil {
-		return Result{}, err
+		return Result{}, late(ctx, err)
 	}
 	r, err := types100.NewResultFromResult(res)
 	if err != nil {
@@ -147,7 +149,9 @@ func addList(ctx context.Context, cni *libcni.CNIConfig, list *libcni.NetworkCon
 
 // delList does DEL. Where one plugin fails libcni asks none of those before it, such as
 // that which has a process to end; they are asked then one by one.
-func delList(ctx context.Context, cni *libcni.CNIConfig, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) error {
+func delList(cni *libcni.CNIConfig, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	err := cni.DelNetworkList(ctx, list, rt)
 	if err == nil {
 		return nil
@@ -156,6 +160,14 @@ func delList(ctx context.Context, cni *libcni.CNIConfig, list *libcni.NetworkCon
 		one := *list
 		one.Plugins = []*libcni.PluginConfig{p}
 		_ = cni.DelNetworkList(ctx, &one, rt) // the first error is told
+	}
+	return late(ctx, err)
+}
+
+// late says so where err is that of a plugin which was killed.
+func late(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: no end within %v", err, patience)
 	}
 	return err
 }
