@@ -93,6 +93,9 @@ func apiSocket(word string) (string, error) {
 	if c.Status != state.Running {
 		return "", errNotRunning(c)
 	}
+	if err := errOfPlugins(c); err != nil {
+		return "", err
+	}
 	name, _, err := socketPath(filepath.Join(store.Dir(c.ID), apiFile)) // open until the program ends
 	return name, err
 }

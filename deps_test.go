@@ -33,6 +33,7 @@ type layer struct {
 var layers = []layer{
 	{".", []string{"..."}, "main wires everything"},
 	{"launcher/lan", []string{"netstack/loop", "tap"}, "a switch of frames, on the loop that carries the rest; it knows no container"},
+	{"launcher/cninet", []string{"launcher/join", "launcher/sandbox", "launcher/userns"}, "it runs plugins in namespaces; it knows no session and no container"},
 	{"launcher/sandbox", []string{"launcher/userns/inside", "launcher/tarball"}, "the init stage is small, or each start is slow"},
 	{"launcher/initstage", []string{"launcher/sandbox"}, "the init stage is small, or each start is slow"},
 	{"launcher/userns/inside", nil, "a leaf, linked into the init stage"},
@@ -72,6 +73,7 @@ var fences = []fence{
 	{"gvisor.dev/gvisor/...", []string{"netstack", "netstack/attach"}, "gVisor's types stop at netstack's border"},
 	{"github.com/google/nftables/...", []string{"netstack/splice"}, "one place makes rules in the container"},
 	{"github.com/mdlayher/netlink/...", []string{"netstack/splice"}, "one place makes rules in the container"},
+	{"github.com/containernetworking/cni/libcni", []string{"launcher/cninet"}, "one place runs the plugins of others, as processes: it is what the user asks for"},
 	{"os/exec", []string{".", "launcher/...", "bench/..."}, "the network is set up by system calls; a command's errors are text"},
 	{"net/http", []string{".", "netstack/attach", "portfwd/...", "launcher/image", "bench/...", "scripts/demoserver"}, "only APIs and registries speak HTTP"},
 	{"github.com/google/go-containerregistry/pkg/v1", []string{"launcher/image", "launcher/store"}, "what an image is, is said in one place"},

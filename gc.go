@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -15,20 +16,21 @@ import (
 const (
 	gcSynopsis = "gc [flags]"
 	gcAbout    = `Removes what nobody can use any more: images without a name, layers of no image,
-and what is left of commands and containers that were killed. While an image is
-being pulled it does nothing.`
+and what is left of commands and containers that were killed, in CNI networks, too.
+While an image is being pulled it does nothing.`
 )
 
 // runGC is `slipway gc`.
 func runGC(args []string, stdout, stderr io.Writer) int {
 	c := newStorageCommand("gc", gcSynopsis, gcAbout, stdout, stderr)
 	return c.run(args, 0, 0, func(ctx context.Context, s *store.Store, _ []string) error {
+		left := sweepNetworks()
 		r, err := collect(ctx, s)
 		if err != nil {
-			return err
+			return errors.Join(left, err)
 		}
 		fmt.Fprintf(stdout, "removed %d images, %d layers and the files of %d containers: %s of layers\n", r.Images, r.Layers, r.Writables, image.Size(r.Bytes))
-		return nil
+		return left
 	})
 }
 

@@ -55,6 +55,7 @@ var pluginDir = sync.OnceValues(func() (string, error) {
 // plain user, which runs plugins in a network namespace behind slirp4netns.
 func newCNIPodman(t *testing.T, image string, root bool) *podman {
 	t.Helper()
+	binary(t) // beside which the plugin is
 	plugins, err := pluginDir()
 	if err != nil {
 		t.Fatal(err)

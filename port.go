@@ -40,6 +40,9 @@ func printPorts(word, wanted string, stdout io.Writer) error {
 	if c.Status != state.Running {
 		return errNotRunning(c)
 	}
+	if err := errOfPlugins(c); err != nil {
+		return err
+	}
 	socket, done, err := socketPath(filepath.Join(store.Dir(c.ID), apiFile))
 	if err != nil {
 		return err

@@ -31,6 +31,9 @@ func runRm(args []string, stdout, stderr io.Writer) int {
 	if code, over := parseFlags(fs, args, rmSynopsis, rmAbout, stdout, stderr); over {
 		return code
 	}
+	if err := sweepNetworks(); err != nil {
+		complain(stderr, err) // which is no reason to keep a container
+	}
 	words := fs.Args()
 	if !*all {
 		if err := wantContainers(fs, rmSynopsis, 1, -1); err != nil {

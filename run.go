@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/slipway-net/slipway/launcher"
+	"github.com/slipway-net/slipway/launcher/cninet"
 	"github.com/slipway-net/slipway/launcher/state"
 	"github.com/slipway-net/slipway/launcher/supervise"
 	"github.com/slipway-net/slipway/launcher/userns"
@@ -81,6 +82,7 @@ type runner struct {
 	fs   *pflag.FlagSet
 	net  netFlags
 	lans lanFlags
+	cni  cniFlags
 	life lifeFlags
 	root rootFlags
 	more *launcher.Flags
@@ -92,10 +94,9 @@ type runner struct {
 	began   func(*state.Held) error
 	started func(state.Record)
 	held    *state.Held
-	layer   string      // the directory of what it writes; empty for none that is kept
-	cni     *cniNetwork // nil without --net cni:NAME
-	word    string      // … which it was
+	layer   string // the directory of what it writes; empty for none that is kept
 	joined  *joinedNetwork
+	plugged *cninet.Attachment // nil without --net cni:NAME
 }
 
 // newRunner returns a runner of the words behind "run", which its flag set is to
@@ -107,6 +108,7 @@ func newRunner(args []string) *runner {
 	r.life.add(r.fs)
 	r.net.add(r.fs)
 	r.lans.add(r.fs)
+	r.cni.add(r.fs)
 	must(r.fs.Lookup("log-level").Value.Set("warn"))
 	r.fs.Lookup("log-level").DefValue = "warn"
 	return r
@@ -146,13 +148,14 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 	if err := defaultIDs(&r.cfg, log); err != nil {
 		return exitRun, err
 	}
-	if r.cni, err = r.cniNetwork(); err != nil {
-		return exitRun, err
-	}
 	if r.joined, err = r.joinNetwork(); err != nil {
 		return exitRun, err
 	}
 	defer r.joined.close()
+	defer r.unplug(log)
+	if err := r.plug(); err != nil {
+		return exitRun, err
+	}
 	if err := r.network(log); err != nil {
 		return exitRun, err
 	}
@@ -195,11 +198,11 @@ func (r *runner) kept() bool { return r.held != nil && r.held.Record().Keep }
 
 // network fills in what the configuration says of the network.
 func (r *runner) network(log *slog.Logger) error {
+	if r.plugged != nil {
+		return nil // by plugins
+	}
 	if err := r.lans.check(r.cfg); err != nil {
 		return err
-	}
-	if r.cni != nil {
-		return r.cniSession(log)
 	}
 	session, err := r.net.config(log)
 	if err != nil {
@@ -219,20 +222,6 @@ func (r *runner) network(log *slog.Logger) error {
 		}
 		rec := r.held.Record()
 		return private.join(n, pid, rec.DisplayName(), log)
-	}
-	return nil
-}
-
-// cniSession fills in what the configuration says of a network of CNI plugins.
-func (r *runner) cniSession(log *slog.Logger) (err error) {
-	if len(r.lans.networks) > 0 {
-		return fmt.Errorf("%w: --network with --net %s: it needs a container with --net private", errUsage, r.word)
-	}
-	if r.cfg.DNS, err = r.cni.resolvers(); err != nil {
-		return err
-	}
-	r.cfg.Session = func(pid int) (launcher.Network, error) {
-		return r.cni.attach(pid, r.held.Record().ID, r.held.Dir(), log)
 	}
 	return nil
 }
@@ -280,8 +269,11 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 			}
 			time.AfterFunc(settled, func() { takeFootprint().drop() })
 		},
-		Ended: func() { r.life.ended(rec.Keep) },
-		Log:   log,
+		Ended: func() {
+			r.unplug(log)
+			r.life.ended(rec.Keep)
+		},
+		Log: log,
 	})
 }
 
@@ -305,14 +297,14 @@ func (r *runner) record() (state.Record, error) {
 	if !r.cfg.IDs.IsZero() {
 		rec.UIDs, rec.GIDs = stateMapping(r.cfg.IDs.UIDs), stateMapping(r.cfg.IDs.GIDs)
 	}
-	if r.cni != nil {
-		rec.Net = r.word
-	}
 	if j := r.joined; j != nil {
 		rec.Net = j.word
 		if j.uids != nil {
 			rec.UIDs, rec.GIDs = j.uids, j.gids
 		}
+	}
+	if r.plugged != nil {
+		rec.Net, rec.Addrs = r.cni.word, r.plugged.Result.Addrs
 	}
 	rec.Detached, rec.Keep = r.detached(), r.keeps()
 	return rec, nil

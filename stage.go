@@ -5,7 +5,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 
+	"github.com/slipway-net/slipway/launcher/cninet"
 	"github.com/slipway-net/slipway/launcher/overlay"
 	"github.com/slipway-net/slipway/launcher/store"
 	"github.com/slipway-net/slipway/launcher/userns"
@@ -16,6 +18,7 @@ import (
 func stages() map[string]func(args []string, stdout, stderr io.Writer) int {
 	return map[string]func(args []string, stdout, stderr io.Writer) int{
 		overlay.StageName: func(_ []string, stdout, stderr io.Writer) int { return overlay.Serve(stdout, stderr) },
+		cninet.StageName:  func([]string, io.Writer, io.Writer) int { return cninet.Serve(os.Stdin, os.Stdout) },
 		store.StageName:   func([]string, io.Writer, io.Writer) int { return store.Serve() },
 	}
 }

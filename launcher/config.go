@@ -183,7 +183,7 @@ type Config struct {
 	// executed; pid is that of the container's first process. It may be nil.
 	Started func(pid int)
 	// DNS, Search, ResolvOptions and ContainerAddrs go into resolv.conf and hosts; they are used
-	// by NetPrivate alone.
+	// by NetPrivate, and by NetJoined where the network is the container's own.
 	DNS            []netip.Addr
 	Search         []string
 	ResolvOptions  []string // options of resolv.conf(5)

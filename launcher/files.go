@@ -64,7 +64,7 @@ func hosts(c Config) string {
 			fmt.Fprintf(&b, "%s\t%s\n", g, name)
 		}
 	}
-	if c.Net != NetPrivate || len(c.ContainerAddrs) == 0 {
+	if !c.isDescribed() || len(c.ContainerAddrs) == 0 {
 		fmt.Fprintf(&b, "127.0.0.1\t%s\n", c.Hostname)
 		return b.String()
 	}
@@ -72,6 +72,11 @@ func hosts(c Config) string {
 		fmt.Fprintf(&b, "%s\t%s\n", a, c.Hostname)
 	}
 	return b.String()
+}
+
+// isDescribed reports whether c says which addresses the container has.
+func (c *Config) isDescribed() bool {
+	return c.Net == NetPrivate || c.Net == NetJoined && c.Joined.Own
 }
 
 // checkHosts says which of the caller's lines cannot be.
@@ -97,14 +102,14 @@ func resolvConf(c Config) (string, error) {
 	if c.Net == NetJoined && c.Joined.Resolv != "" {
 		return c.Joined.Resolv, nil
 	}
-	switch c.Net {
-	case NetHost, NetJoined:
+	switch {
+	case c.Net == NetHost, c.Net == NetJoined && !(c.Joined.Own && len(c.DNS) > 0):
 		b, err := os.ReadFile(hostResolvConf)
 		if err != nil && !os.IsNotExist(err) {
 			return "", fmt.Errorf("take over the host's resolver: %w", err)
 		}
 		return string(b[:min(len(b), maxResolvConf)]), nil
-	case NetNone:
+	case c.Net == NetNone:
 		return "", nil
 	}
 	var b strings.Builder

@@ -83,15 +83,17 @@ func (v *netValue) Set(s string) error {
 		*v = netValue(m)
 		return nil
 	}
-	if name, ok := strings.CutPrefix(s, JoinContainer); strings.HasPrefix(s, "/") || ok && name != "" {
+	for _, prefix := range []string{JoinContainer, JoinCNI} {
+		if name, ok := strings.CutPrefix(s, prefix); ok && name != "" {
+			*v = netValue(s)
+			return nil
+		}
+	}
+	if strings.HasPrefix(s, "/") {
 		*v = netValue(s)
 		return nil
 	}
-	if name, ok := strings.CutPrefix(s, CNINetwork); ok && name != "" {
-		*v = netValue(s)
-		return nil
-	}
-	return fmt.Errorf("want private, none, host, %sNAME, %sNAME or the path of a namespace", JoinContainer, CNINetwork)
+	return fmt.Errorf("want private, none, host, %sNAME, %sNAME or the path of a namespace", JoinContainer, JoinCNI)
 }
 
 // Type names the value's kind to pflag.

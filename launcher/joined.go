@@ -12,14 +12,14 @@ import (
 	"github.com/slipway-net/slipway/launcher/sandbox"
 )
 
-// JoinContainer begins a value of --net that means the network of another container,
-// whose name or id follows. A value that begins with a slash is the path of a network
-// namespace. Who parses the flags makes NetJoined of either.
-const JoinContainer = "container:"
-
-// CNINetwork begins a value of --net that means a network of CNI plugins, whose name
-// follows. Who parses the flags makes NetPrivate of it.
-const CNINetwork = "cni:"
+// Beginnings of values of --net. JoinContainer means the network of another container,
+// whose name or id follows, and JoinCNI one of a CNI configuration that has the name. A
+// value that begins with a slash is the path of a network namespace. Who parses the flags
+// makes NetJoined of each.
+const (
+	JoinContainer = "container:"
+	JoinCNI       = "cni:"
+)
 
 // A Joined is the network namespace of others that a container is to be in. To join
 // it, the container has to be in the user namespace that owns it, too, and so has the
@@ -28,6 +28,10 @@ type Joined struct {
 	User, Net int // open files of the two namespaces
 	// Resolv and Hosts are what resolv.conf and hosts hold; empty is as on the host.
 	Resolv, Hosts string
+	// Own says that the network was made for this container: instead of Resolv and Hosts,
+	// the files hold what Config says of a private one. Without name servers there,
+	// resolv.conf is the host's.
+	Own bool
 }
 
 // isOwn reports whether the container has a network namespace of its own.

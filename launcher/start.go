@@ -172,8 +172,11 @@ func initAttr(net NetMode, mapped bool) *syscall.SysProcAttr {
 // and both wait for other processes.
 func (r *running) prepare(ctx context.Context) error {
 	mapped := make(chan error, 1)
-	if r.ct.cfg.Net == NetJoined {
-		mapped <- nil // by whoever made the user namespace
+	if r.ct.cfg.Net == NetJoined { // they are, by whoever made the user namespace
+		if r.ct.plan.mapped {
+			r.tellMapped()
+		}
+		mapped <- nil
 	} else if r.ct.plan.mapped {
 		r.work.Go(func() { mapped <- r.mapIDs() })
 	} else {
@@ -212,9 +215,14 @@ func (r *running) mapIDs() error {
 	if err := r.ct.cfg.IDs.Write(r.pid); err != nil {
 		return err
 	}
-	// If the init stage is gone the wait tells why.
-	_ = sandbox.WriteFrame(r.ctl, sandbox.FrameMapped, nil)
+	r.tellMapped()
 	return nil
+}
+
+// tellMapped tells the init stage that its ids are mapped.
+func (r *running) tellMapped() {
+	// If it is gone the wait tells why.
+	_ = sandbox.WriteFrame(r.ctl, sandbox.FrameMapped, nil)
 }
 
 // network sets up the network and starts to carry it.

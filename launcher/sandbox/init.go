@@ -132,7 +132,7 @@ func makeContainer(o *Order, ctl *Control) error {
 	}
 	defer s.close()
 	if o.OwnNetwork {
-		if err := loopbackUp(); err != nil {
+		if err := LoopbackUp(); err != nil {
 			return fmt.Errorf("set up lo: %w", err)
 		}
 	}
@@ -180,8 +180,8 @@ func awaitMapping(o *Order, ctl *Control) error {
 	return nil
 }
 
-// loopbackUp sets lo up (netdevice(7)), which gives it its addresses.
-func loopbackUp() error {
+// LoopbackUp sets lo of the thread's network namespace up (netdevice(7)), which gives it its addresses.
+func LoopbackUp() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err

@@ -88,7 +88,7 @@ func runtimeRoot(o *Order, ctl *Control) error {
 	}
 	defer s.close()
 	if o.OwnNetwork {
-		if err := loopbackUp(); err != nil {
+		if err := LoopbackUp(); err != nil {
 			return fmt.Errorf("set up lo: %w", err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -39,6 +40,8 @@ type Record struct {
 
 	Net   string   `json:"net"`             // the network mode
 	Ports []string `json:"ports,omitempty"` // the rules of --publish
+	// Addrs are the container's addresses where plugins have chosen them.
+	Addrs []netip.Prefix `json:"addrs,omitempty"`
 	// UIDs and GIDs say which of the host's ids the container's are.
 	UIDs []Mapping `json:"uids,omitempty"`
 	GIDs []Mapping `json:"gids,omitempty"`

@@ -74,7 +74,8 @@ type stage struct {
 	done chan struct{} // closed when the stage has ended, after end is set
 	end  error
 
-	mu    sync.Mutex
+	mu    sync.Mutex // guards what follows, and sending
+	gone  bool       // conn is closed
 	last  uint64
 	calls map[uint64]chan reply
 }
@@ -189,6 +190,9 @@ func newStage(s *Store) (*stage, error) {
 func (st *stage) send(op string, args []byte, files []*os.File) (<-chan reply, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if st.gone {
+		return nil, fmt.Errorf("ask the store's stage to %s: it has ended", op)
+	}
 	st.last++
 	b, err := json.Marshal(request{ID: st.last, Op: op, Args: args})
 	if err != nil {
@@ -237,7 +241,10 @@ func (st *stage) receive() {
 	}
 	_ = st.cmd.Process.Kill() // it has ended, or speaks nonsense
 	err := st.cmd.Wait()
+	st.mu.Lock()
+	st.gone = true
 	st.conn.Close()
+	st.mu.Unlock()
 	st.end = fmt.Errorf("the store's stage ended: %w", err)
 	if text := st.errs.text(); text != "" {
 		st.end = fmt.Errorf("%w: %s", st.end, text)
