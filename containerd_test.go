@@ -51,6 +51,7 @@ kill $daemon
 // TestContainerd has containerd's own client run containers as root of a machine. It
 // deletes attachments without saying where, and those of detached containers never.
 func TestContainerd(t *testing.T) {
+	binary(t)
 	attachtest.NeedTools(t, "containerd", "ctr", "crun", "busybox", "pgrep")
 	binary(t) // beside which the plugin is
 	plugins, err := pluginDir()

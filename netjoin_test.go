@@ -3,6 +3,8 @@
 package main_test
 
 import (
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -54,23 +56,17 @@ func TestJoinNetwork(t *testing.T) {
 // has it stopped and joined.
 func TestKeepID(t *testing.T) {
 	attachtest.Open(t)
-	u := newUser(t)
-	got := u.slipway(t, "run", "-d", "--name", "kept", "--userns", "keep-id", "--net", "none", "--init", "--", "sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done")
-	if strings.Contains(got.stderr, "subordinate") || strings.Contains(got.stderr, "newuidmap") {
-		t.Skipf("this user has no subordinate ids: %s", got.stderr)
-	}
+	u := newImageUser(t)
+	got := u.slipway(t, "run", "-d", "--name", "kept", "--userns", "keep-id", "--net", "none", "--init", "box",
+		"sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done")
 	if got.code != 0 {
 		t.Fatalf("run: %+v", got)
 	}
-	if got := u.must(t, "exec", "kept", "id", "-u"); got == "0" {
-		t.Error("the command's user is root")
+	u.says(t, strconv.Itoa(os.Getuid()), "exec", "kept", "id", "-u")
+	u.says(t, "0", "exec", "-u", "0", "kept", "id", "-u")
+	eventually(t, "the command is ready", func() bool { return u.slipway(t, "logs", "kept").stdout == "ready\n" })
+	if got := u.slipway(t, "stop", "-t", "-1", "kept"); got.code != 0 {
+		t.Errorf("stop: %+v", got)
 	}
-	if got := u.must(t, "exec", "-u", "0", "kept", "id", "-u"); got != "0" {
-		t.Errorf("-u 0 is user %s", got)
-	}
-	eventually(t, "the command is ready", func() bool { return u.must(t, "logs", "kept") == "ready" })
-	u.must(t, "stop", "-t", "-1", "kept")
-	if got := u.must(t, "wait", "kept"); got != "5" {
-		t.Errorf("code %s, want 5 of a command that was asked to end", got)
-	}
+	u.says(t, "5", "wait", "kept") // of a command that was asked to end
 }

@@ -82,6 +82,7 @@ func newCNIPodman(t *testing.T, image string, root bool) *podman {
 // TestPodmanCNI has Podman 4, which knows nothing of us but the plugin's name, run
 // containers in CNI networks.
 func TestPodmanCNI(t *testing.T) {
+	binary(t)
 	attachtest.NeedTools(t, "podman", "crun", "conmon", "busybox", "socat", "ldd", "pgrep")
 	image := boxArchive(t)
 	for name, root := range map[string]bool{"root": true, "plain user": false} {
@@ -143,6 +144,7 @@ func TestPodmanCNI(t *testing.T) {
 // TestPodmanCNIBroker has a broker start the helper where Podman itself is. By way of
 // Podman's own network helper, neither the host's loopback nor its address would be seen.
 func TestPodmanCNIBroker(t *testing.T) {
+	binary(t)
 	attachtest.NeedTools(t, "podman", "crun", "conmon", "busybox", "socat", "ldd", "pgrep")
 	p := newCNIPodman(t, boxArchive(t), false)
 	binary(t) // beside which the plugin is

@@ -190,6 +190,13 @@ func (pl *payload) startConfined() (pid int, err error) {
 		defer close(done)
 		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
 		pl.starter = unix.Gettid()
+		if pl.starter == unix.Getpid() {
+			// But for the process's first thread, which Go keeps. While this goroutine
+			// has it, another cannot.
+			pid, err = pl.startConfined()
+			runtime.UnlockOSThread()
+			return
+		}
 		if err = confine(pl.p, pl.id); err == nil {
 			pid, err = pl.start()
 		}
