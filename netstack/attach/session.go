@@ -183,12 +183,15 @@ func (s *Session) Run(ctx context.Context) error {
 	defer cancel()
 	var watch sync.WaitGroup
 	var watchErr error
-	watch.Go(func() {
-		// The watch ends before ctx only where the namespace is gone.
-		if watchErr = s.device.Watch(ctx); watchErr != nil {
-			cancel()
-		}
-	})
+	// A caller that ends the namespace itself does not have to be told.
+	if !s.cfg.OwnNamespace {
+		watch.Go(func() {
+			// The watch ends before ctx only where the namespace is gone.
+			if watchErr = s.device.Watch(ctx); watchErr != nil {
+				cancel()
+			}
+		})
+	}
 	watch.Go(func() { s.follow(ctx) })
 	err := s.network.Run(ctx)
 	s.ended()
