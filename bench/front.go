@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -228,16 +229,34 @@ func (f *front) copyForUser(dir, from, name string) (string, error) {
 	return to, copyProgram(to, from)
 }
 
-func copyProgram(to, from string) error {
+// copyPiece is how much cp(1) and install(1) write at a time. What is written at once is
+// one piece of the page cache, and Linux 6.18 maps whole pieces: a program that was
+// written in one go has all of itself in memory when it runs, needed or not.
+const copyPiece = 128 << 10
+
+func copyPieces(to, from string) error {
 	b, err := os.ReadFile(from)
 	if err != nil {
-		return fmt.Errorf("copy program: %w", err)
+		return err
 	}
+	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	for piece := range slices.Chunk(b, copyPiece) {
+		if _, err := f.Write(piece); err != nil {
+			return errors.Join(err, f.Close())
+		}
+	}
+	return f.Close()
+}
+
+func copyProgram(to, from string) error {
 	info, err := os.Stat(from)
 	if err != nil {
 		return fmt.Errorf("copy program: %w", err)
 	}
-	if err := os.WriteFile(to, b, 0o755); err != nil {
+	if err := copyPieces(to, from); err != nil {
 		return fmt.Errorf("copy program: %w", err)
 	}
 	// The time of the file is part of the version that the report names.
