@@ -75,6 +75,7 @@ var fences = []fence{
 	{"github.com/google/nftables/...", []string{"netstack/splice"}, "one place makes rules in the container"},
 	{"github.com/mdlayher/netlink/...", []string{"netstack/splice"}, "one place makes rules in the container"},
 	{"github.com/containernetworking/cni/libcni", []string{"launcher/cninet"}, "one place runs the plugins of others, as processes: it is what the user asks for"},
+	{"github.com/vbatts/tar-split/...", []string{"launcher/tarsplit"}, "one place reads what Podman keeps of archives, in a stage"},
 	{"os/exec", []string{".", "launcher/...", "bench/..."}, "the network is set up by system calls; a command's errors are text"},
 	{"net/http", []string{".", "netstack/attach", "portfwd/...", "launcher/image", "bench/...", "scripts/demoserver"}, "only APIs and registries speak HTTP"},
 	{"github.com/google/go-containerregistry/pkg/v1", []string{"launcher/image", "launcher/store"}, "what an image is, is said in one place"},
