@@ -9,10 +9,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -65,38 +67,58 @@ func boxTar(t testing.TB) []byte {
 
 // imageArchive writes an image "box" of that layer as docker save does, and returns the
 // name of the file.
-func imageArchive(t testing.TB, dir string) string {
+func imageArchive(t testing.TB, dir string) string { return writeImage(t, dir, "box", boxTar(t)) }
+
+// writeImage is imageArchive for an image of these layers, the lowest first.
+func writeImage(t testing.TB, dir, tag string, layers ...[]byte) string {
 	t.Helper()
-	layer := boxTar(t)
-	config, err := json.Marshal(map[string]any{
-		"architecture": runtime.GOARCH, "os": "linux",
-		"config": map[string]any{"Env": []string{"PATH=/bin", "KEY=image"}, "Cmd": []string{"echo", "default"}, "WorkingDir": "/tmp"},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
-	})
-	if err != nil {
-		t.Fatal(err)
+	files := map[string][]byte{}
+	var names, ids []string
+	for i, l := range layers {
+		names, ids = append(names, fmt.Sprintf("layer%d.tar", i)), append(ids, fmt.Sprintf("sha256:%x", sha256.Sum256(l)))
+		files[names[i]] = l
 	}
-	name := filepath.Join(dir, "box.tar")
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, f := range []struct {
-		name    string
-		content []byte
-	}{{"layer.tar", layer}, {"config.json", config}, {"manifest.json", []byte(`[{"Config":"config.json","RepoTags":["localhost/box:latest"],"Layers":["layer.tar"]}]`)}} {
-		if err := w.WriteHeader(&tar.Header{Name: f.name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(f.content))}); err != nil {
+	encode := func(v any) []byte {
+		b, err := json.Marshal(v)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.Write(f.content); err != nil {
+		return b
+	}
+	files["config.json"] = encode(map[string]any{
+		"architecture": runtime.GOARCH, "os": "linux",
+		"config": map[string]any{"Env": []string{"PATH=/bin", "KEY=image"}, "Cmd": []string{"echo", "default"}, "WorkingDir": "/tmp"},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": ids},
+	})
+	files["manifest.json"] = encode([]any{map[string]any{"Config": "config.json", "RepoTags": []string{"localhost/" + tag + ":latest"}, "Layers": names}})
+	name := filepath.Join(dir, tag+".tar")
+	if err := os.WriteFile(name, tarOf(t, files), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// tarOf is an archive of files, in the order of their names.
+func tarOf(t testing.TB, files map[string][]byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		h := &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(files[name]))}
+		if strings.HasSuffix(name, "/") {
+			h.Typeflag, h.Mode = tar.TypeDir, 0o755
+		}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(files[name]); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(name, b.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
+	return b.Bytes()
 }
 
 // An imageUser is the plain user of a machine of its own, where it has subordinate ids,
@@ -246,8 +268,19 @@ func TestStorageDriver(t *testing.T) {
 				"sh", "-c", "echo $(stat -c %u:%g /bin/busybox /etc/shadow /home/mail) $(cat /etc/shadow); rm -r /home /etc/shadow")
 		}
 	}
+	for _, d := range []string{"copy", "fuse-overlayfs"} { // it is started by what it was made with
+		if d == "fuse-overlayfs" {
+			needFuse(t)
+		}
+		u.slipway(t, "run", "-d", "-q", "--net=none", "--name", d, "--storage-driver", d, "box", "sh", "-c", "test -e /tmp/was && echo again; >/tmp/was")
+		u.says(t, "0", "wait", d)
+		u.says(t, d, "start", d)
+		u.says(t, "0", "wait", d)
+		u.says(t, "again", "logs", d)
+		u.says(t, d, "rm", d)
+	}
 	u.says(t, "hi", "run", "--net=none", "--storage-driver=overlay", "box", "echo", "hi")
-	if got := u.slipway(t, "run", "--storage-driver=tape", "box"); got.code != 2 || !strings.Contains(got.stderr, "auto, overlay or copy") {
+	if got := u.slipway(t, "run", "--storage-driver=tape", "box"); got.code != 2 || !strings.Contains(got.stderr, "auto, overlay, fuse-overlayfs or copy") {
 		t.Errorf("an unknown driver: %+v", got)
 	}
 	if got := u.slipway(t, "doctor"); !strings.Contains(got.stdout, "layers of images are mounted") {
