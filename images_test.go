@@ -67,36 +67,55 @@ func boxTar(t testing.TB) []byte {
 // name of the file.
 func imageArchive(t testing.TB, dir string) string {
 	t.Helper()
-	layer := boxTar(t)
-	config, err := json.Marshal(map[string]any{
-		"architecture": runtime.GOARCH, "os": "linux",
-		"config": map[string]any{"Env": []string{"PATH=/bin", "KEY=image"}, "Cmd": []string{"echo", "default"}, "WorkingDir": "/tmp"},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	name := filepath.Join(dir, "box.tar")
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, f := range []struct {
+	writeArchive(t, name, "localhost/box:latest", map[string]any{"Env": []string{"PATH=/bin", "KEY=image"}, "Cmd": []string{"echo", "default"}, "WorkingDir": "/tmp"}, boxTar(t))
+	return name
+}
+
+// writeArchive writes an image as docker save does: its name, its configuration as the OCI
+// image-spec has it, and the archives of its layers.
+func writeArchive(t testing.TB, file, name string, config map[string]any, layers ...[]byte) {
+	t.Helper()
+	type entry struct {
 		name    string
 		content []byte
-	}{{"layer.tar", layer}, {"config.json", config}, {"manifest.json", []byte(`[{"Config":"config.json","RepoTags":["localhost/box:latest"],"Layers":["layer.tar"]}]`)}} {
-		if err := w.WriteHeader(&tar.Header{Name: f.name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(f.content))}); err != nil {
+	}
+	var entries []entry
+	var names, ids []string
+	for i, l := range layers {
+		names = append(names, fmt.Sprintf("layer%d.tar", i))
+		ids = append(ids, fmt.Sprintf("sha256:%x", sha256.Sum256(l)))
+		entries = append(entries, entry{names[i], l})
+	}
+	for of, v := range map[string]any{
+		"config.json": map[string]any{
+			"architecture": runtime.GOARCH, "os": "linux", "config": config,
+			"rootfs": map[string]any{"type": "layers", "diff_ids": ids},
+		},
+		"manifest.json": []map[string]any{{"Config": "config.json", "RepoTags": []string{name}, "Layers": names}},
+	} {
+		b, err := json.Marshal(v)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.Write(f.content); err != nil {
+		entries = append(entries, entry{of, b})
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, e := range entries {
+		if err := w.WriteHeader(&tar.Header{Name: e.name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(e.content))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(e.content); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(name, b.Bytes(), 0o600); err != nil {
+	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return name
 }
 
 // An imageUser is the plain user of a machine of its own, where it has subordinate ids,
