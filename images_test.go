@@ -9,10 +9,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -65,57 +67,65 @@ func boxTar(t testing.TB) []byte {
 
 // imageArchive writes an image "box" of that layer as docker save does, and returns the
 // name of the file.
-func imageArchive(t testing.TB, dir string) string {
+func imageArchive(t testing.TB, dir string) string { return writeImage(t, dir, "box", boxTar(t)) }
+
+// writeImage is imageArchive for an image of these layers, the lowest first.
+func writeImage(t testing.TB, dir, tag string, layers ...[]byte) string {
 	t.Helper()
-	name := filepath.Join(dir, "box.tar")
-	writeArchive(t, name, "localhost/box:latest", map[string]any{"Env": []string{"PATH=/bin", "KEY=image"}, "Cmd": []string{"echo", "default"}, "WorkingDir": "/tmp"}, boxTar(t))
+	name := filepath.Join(dir, tag+".tar")
+	config := map[string]any{"Env": []string{"PATH=/bin", "KEY=image"}, "Cmd": []string{"echo", "default"}, "WorkingDir": "/tmp"}
+	writeArchive(t, name, "localhost/"+tag+":latest", config, layers...)
 	return name
 }
 
 // writeArchive writes an image as docker save does: its name, its configuration as the OCI
-// image-spec has it, and the archives of its layers.
+// image-spec has it, and the archives of its layers, the lowest first.
 func writeArchive(t testing.TB, file, name string, config map[string]any, layers ...[]byte) {
 	t.Helper()
-	type entry struct {
-		name    string
-		content []byte
-	}
-	var entries []entry
+	files := map[string][]byte{}
 	var names, ids []string
 	for i, l := range layers {
-		names = append(names, fmt.Sprintf("layer%d.tar", i))
-		ids = append(ids, fmt.Sprintf("sha256:%x", sha256.Sum256(l)))
-		entries = append(entries, entry{names[i], l})
+		names, ids = append(names, fmt.Sprintf("layer%d.tar", i)), append(ids, fmt.Sprintf("sha256:%x", sha256.Sum256(l)))
+		files[names[i]] = l
 	}
-	for of, v := range map[string]any{
-		"config.json": map[string]any{
-			"architecture": runtime.GOARCH, "os": "linux", "config": config,
-			"rootfs": map[string]any{"type": "layers", "diff_ids": ids},
-		},
-		"manifest.json": []map[string]any{{"Config": "config.json", "RepoTags": []string{name}, "Layers": names}},
-	} {
+	encode := func(v any) []byte {
 		b, err := json.Marshal(v)
 		if err != nil {
 			t.Fatal(err)
 		}
-		entries = append(entries, entry{of, b})
+		return b
 	}
+	files["config.json"] = encode(map[string]any{
+		"architecture": runtime.GOARCH, "os": "linux", "config": config,
+		"rootfs": map[string]any{"type": "layers", "diff_ids": ids},
+	})
+	files["manifest.json"] = encode([]any{map[string]any{"Config": "config.json", "RepoTags": []string{name}, "Layers": names}})
+	if err := os.WriteFile(file, tarOf(t, files), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tarOf is an archive of files, in the order of their names.
+func tarOf(t testing.TB, files map[string][]byte) []byte {
+	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	for _, e := range entries {
-		if err := w.WriteHeader(&tar.Header{Name: e.name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(e.content))}); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		h := &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(files[name]))}
+		if strings.HasSuffix(name, "/") {
+			h.Typeflag, h.Mode = tar.TypeDir, 0o755
+		}
+		if err := w.WriteHeader(h); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.Write(e.content); err != nil {
+		if _, err := w.Write(files[name]); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	return b.Bytes()
 }
 
 // An imageUser is the plain user of a machine of its own, where it has subordinate ids,
@@ -265,8 +275,19 @@ func TestStorageDriver(t *testing.T) {
 				"sh", "-c", "echo $(stat -c %u:%g /bin/busybox /etc/shadow /home/mail) $(cat /etc/shadow); rm -r /home /etc/shadow")
 		}
 	}
+	for _, d := range []string{"copy", "fuse-overlayfs"} { // it is started by what it was made with
+		if d == "fuse-overlayfs" {
+			needFuse(t)
+		}
+		u.slipway(t, "run", "-d", "-q", "--net=none", "--name", d, "--storage-driver", d, "box", "sh", "-c", "test -e /tmp/was && echo again; >/tmp/was")
+		u.says(t, "0", "wait", d)
+		u.says(t, d, "start", d)
+		u.says(t, "0", "wait", d)
+		u.says(t, "again", "logs", d)
+		u.says(t, d, "rm", d)
+	}
 	u.says(t, "hi", "run", "--net=none", "--storage-driver=overlay", "box", "echo", "hi")
-	if got := u.slipway(t, "run", "--storage-driver=tape", "box"); got.code != 2 || !strings.Contains(got.stderr, "auto, overlay or copy") {
+	if got := u.slipway(t, "run", "--storage-driver=tape", "box"); got.code != 2 || !strings.Contains(got.stderr, "auto, overlay, fuse-overlayfs or copy") {
 		t.Errorf("an unknown driver: %+v", got)
 	}
 	if got := u.slipway(t, "doctor"); !strings.Contains(got.stdout, "layers of images are mounted") {

@@ -47,7 +47,7 @@ func (f *rootFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.rootfs, "rootfs", "", "use `DIR` as the root directory in place of an image; with :overlay behind it, keep it as it is")
 	fs.StringVar(&f.entrypoint, "entrypoint", "", "run `COMMAND` in place of what the image would; as JSON, several words")
 	fs.StringVar(&f.policy, "pull", pullMissing, "pull the image `WHEN`: always, missing or never")
-	fs.StringVar(&f.driver, "storage-driver", driverAuto, "`DRIVER` that makes the root of an image: overlay, copy, or auto, which is what slipway doctor finds")
+	fs.StringVar(&f.driver, "storage-driver", driverAuto, "`DRIVER` that makes the root of an image: overlay, fuse-overlayfs, copy, or auto, which is what slipway doctor finds")
 	f.pull.add(fs)
 	f.storage.add(fs)
 }
@@ -181,12 +181,13 @@ func (f *rootFlags) useLayers(ctx context.Context, r *containerRoot, img *store.
 	shown := newProgress(stderr, f.pull.quiet)
 	var copied func(int64)
 	shifted := !cfg.IDs.Equal(r.store.Mapping)
-	if shown != nil && (!can.Native || shifted && !can.Data) {
-		copied = shown.Copy(img.Size)
+	stacked := can.Native || can.Fuse != ""
+	if shown != nil && (!stacked || shifted && !can.Data) {
+		copied = shown.Copy(img.Size, whyCopy(can))
 		defer shown.End()
 	}
-	if !can.Native {
-		if r.writable, err = f.useWritable(ctx, r.store, img, cfg, last); err == nil {
+	if !stacked {
+		if r.writable, err = f.useWritable(ctx, r.store, img, cfg, last, driverCopy); err == nil {
 			cfg.Root.Dir, err = r.store.CopyRoot(ctx, r.writable, img, cfg.IDs, copied)
 		}
 		return err
@@ -196,19 +197,35 @@ func (f *rootFlags) useLayers(ctx context.Context, r *containerRoot, img *store.
 		return err
 	}
 	cfg.Root.Lowers, cfg.Root.Data = roots.Lowers, roots.Data
-	if r.writable, err = f.useWritable(ctx, r.store, img, cfg, last); err != nil {
+	driver := driverOverlay
+	if can.Fuse != "" {
+		driver = driverFuse
+	}
+	if r.writable, err = f.useWritable(ctx, r.store, img, cfg, last, driver); err != nil {
 		return err
 	}
-	if can.Upper { // else it is a tmpfs
-		cfg.Root.Upper, cfg.Root.Work = r.writable.Upper, r.writable.Work
+	if can.Upper || can.Fuse != "" { // else it is a tmpfs
+		cfg.Root.Upper, cfg.Root.Work, cfg.Root.Fuse = r.writable.Upper, r.writable.Work, can.Fuse
 	}
 	return nil
+}
+
+// whyCopy says why an image is copied; the zero Support is what the user asked for.
+func whyCopy(can overlay.Support) string {
+	switch {
+	case can.Native || can.Fuse != "":
+		return "since its files need other owners"
+	case len(can.Why) == 0:
+		return "as --storage-driver says"
+	}
+	return "since neither overlayfs nor fuse-overlayfs works here (slipway doctor): " + strings.Join(can.Why, "; ")
 }
 
 // Storage drivers, as --storage-driver has them.
 const (
 	driverAuto    = "auto"
 	driverOverlay = "overlay"
+	driverFuse    = overlay.FuseName
 	driverCopy    = "copy"
 )
 
@@ -217,9 +234,15 @@ func (f *rootFlags) support(ctx context.Context, s *store.Store) (overlay.Suppor
 	switch f.driver {
 	case driverCopy:
 		return overlay.Support{}, nil
+	case driverFuse:
+		program, err := overlay.FindFuse()
+		if err != nil {
+			err = fmt.Errorf("--storage-driver %s: %w", f.driver, err)
+		}
+		return overlay.Support{Fuse: program}, err
 	case driverAuto, driverOverlay:
 	default:
-		return overlay.Support{}, fmt.Errorf("%w: --storage-driver %s: want auto, overlay or copy", errUsage, f.driver)
+		return overlay.Support{}, fmt.Errorf("%w: --storage-driver %s: want auto, overlay, fuse-overlayfs or copy", errUsage, f.driver)
 	}
 	can, err := findOverlay(ctx, s)
 	if err == nil && f.driver == driverOverlay && !can.Native {
@@ -239,7 +262,7 @@ func findOverlay(ctx context.Context, s *store.Store) (overlay.Support, error) {
 
 // useWritable makes the layer that the container writes to, or takes the one that it
 // had when it ran before.
-func (f *rootFlags) useWritable(ctx context.Context, s *store.Store, img *store.Image, cfg *launcher.Config, last string) (*store.Writable, error) {
+func (f *rootFlags) useWritable(ctx context.Context, s *store.Store, img *store.Image, cfg *launcher.Config, last, driver string) (*store.Writable, error) {
 	if last != "" {
 		w, _, err := s.OpenWritable(filepath.Base(last))
 		return w, err
@@ -252,7 +275,14 @@ func (f *rootFlags) useWritable(ctx context.Context, s *store.Store, img *store.
 		}
 		mode = st.Mode().Perm() | st.Mode()&os.ModeSticky
 	}
-	return s.NewWritable(ctx, img.ID, cfg.IDs, mode)
+	w, err := s.NewWritable(ctx, img.ID, cfg.IDs, mode)
+	if err != nil || driver == driverOverlay {
+		return w, err
+	}
+	if err := w.SetDriver(driver); err != nil {
+		return nil, errors.Join(err, w.Remove(ctx))
+	}
+	return w, nil
 }
 
 // apply fills in what the image says and the flags do not.
@@ -291,7 +321,11 @@ func (f *rootFlags) find(ctx context.Context, s *store.Store, word, last string,
 		if err != nil {
 			return "", err
 		}
-		w.Close()
+		defer w.Close()
+		if was, err := w.Driver(); err != nil || was != "" {
+			f.driver = was
+			return id, err
+		}
 		return id, nil
 	}
 	if !slices.Contains([]string{pullAlways, pullMissing, pullNever}, f.policy) {

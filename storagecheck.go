@@ -17,14 +17,16 @@ import (
 // container, where the store is or will be.
 func checkStorage(ctx context.Context) []tap.Check {
 	can, err := tryStorage(ctx)
-	layers := tap.Check{Name: "layers of images are mounted (overlayfs)", OK: can.Native && can.Upper}
+	layers := tap.Check{Name: "layers of images are mounted (overlayfs)", OK: can.Native && can.Upper || can.Fuse != ""}
 	ids := tap.Check{Name: "containers with other ids without a copy of the image (data-only layers)", OK: can.Data}
 	switch {
 	case err != nil:
 		layers.Detail, layers.Fix = err.Error(), "see the lines above"
+	case can.Fuse != "":
+		layers.Detail = "by fuse-overlayfs, which is slower: " + strings.Join(can.Why, "; ")
 	case !can.Native:
 		layers.Detail = "each container gets a copy of its image: " + strings.Join(can.Why, "; ")
-		layers.Fix = "use Linux 5.11 or later, and a directory on ext4, xfs or btrfs for --root"
+		layers.Fix = "use Linux 5.11 or later, and a directory on ext4, xfs or btrfs for --root; or install fuse-overlayfs and make /dev/fuse available"
 	case !can.Upper:
 		layers.Detail = "what a container writes is kept in memory: " + strings.Join(can.Why, "; ")
 		layers.Fix = "use a directory on ext4, xfs or btrfs for --root"

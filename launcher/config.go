@@ -62,6 +62,10 @@ type Root struct {
 	// Upper and Work are the overlay's writable layer and the empty directory beside
 	// it that the kernel works in. Empty is a tmpfs that is thrown away.
 	Upper, Work string
+	// Fuse is the path of a fuse-overlayfs that is to stack Lowers and Upper, where the
+	// kernel's overlayfs cannot; it takes no Data. Empty is the kernel's. Main calls
+	// fuse.Serve for the stage fuse.StageName.
+	Fuse string
 	// Volatile gives up the writes' safety in a crash of the machine: for an Upper
 	// that is removed when the container ends.
 	Volatile bool
@@ -75,7 +79,7 @@ func (r Root) IsHost() bool { return r.Dir == "" && len(r.Lowers) == 0 }
 // check says what of r cannot be.
 func (r Root) check() error {
 	paths := append(append([]string{}, r.Lowers...), r.Data...)
-	for _, p := range append(paths, r.Dir, r.Upper, r.Work) {
+	for _, p := range append(paths, r.Dir, r.Upper, r.Work, r.Fuse) {
 		if p != "" && !filepath.IsAbs(p) {
 			return fmt.Errorf("root: %q: want an absolute path", p)
 		}
@@ -87,6 +91,8 @@ func (r Root) check() error {
 		return errors.New("root: an upper or data layer without a lower one")
 	case (r.Upper == "") != (r.Work == ""):
 		return errors.New("root: want both an upper and a work directory or neither")
+	case r.Fuse != "" && (r.Upper == "" || len(r.Data) > 0):
+		return errors.New("root: fuse-overlayfs needs an upper layer, and takes no data layers")
 	case len(r.Lowers)+len(r.Data) > maxLowers:
 		return fmt.Errorf("root: %d layers: overlayfs takes %d at most", len(r.Lowers)+len(r.Data), maxLowers)
 	}

@@ -36,7 +36,7 @@ func (p *plan) order() (*sandbox.Order, error) {
 		OwnNetwork: slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace }),
 		Mapped:     p.mapped,
 		Legacy:     p.legacy,
-		Root:       sandbox.Root(p.root),
+		Root:       p.root.order(),
 		Files:      p.files,
 		Masked:     s.Linux.MaskedPaths,
 		Readonly:   s.Linux.ReadonlyPaths,
@@ -54,6 +54,14 @@ func (p *plan) order() (*sandbox.Order, error) {
 	}
 	err := p.process(&o.Process)
 	return o, err
+}
+
+// order is r as the init stage is told it.
+func (r Root) order() sandbox.Root {
+	return sandbox.Root{
+		Dir: r.Dir, Lowers: r.Lowers, Data: r.Data, Upper: r.Upper, Work: r.Work,
+		Volatile: r.Volatile, ReadOnly: r.ReadOnly, Fuse: r.Fuse != "",
+	}
 }
 
 // process fills in the command and its rights.

@@ -28,6 +28,7 @@ type running struct {
 	ended   chan int      // one exit code
 	gone    chan struct{} // closed when pid 1 has been waited for
 	netErr  chan error    // the network's end; nil channel without one
+	rootErr chan error    // the end of who serves the root; nothing comes without one
 	net     Network
 	endNet  context.CancelFunc
 	work    sync.WaitGroup
@@ -45,7 +46,7 @@ type received struct {
 
 // wait looks after the container until it has ended.
 func (r *running) wait(ctx context.Context, sigs *signals) (int, error) {
-	var failed, netFailed error
+	var failed, lost error
 	done, frames, netErr := ctx.Done(), r.frames, r.netErr
 	var grace <-chan time.Time
 	for {
@@ -59,8 +60,16 @@ func (r *running) wait(ctx context.Context, sigs *signals) (int, error) {
 			if err := r.handle(f); err != nil {
 				failed = err
 			}
-		case netFailed = <-netErr:
+		case err := <-netErr:
 			netErr = nil
+			if err != nil {
+				lost = fmt.Errorf("the network failed: %w", err)
+			}
+			r.kill()
+		case err := <-r.rootErr:
+			if err != nil {
+				lost = fmt.Errorf("the root directory went away: %w", err)
+			}
 			r.kill()
 		case sig := <-sigs.c:
 			r.signal(sig)
@@ -83,19 +92,19 @@ func (r *running) wait(ctx context.Context, sigs *signals) (int, error) {
 				}
 				r.replaced(failed)
 			}
-			return r.result(code, failed, netFailed)
+			return r.result(code, failed, lost)
 		}
 	}
 }
 
 // result is what Run returns for a container that ended with code.
-func (r *running) result(code int, failed, netFailed error) (int, error) {
+func (r *running) result(code int, failed, lost error) (int, error) {
 	if failed != nil {
 		return sandbox.FailureOf(failed).Code, failed
 	}
-	// The network may end a moment before the container that it belongs to.
-	if netFailed != nil && code == sandbox.ExitSignal+int(unix.SIGKILL) {
-		return sandbox.ExitOurs, fmt.Errorf("the network failed: %w", netFailed)
+	// What it lives on may end a moment before the container that it belongs to.
+	if lost != nil && code == sandbox.ExitSignal+int(unix.SIGKILL) {
+		return sandbox.ExitOurs, lost
 	}
 	return code, nil
 }
@@ -115,6 +124,8 @@ func (r *running) handle(f received) error {
 		}
 		r.term = t
 		return nil
+	case sandbox.FrameFuse:
+		return r.serveRoot(f.fd)
 	case sandbox.FrameStarted:
 		r.start()
 	case sandbox.FrameFailure:

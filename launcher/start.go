@@ -48,7 +48,7 @@ func (ct *Container) launch(start func(*running, *sandbox.Control) error) (*runn
 		return nil, err
 	}
 	defer theirs.Close()
-	r := &running{ct: ct, ctl: ours, pidfd: -1, frames: make(chan received), ended: make(chan int, 1), gone: make(chan struct{}), endNet: func() {}}
+	r := &running{ct: ct, ctl: ours, pidfd: -1, frames: make(chan received), ended: make(chan int, 1), gone: make(chan struct{}), rootErr: make(chan error, 1), endNet: func() {}}
 	begun := make(chan error, 1)
 	r.work.Go(func() { r.hold(begun, func() error { return start(r, theirs) }) })
 	err = <-begun
@@ -195,6 +195,12 @@ func (r *running) prepare(ctx context.Context) error {
 // configure writes the runtime's configuration when the stage has told who the user is.
 func (r *running) configure() error {
 	f, ok := <-r.frames
+	if ok && f.kind == sandbox.FrameFuse {
+		if err := r.serveRoot(f.fd); err != nil {
+			return err
+		}
+		f, ok = <-r.frames
+	}
 	switch {
 	case !ok:
 		return errNoUser

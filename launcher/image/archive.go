@@ -9,11 +9,17 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
+
+	"github.com/slipway-net/slipway/launcher/store"
 )
 
 // A Local is where images are on this machine, outside of a store.
-type Local struct{ files }
+type Local struct {
+	files
+	podman *podman // in place of files, for Podman's storage
+}
 
 // OpenDir opens a directory that is an OCI layout. The caller closes it.
 func OpenDir(dir string) (*Local, error) {
@@ -21,7 +27,7 @@ func OpenDir(dir string) (*Local, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Local{dirFiles{root}}, nil
+	return &Local{files: dirFiles{root}}, nil
 }
 
 // OpenArchive opens a tar archive of images, of Docker's kind or the OCI's. What is
@@ -40,7 +46,7 @@ func OpenArchive(f *os.File, tmp string) (*Local, error) {
 		f.Close()
 		return nil, err
 	}
-	return &Local{t}, nil
+	return &Local{files: t}, nil
 }
 
 // spool copies what f holds to a file without a name.
@@ -67,6 +73,13 @@ func spool(f *os.File, tmp string) (*os.File, error) {
 // Images lists the images: all, or the one that is called only. Of a name without a
 // tag it is the tag "latest"; in a layout it is whatever the layout calls it.
 func (l *Local) Images(ctx context.Context, only string, p Platform) ([]*Image, error) {
+	if l.podman != nil {
+		img, err := l.podman.image(ctx, only, p)
+		if err != nil {
+			return nil, err
+		}
+		return []*Image{img}, nil
+	}
 	if l.has(layoutIndex) {
 		return layout{l.files}.images(ctx, only, p)
 	}
@@ -113,6 +126,7 @@ const (
 	transportDir           = "oci:"
 	transportArchive       = "oci-archive:"
 	transportDockerArchive = "docker-archive:"
+	transportStorage       = "containers-storage:"
 	transportRegistry      = "docker://"
 )
 
@@ -121,6 +135,10 @@ const (
 func SplitTransport(s string) (transport, path, name string) {
 	if rest, ok := strings.CutPrefix(s, transportRegistry); ok {
 		return "", "", rest
+	}
+	if rest, ok := strings.CutPrefix(s, transportStorage); ok {
+		path, name = splitStorage(rest)
+		return transportStorage, path, name
 	}
 	for _, t := range []string{transportDir, transportArchive, transportDockerArchive} {
 		if rest, ok := strings.CutPrefix(s, t); ok {
@@ -131,14 +149,30 @@ func SplitTransport(s string) (transport, path, name string) {
 	return "", "", s
 }
 
-// OpenTransport opens what SplitTransport took apart.
-func OpenTransport(transport, path, tmp string) (*Local, error) {
-	if transport == transportDir {
+// OpenTransport opens what SplitTransport took apart, for a store, in whose directory
+// of unfinished things what must be kept meanwhile is.
+func OpenTransport(ctx context.Context, transport, path string, s *store.Store) (*Local, error) {
+	switch transport {
+	case transportStorage:
+		p, err := openPodman(ctx, path, s.Mapping)
+		if err != nil {
+			return nil, err
+		}
+		return &Local{podman: p}, nil
+	case transportDir:
 		return OpenDir(path)
 	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	return OpenArchive(f, tmp)
+	return OpenArchive(f, filepath.Join(s.Dir, "tmp"))
+}
+
+// Close frees what the place holds.
+func (l *Local) Close() error {
+	if l.podman != nil {
+		return l.podman.Close()
+	}
+	return l.files.Close()
 }

@@ -63,17 +63,17 @@ func (p *Progress) start(total int64) {
 	p.bar.Start()
 }
 
-// Copy shows that content is copied, total bytes of it. The function that it returns
-// takes how many more were.
-func (p *Progress) Copy(total int64) func(n int64) {
+// Copy shows that content is copied, total bytes of it, and why. The function that it
+// returns takes how many more were.
+func (p *Progress) Copy(total int64, why string) func(n int64) {
 	if !p.terminal {
-		fmt.Fprintln(p.w, "copying the image, since its files need other owners")
+		fmt.Fprintln(p.w, "copying the image, "+why)
 		return func(int64) {}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.start(total)
-	p.bar.Set("what", "copying for other owners")
+	p.bar.Set("what", "copying, "+why)
 	bar := p.bar
 	return func(n int64) { bar.Add64(n) }
 }

@@ -18,6 +18,7 @@
 //	removes a directory that two layers have      native
 //	the same with the upper layer on a tmpfs      native, what is written is in memory
 //	reads a file of a data-only layer             other owners need no copy of content
+//	the first by fuse-overlayfs                   if the kernel cannot
 //
 // and removes all of it again. That takes some ten milliseconds, so the answer is kept
 // for this boot of the machine, for one file system and mapping of ids, in a file of
@@ -25,7 +26,9 @@
 //
 // # Drivers
 //
-//	overlay   the kernel's own (Linux 5.11 or a backport)
-//	copy      each container gets a copy of the image, which shares blocks where the
-//	          file system can (FICLONE): what remains where overlayfs is missing
+//	overlay         the kernel's own (Linux 5.11 or a backport)
+//	fuse-overlayfs  the program of that name and /dev/fuse (package fuse): each access
+//	                to a file goes through another process
+//	copy            each container gets a copy of the image, which shares blocks where
+//	                the file system can (FICLONE): what remains where both are missing
 package overlay

@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"github.com/slipway-net/slipway/launcher/userns"
@@ -20,7 +22,7 @@ import (
 const StageName = "overlay"
 
 // probeVersion is that of what is tried; the answer of another is not taken.
-const probeVersion = 1
+const probeVersion = 2
 
 // maxCache bounds the file with the answer, in bytes.
 const maxCache = 16 << 10
@@ -31,6 +33,8 @@ type Support struct {
 	Native bool `json:"native"` // it can be the root of a container
 	Upper  bool `json:"upper"`  // what a container writes can lie on the file system, too
 	Data   bool `json:"data"`   // there are data-only layers
+	// Fuse is the path of a fuse-overlayfs that can, where Native is not; empty for none.
+	Fuse string `json:"fuse,omitempty"`
 	// Why says what was in the way of what is missing, one line for each.
 	Why []string `json:"why,omitempty"`
 }
@@ -41,6 +45,8 @@ type cache struct {
 	Boot    string  `json:"boot"`
 	Dev     uint64  `json:"dev"`
 	IDs     string  `json:"ids"`
+	Program string  `json:"program,omitempty"` // fuse-overlayfs, which may be installed later
+	Device  bool    `json:"device"`            // /dev/fuse can be opened
 	Support Support `json:"support"`
 }
 
@@ -55,7 +61,7 @@ func Find(ctx context.Context, dir, file string, m userns.Mapping) (Support, err
 	if err != nil {
 		return Support{}, fmt.Errorf("tell this boot from others: %w", err)
 	}
-	want := cache{Version: probeVersion, Boot: strings.TrimSpace(string(boot)), Dev: st.Dev, IDs: m.String()}
+	want := cache{Version: probeVersion, Boot: strings.TrimSpace(string(boot)), Dev: st.Dev, IDs: m.String(), Program: fuseProgram(), Device: canFuse()}
 	if s, ok := read(file, want); ok {
 		return s, nil
 	}
@@ -73,7 +79,11 @@ func read(file string, want cache) (Support, bool) {
 		return Support{}, false
 	}
 	s := c.Support
-	return s, c.Version == want.Version && c.Boot == want.Boot && c.Dev == want.Dev && c.IDs == want.IDs
+	want.Support, c.Support = Support{}, Support{}
+	if s.Native { // then these do not matter
+		c.Program, c.Device = want.Program, want.Device
+	}
+	return s, reflect.DeepEqual(c, want)
 }
 
 // write replaces the answer in file.
@@ -109,7 +119,7 @@ func Probe(ctx context.Context, dir string, m userns.Mapping) (Support, error) {
 	}
 	defer os.RemoveAll(tmp) // the stage removes what is in it
 	var out, errs bytes.Buffer
-	cmd := userns.Command(ctx, m, StageName)
+	cmd := userns.Command(ctx, m, StageName, fuseProgram())
 	cmd.Dir, cmd.Stdout, cmd.Stderr = tmp, &out, &errs
 	cmd.Namespaces = unix.CLONE_NEWNS
 	if err := cmd.Run(); err != nil {
@@ -120,4 +130,38 @@ func Probe(ctx context.Context, dir string, m userns.Mapping) (Support, error) {
 		return Support{}, fmt.Errorf("try overlayfs: %w", err)
 	}
 	return s, nil
+}
+
+// FuseName is the program that stacks layers where the kernel cannot.
+const FuseName = "fuse-overlayfs"
+
+// fuseProgram is the path of FuseName; empty if it is not installed.
+func fuseProgram() string {
+	path, err := exec.LookPath(FuseName)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return ""
+	}
+	return path
+}
+
+// fuseDevice is where it connects to the kernel (fuse(4)).
+const fuseDevice = "/dev/fuse"
+
+// canFuse reports whether the caller may open that.
+func canFuse() bool { return unix.Access(fuseDevice, unix.R_OK|unix.W_OK) == nil }
+
+// FindFuse returns the path of FuseName, and says what is missing for its use, which it
+// does not try.
+func FindFuse() (string, error) {
+	path := fuseProgram()
+	switch {
+	case path == "":
+		return "", fmt.Errorf("%s is not installed: install the package of that name", FuseName)
+	case !canFuse():
+		return "", errors.New("/dev/fuse cannot be opened: to mend it: sudo modprobe fuse && sudo chmod 666 /dev/fuse; in a container, pass it on: --device /dev/fuse")
+	}
+	return path, nil
 }

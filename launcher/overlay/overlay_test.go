@@ -3,13 +3,18 @@
 package overlay_test
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/slipway-net/slipway/launcher/overlay"
 	"github.com/slipway-net/slipway/launcher/userns"
+	"github.com/slipway-net/slipway/netstack/attach/attachtest"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,11 +22,18 @@ func TestMain(m *testing.M) {
 	if !userns.IsStage(os.Args) {
 		os.Exit(m.Run())
 	}
-	if _, _, err := userns.Stage(os.Args); err != nil {
+	name, args, err := userns.Stage(os.Args)
+	if err == nil && name == deepStage {
+		err = deep(args[0])
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(overlay.Serve(os.Stdout, os.Stderr))
+	if name == deepStage {
+		return
+	}
+	os.Exit(overlay.Serve(args, os.Stdout, os.Stderr))
 }
 
 // TestFind tries the file system of the tests, and asks again.
@@ -75,6 +87,76 @@ func TestFind(t *testing.T) {
 		}
 		if s, err := overlay.Find(t.Context(), dir, file, c.Single()); err != nil || !s.Native {
 			t.Errorf("after a file of %q: %+v, %v", junk, s, err)
+		}
+	}
+}
+
+// deepStage is a stage of this test, which tries where the kernel's overlayfs cannot be.
+const deepStage = "deep"
+
+// deep probes a directory on an overlay over another, above which the kernel refuses a
+// third (FILESYSTEM_MAX_STACK_DEPTH), and prints the answer.
+func deep(path string) error {
+	if err := os.Setenv("PATH", path); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", ".", "tmpfs", 0, ""); err != nil {
+		return err
+	}
+	wd, err := os.Getwd() // the directory below the tmpfs is still the current one
+	if err == nil {
+		err = os.Chdir(wd)
+	}
+	for _, d := range []string{"low", "up1", "work1", "at1", "up2", "work2", "at2"} {
+		if err == nil {
+			err = os.Mkdir(d, 0o755)
+		}
+	}
+	if err == nil {
+		err = unix.Mount("overlay", "at1", "overlay", 0, "userxattr,lowerdir=low,upperdir=up1,workdir=work1")
+	}
+	if err == nil {
+		err = unix.Mount("overlay", "at2", "overlay", 0, "userxattr,lowerdir=at1,upperdir=up2,workdir=work2")
+	}
+	if err != nil {
+		return err
+	}
+	c, err := userns.Load()
+	if err != nil {
+		return err
+	}
+	s, err := overlay.Probe(context.Background(), filepath.Join(wd, "at2"), c.Single())
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(s)
+}
+
+// TestFuse is a probe where the kernel cannot: fuse-overlayfs is found to do, and
+// without it or its device it is said what is missing.
+func TestFuse(t *testing.T) {
+	attachtest.NeedTools(t, overlay.FuseName)
+	if err := unix.Access("/dev/fuse", unix.R_OK|unix.W_OK); err != nil {
+		attachtest.Unavailable(t, "/dev/fuse: "+err.Error())
+	}
+	c, err := userns.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{os.Getenv("PATH"): "", t.TempDir(): "not installed"} {
+		var out, errs bytes.Buffer
+		cmd := userns.Command(t.Context(), c.Single(), deepStage, path)
+		cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Namespaces = t.TempDir(), &out, &errs, unix.CLONE_NEWNS
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("%v: %s", err, errs.String())
+		}
+		var s overlay.Support
+		if err := json.Unmarshal(out.Bytes(), &s); err != nil {
+			t.Fatal(err)
+		}
+		why := strings.Join(s.Why, "; ")
+		if s.Native || (want == "") != (s.Fuse != "") || !strings.Contains(why, want) || !strings.Contains(why, "mount overlayfs") {
+			t.Errorf("with %q in PATH: %+v, want %q", path, s, want)
 		}
 	}
 }

@@ -46,7 +46,7 @@ func (o *Order) code(c *coder) {
 	r := &o.Root
 	c.texts(&r.Dir, &r.Upper, &r.Work)
 	c.lists(&r.Lowers, &r.Data)
-	c.flags(&r.Volatile, &r.ReadOnly)
+	c.flags(&r.Volatile, &r.ReadOnly, &r.Fuse)
 	for m := range each(c, &o.Mounts) {
 		c.texts(&m.Destination, &m.Type, &m.Source)
 		c.lists(&m.Options)

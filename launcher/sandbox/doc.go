@@ -14,6 +14,7 @@
 //	set up lo
 //	wait until the ids are mapped, become root                     as the namespace's root
 //	make the root: a tmpfs, and on it layers, a directory, or the host's own root
+//	(of layers that fuse-overlayfs stacks, the supervisor gets the connection: package fuse)
 //	mount /proc; set sysctls; mount /dev, fill it; mount the rest, and the volumes
 //	put files into /etc, make paths read-only, mask paths
 //	pivot_root; set the hostname

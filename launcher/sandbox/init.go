@@ -126,7 +126,7 @@ func await(ctl *Control, want FrameKind) error {
 // makeContainer does what the order says up to the command itself.
 func makeContainer(o *Order, ctl *Control) error {
 	unix.Umask(0)
-	s, err := newSetup(o)
+	s, err := newSetup(o, ctl)
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ type Root struct {
 	Lowers, Data       []string
 	Upper, Work        string
 	Volatile, ReadOnly bool
+	Fuse               bool
 }
 
 // isHost reports whether the root is the host's own.

@@ -46,6 +46,8 @@ func (s *setup) makeRoot() error {
 		err = s.bindRoot(root, -1)
 	case r.Dir != "":
 		err = s.bindRoot(root, s.sources[r.Dir])
+	case r.Fuse:
+		err = s.fuseRoot(root)
 	default:
 		err = s.overlayRoot(root)
 	}
@@ -53,7 +55,7 @@ func (s *setup) makeRoot() error {
 		return err
 	}
 	if s.root, err = root.open(unix.O_RDONLY | unix.O_DIRECTORY); err != nil {
-		return err
+		return explainFuse(err)
 	}
 	if s.o.Root.isHost() {
 		return s.spreadHost()

@@ -82,7 +82,7 @@ func runtimeMain(ctl *Control) (int, error) {
 
 // runtimeRoot makes the root and tells the supervisor who the user is in it.
 func runtimeRoot(o *Order, ctl *Control) error {
-	s, err := newSetup(o)
+	s, err := newSetup(o, ctl)
 	if err != nil {
 		return err
 	}

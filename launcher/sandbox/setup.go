@@ -32,6 +32,7 @@ type step struct {
 // or of the new root and are closed by close.
 type setup struct {
 	o       *Order
+	ctl     *Control
 	mt      *mounter
 	sources map[string]int // what of the host the container has, by path
 	host    int            // the host's root
@@ -76,8 +77,8 @@ func deviceSteps() []step {
 
 // newSetup opens what the steps start from. It does so as the caller, with the
 // caller's rights to what is on its host, which the container's root need not have.
-func newSetup(o *Order) (*setup, error) {
-	s := &setup{o: o, mt: newMounter(o.Legacy), sources: make(map[string]int), host: -1, null: -1, base: -1, root: -1}
+func newSetup(o *Order, ctl *Control) (*setup, error) {
+	s := &setup{o: o, ctl: ctl, mt: newMounter(o.Legacy), sources: make(map[string]int), host: -1, null: -1, base: -1, root: -1}
 	var err error
 	if s.host, err = unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("open the host's root: %w", err)
@@ -98,6 +99,11 @@ func (s *setup) openSources() error {
 		}
 		if err := s.openSource(p, unix.O_RDONLY|unix.O_DIRECTORY); err != nil {
 			return fmt.Errorf("open the root's %w", err)
+		}
+	}
+	if r.Fuse {
+		if err := s.openSource(fuseDevice, unix.O_RDWR); err != nil {
+			return fmt.Errorf("open the device %w", err)
 		}
 	}
 	for _, m := range s.o.Mounts {

@@ -26,6 +26,7 @@ const (
 	FrameFailure                      // to the supervisor: a Failure
 	FrameStarted                      // to the supervisor: the command has been executed
 	FrameUser                         // to the supervisor: an Identity (ModeRuntime)
+	FrameFuse                         // to the supervisor: the connection of the root's file system comes with it
 )
 
 // frameHeaderLen is the length in bytes of a frame's header: kind and payload

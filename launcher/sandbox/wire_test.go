@@ -51,7 +51,7 @@ func fullOrder() *sandbox.Order {
 	return &sandbox.Order{
 		Hostname: "box", Domainname: "example", OwnNetwork: true, Mapped: true, Legacy: true,
 		Base: "/base", Runtime: []string{"/usr/bin/crun", "run"}, RuntimeEnv: []string{"PATH=/usr/bin"},
-		Root:    sandbox.Root{Lowers: []string{"/a", "/b"}, Data: []string{"/d"}, Upper: "/u", Work: "/w", Volatile: true, ReadOnly: true},
+		Root:    sandbox.Root{Lowers: []string{"/a", "/b"}, Data: []string{"/d"}, Upper: "/u", Work: "/w", Volatile: true, ReadOnly: true, Fuse: true},
 		Mounts:  []sandbox.Mount{{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid"}}, {Destination: "/x"}},
 		Devices: []sandbox.Device{{Path: "/dev/null", Major: 1, Minor: 3}, {Path: "/dev/loop0", Block: true, Major: 7}},
 		Files:   []sandbox.File{{Path: "/etc/hosts", Content: "127.0.0.1\tlocalhost\n"}},

@@ -20,7 +20,12 @@ const (
 	writableWork  = "work"
 	writableImage = "image" // the id of the image below
 	writableLock  = "lock"  // locked by whoever uses it
+	// writableDriver says by what the layer is mounted; without it, by the kernel's overlayfs
+	writableDriver = "driver"
 )
+
+// maxDriver bounds the name of a driver in bytes.
+const maxDriver = 64
 
 // A Writable is the layer that a container writes to, over those of an image.
 type Writable struct {
@@ -110,6 +115,21 @@ func (s *Store) OpenWritable(name string) (*Writable, Digest, error) {
 	}
 	w.Close()
 	return nil, "", fmt.Errorf("writable layer %s: %w", name, err)
+}
+
+// SetDriver notes by what the layer is mounted: another may not understand what it left
+// there.
+func (w *Writable) SetDriver(name string) error {
+	return w.store.write(filepath.Join(writableDir, w.Name, writableDriver), []byte(name))
+}
+
+// Driver returns what SetDriver noted; empty for nothing.
+func (w *Writable) Driver() (string, error) {
+	b, err := w.store.read(filepath.Join(writableDir, w.Name, writableDriver), maxDriver)
+	if errors.Is(err, ErrNotFound) {
+		return "", nil
+	}
+	return string(b), err
 }
 
 // Close gives the layer back; it stays.
