@@ -3,11 +3,14 @@
 package main_test
 
 import (
+	"encoding/json"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/google/go-cmp/cmp"
 	"github.com/slipway-net/slipway/netstack/attach/attachtest"
 )
 
@@ -36,6 +39,55 @@ func TestNoTun(t *testing.T) {
 	if len(lines) != 4 || !strings.Contains(lines[0], "50") || !strings.Contains(lines[1], "tun device") ||
 		!strings.Contains(lines[2], "100") || !strings.Contains(lines[3], "/dev/net/tun") {
 		t.Errorf("the plugin says %s\nwant code 50 about the device for STATUS, 100 for ADD, and nothing for DEL", out)
+	}
+}
+
+// searchScript has a host with a resolv.conf of its own, $2, and adds networks to a
+// container that want its search domains, the last of them only theirs.
+const searchScript = `
+mount --bind "$2" /etc/resolv.conf
+mount -t tmpfs machine /run
+unshare -n sleep 1000 & pid=$!
+until [ "$(readlink /proc/$pid/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do :; done
+export CNI_PATH=$1 CNI_CONTAINERID=one CNI_IFNAME=eth0 CNI_NETNS=/proc/$pid/ns/net
+for keys in '"dnsSearchFromHost":true' '"dnsSearchFromHost":true,"dns":{"search":["own.example"],"options":["ndots:5"]}' '"dnsSearchFromHost":false'; do
+	for command in ADD DEL; do
+		echo '{"cniVersion":"1.1.0","name":"net","type":"slipway-cni",'"$keys"'}' | CNI_COMMAND=$command "$1/slipway-cni" | tr -d ' \n' | grep -o '"dns":{.*'
+	done
+done
+kill $pid
+`
+
+// TestSearchFromHost has the host's search domains in the result.
+func TestSearchFromHost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs the built program: not with -short")
+	}
+	m := attachtest.NewMachine(t)
+	resolv := shortDir(t) + "/resolv.conf"
+	if err := os.WriteFile(resolv, []byte("nameserver 10.97.0.2\nsearch corp.example bad..name\noptions ndots:2 edns0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := m.Host.Run(t, "unshare", "--mount", "timeout", "30", "sh", "-c", searchScript, "sh", os.Getenv(binVar), resolv)
+	dns := func(line string) (d types.DNS) {
+		line = strings.TrimPrefix(line, `"dns":`)
+		if err := json.NewDecoder(strings.NewReader(line)).Decode(&d); err != nil {
+			t.Errorf("%q: %v", line, err)
+		}
+		d.Nameservers = nil
+		return d
+	}
+	var got []types.DNS
+	for line := range strings.Lines(out) {
+		got = append(got, dns(line))
+	}
+	want := []types.DNS{
+		{Search: []string{"corp.example"}, Options: []string{"ndots:2", "edns0"}},
+		{Search: []string{"own.example", "corp.example"}, Options: []string{"ndots:5", "edns0"}},
+		{},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s\ndns (-want +got):\n%s", out, diff)
 	}
 }
 
