@@ -4,7 +4,9 @@ package main_test
 
 import (
 	"encoding/json"
+	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -116,6 +118,53 @@ func TestTerminated(t *testing.T) {
 		n.expectNothing(t)
 		if err := os.Remove(slow + ".runs"); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestSilentSystemd has a systemd that does not answer: an ADD goes on without a scope,
+// and the helper's log says so. With "cgroup": "off" it is not even asked.
+func TestSilentSystemd(t *testing.T) {
+	run := shortDir(t)
+	if err := os.Mkdir(run+"/systemd", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", run+"/systemd/private")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	asked := make(chan net.Conn, 8)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				close(asked)
+				return
+			}
+			asked <- c
+		}
+	}()
+	t.Setenv("XDG_RUNTIME_DIR", run)
+	for cgroup, want := range map[string]bool{"auto": true, "off": false} {
+		n := newNetwork(t, "1.1.0", map[string]any{"cgroup": cgroup})
+		c := attachtest.NewContainer(t)
+		a := n.attachment(c, "eth0")
+		a.add(t)
+		expectTraffic(t, c)
+		logs, err := filepath.Glob(n.state + "/*/*/log")
+		if err != nil || len(logs) != 1 {
+			t.Fatalf("logs %q, %v", logs, err)
+		}
+		text, err := os.ReadFile(logs[0])
+		if err != nil || strings.Contains(string(text), "have systemd make slipway-cni-") != want {
+			t.Errorf("cgroup %s: the log says %s, %v", cgroup, text, err)
+		}
+		if got := len(asked) > 0; got != want {
+			t.Errorf("cgroup %s: systemd was asked: %v", cgroup, got)
+		}
+		for len(asked) > 0 {
+			(<-asked).Close()
 		}
 	}
 }
