@@ -72,6 +72,16 @@ func imageArchive(t testing.TB, dir string) string { return writeImage(t, dir, "
 // writeImage is imageArchive for an image of these layers, the lowest first.
 func writeImage(t testing.TB, dir, tag string, layers ...[]byte) string {
 	t.Helper()
+	name := filepath.Join(dir, tag+".tar")
+	config := map[string]any{"Env": []string{"PATH=/bin", "KEY=image"}, "Cmd": []string{"echo", "default"}, "WorkingDir": "/tmp"}
+	writeArchive(t, name, "localhost/"+tag+":latest", config, layers...)
+	return name
+}
+
+// writeArchive writes an image as docker save does: its name, its configuration as the OCI
+// image-spec has it, and the archives of its layers, the lowest first.
+func writeArchive(t testing.TB, file, name string, config map[string]any, layers ...[]byte) {
+	t.Helper()
 	files := map[string][]byte{}
 	var names, ids []string
 	for i, l := range layers {
@@ -86,16 +96,13 @@ func writeImage(t testing.TB, dir, tag string, layers ...[]byte) string {
 		return b
 	}
 	files["config.json"] = encode(map[string]any{
-		"architecture": runtime.GOARCH, "os": "linux",
-		"config": map[string]any{"Env": []string{"PATH=/bin", "KEY=image"}, "Cmd": []string{"echo", "default"}, "WorkingDir": "/tmp"},
+		"architecture": runtime.GOARCH, "os": "linux", "config": config,
 		"rootfs": map[string]any{"type": "layers", "diff_ids": ids},
 	})
-	files["manifest.json"] = encode([]any{map[string]any{"Config": "config.json", "RepoTags": []string{"localhost/" + tag + ":latest"}, "Layers": names}})
-	name := filepath.Join(dir, tag+".tar")
-	if err := os.WriteFile(name, tarOf(t, files), 0o600); err != nil {
+	files["manifest.json"] = encode([]any{map[string]any{"Config": "config.json", "RepoTags": []string{name}, "Layers": names}})
+	if err := os.WriteFile(file, tarOf(t, files), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return name
 }
 
 // tarOf is an archive of files, in the order of their names.

@@ -38,6 +38,7 @@ type rootFlags struct {
 	rootfs     string
 	entrypoint string
 	word       string // the image as the user calls it; empty for none
+	stopSignal string // what the image says of it; empty for nothing
 	// ids fills in the ids of the container, once it is known which its files have up to
 	// greatest.
 	ids func(greatest uint32) error
@@ -164,6 +165,7 @@ func (f *rootFlags) useImage(ctx context.Context, r *containerRoot, word string,
 		return err
 	}
 	c := img.Config
+	f.stopSignal = c.StopSignal
 	return f.apply(cfg, launcher.ImageDefaults{Env: c.Env, Entrypoint: c.Entrypoint, Cmd: c.Cmd, Workdir: c.WorkingDir, User: c.User})
 }
 

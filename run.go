@@ -279,6 +279,12 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 
 // record is what is written down of the container.
 func (r *runner) record() (state.Record, error) {
+	if s := r.root.stopSignal; s != "" && !r.fs.Changed("stop-signal") {
+		if _, err := parseSignal(s); err != nil {
+			return state.Record{}, fmt.Errorf("the image's stop signal: %w; to mend it: give --stop-signal", err)
+		}
+		r.life.stopSignal = s
+	}
 	rec, err := r.life.record(r.args)
 	if err != nil {
 		return rec, err

@@ -184,10 +184,13 @@ func (a *adding) spawn(ctx context.Context, at helper.Attachment) error {
 		Args: at.Args(), NetNS: a.args.Netns,
 		PidFile: a.entry.PidFile(), API: a.entry.API(), Log: a.entry.Log(), Lock: a.entry.Lock(),
 	}
+	if a.conf.OwnScope() {
+		s.Started = func(ctx context.Context, pid int) error { return toScope(ctx, pid, "container "+a.args.ContainerID) }
+	}
 	var err error
 	if a.conf.ByBroker() {
 		s.Elsewhere = func(ctx context.Context, log, ready *os.File) error {
-			return askBroker(ctx, a.conf.Outside, a.conf.Helper, a.args.Netns, s, log, ready)
+			return askBroker(ctx, a.conf, a.args.Netns, s, log, ready)
 		}
 	} else if s.Program, err = helper.Program(a.conf.Helper); err != nil {
 		return types.NewError(codeHelperFailed, err.Error(), "")

@@ -32,6 +32,7 @@ func (v *volumeValue) Set(s string) error {
 		}
 	}
 	var err error
+	m.Fresh = isName(m.Source)
 	if m.Source, err = source(m.Source, v.volumes); err != nil {
 		return err
 	}
@@ -70,9 +71,12 @@ func (m *Mount) option(o string) error {
 	return nil
 }
 
+// isName reports whether a volume's source is a name, and not a path.
+func isName(s string) bool { return !strings.Contains(s, "/") && s != "." && s != ".." }
+
 // source is the absolute path of a volume's source, which is made where it is a name.
 func source(s, volumes string) (string, error) {
-	if strings.Contains(s, "/") || s == "." || s == ".." {
+	if !isName(s) {
 		if rest, ok := strings.CutPrefix(s, "~/"); ok {
 			home, err := os.UserHomeDir()
 			if err != nil {
@@ -164,6 +168,7 @@ func (v *mountValue) add(m Mount, kind string) error {
 	case kind == "bind":
 		m.Source, err = filepath.Abs(m.Source)
 	default:
+		m.Fresh = isName(m.Source)
 		m.Source, err = source(m.Source, v.volumes)
 	}
 	if err != nil {

@@ -114,11 +114,7 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 	sys := initAttr(c.Net, r.ct.plan.mapped)
 	sys.PidFD = &r.pidfd
 	if !c.Limits.IsZero() {
-		own, err := ownCgroup()
-		if err != nil {
-			return fmt.Errorf("limits: %w", err)
-		}
-		if r.group, err = newCgroup(own, groupPrefix+c.Hostname, c.Limits, os.Getpid()); err != nil {
+		if r.group, err = limitedGroup(groupPrefix+c.Hostname, c.Limits); err != nil {
 			return err
 		}
 		sys.UseCgroupFD, sys.CgroupFD = true, r.group.fd

@@ -67,6 +67,7 @@ type Conf struct {
 	Default  *bool       `json:"defaultRoute"`
 	Accel    string      `json:"accel"`
 	Sandbox  string      `json:"sandbox"`
+	Cgroup   string      `json:"cgroup"`
 	Outside  string      `json:"outside"`
 	StateDir string      `json:"stateDir"`
 	LogLevel string      `json:"logLevel"`
@@ -143,6 +144,7 @@ func (c *Conf) check() error {
 		{"portDriver", c.Driver, []string{"", Builtin, None}},
 		{"accel", c.Accel, []string{"", Auto, Off}},
 		{"sandbox", c.Sandbox, []string{"", Auto, Off}},
+		{"cgroup", c.Cgroup, []string{"", Auto, Off}},
 		{"logLevel", c.LogLevel, []string{"", "debug", "info", "warn", "error"}},
 	} {
 		if !slices.Contains(word.want, word.value) {
@@ -186,6 +188,9 @@ func (c *Conf) Publishes() bool {
 	}
 	return !c.ByBroker()
 }
+
+// OwnScope reports whether the helper gets a scope of its own where systemd runs.
+func (c *Conf) OwnScope() bool { return c.Cgroup != Off }
 
 // ByBroker reports whether a broker starts the helper.
 func (c *Conf) ByBroker() bool { return c.Outside != "" && c.Outside != Caller }

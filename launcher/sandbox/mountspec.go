@@ -13,6 +13,7 @@ type mountSpec struct {
 	deep           bool     // what is mounted below source comes along
 	propagation    uint64   // MS_PRIVATE or MS_SLAVE, of what is bound; 0 as it is
 	chown          bool     // give what is bound to the container's root
+	fresh          bool     // what is bound may be new
 	volume         bool     // asked for by the user, who may have it through links
 }
 
@@ -23,6 +24,9 @@ const (
 	OptVolume = "x-slipway.volume"
 	// OptChown gives what is mounted to the root of the container, recursively.
 	OptChown = "x-slipway.chown"
+	// OptFresh gives a directory that is mounted, as long as it is empty, the owner and
+	// the mode of the directory that it covers.
+	OptFresh = "x-slipway.fresh"
 )
 
 // parseMount takes the options of a spec's mount apart.
@@ -46,6 +50,8 @@ func parseMount(fstype, source string, options []string) mountSpec {
 			m.volume = true
 		case OptChown:
 			m.chown = true
+		case OptFresh:
+			m.fresh = true
 		case "rw", "relatime", "suid", "dev", "exec": // what a mount is without a word
 		default:
 			m.data = append(m.data, o)

@@ -85,7 +85,40 @@ func (s *setup) bindHost(m Mount, ms mountSpec, at place) error {
 			return fmt.Errorf("give %s to the container's root: %w", m.Source, err)
 		}
 	}
+	if ms.fresh && isDir {
+		if err := likeCovered(source, target); err != nil {
+			return fmt.Errorf("make the volume %s what the image has there: %w", m.Source, err)
+		}
+	}
 	return s.mt.bindOn(source, target, at, ms)
+}
+
+// likeCovered gives an empty directory the owner and the mode of the one that it is to
+// cover: a command that is not root finds there what its image has prepared for it.
+func likeCovered(volume, covered int) error {
+	dir, err := unix.Openat(volume, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EACCES) { // it has been given away already
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	if !isEmpty(dir) {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(covered, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return err
+	}
+	err = unix.Fchown(dir, int(st.Uid), int(st.Gid))
+	if err == nil {
+		err = unix.Fchmod(dir, st.Mode&modeBits)
+	}
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) { // its owner has no id here
+		return nil
+	}
+	return err
 }
 
 // overlayVolume shows a directory of the host under a layer that is thrown away.
