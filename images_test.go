@@ -295,6 +295,55 @@ func TestStorageDriver(t *testing.T) {
 	}
 }
 
+// TestReadOnlyStore has a store on a file system that is mounted read-only.
+func TestReadOnlyStore(t *testing.T) {
+	u := newImageUser(t)
+	u.says(t, "hi", "run", "--net=none", "box", "echo", "hi")
+	dir := filepath.Join(u.dir, "home/.local/share/slipway")
+	u.Host.Exec(t, "sh", "-c", "mount --bind "+dir+" "+dir+" && mount -o remount,bind,ro "+dir)
+	u.says(t, "0:0 0:42", "run", "--net=none", "--read-only", "box", "sh", "-c", "echo $(stat -c %u:%g /bin/busybox /etc/shadow); true 2>/dev/null >/etc/x || true")
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"run", "--net=none", "box"}, "run with --read-only"},
+		{[]string{"run", "--net=none", "--read-only", "--storage-driver=copy", "box"}, "read-only"},
+		{[]string{"rmi", "box"}, "read-only file system"},
+		{[]string{"load", "-i", "box.tar"}, "read-only file system"},
+	} {
+		got := u.slipway(t, tt.args...)
+		if got.code == 0 || !strings.Contains(got.stderr, tt.want) {
+			t.Errorf("slipway %s: %+v, want %q", strings.Join(tt.args, " "), got, tt.want)
+		}
+	}
+	if got := u.slipway(t, "save", "-o", "again.tar", "box"); got.code != 0 || got.stderr != "" {
+		t.Errorf("save: %+v", got)
+	}
+	u.Host.Exec(t, "umount", dir)
+}
+
+// TestCompressedArchive loads an archive that is compressed as a whole, and one through
+// a pipe.
+func TestCompressedArchive(t *testing.T) {
+	u := newImageUser(t)
+	attachtest.NeedTools(t, "gzip", "bzip2")
+	for _, c := range []string{"gzip", "bzip2"} {
+		if got := u.slipway(t, "rmi", "box"); got.code != 0 {
+			t.Errorf("rmi: %+v", got)
+		}
+		u.Host.Exec(t, "sh", "-c", c+" -c "+u.dir+"/box.tar >"+u.dir+"/box.tar.x; chmod 644 "+u.dir+"/box.tar.x")
+		u.says(t, "Loaded image: localhost/box:latest", "load", "-q", "-i", "box.tar.x")
+		u.says(t, "hi", "run", "--net=none", "docker-archive:box.tar.x", "echo", "hi")
+	}
+	if got := u.run(t, "sh", "-c", "cat box.tar.x | "+binary(t)+" load -q"); got.code != 0 {
+		t.Errorf("through a pipe: %+v", got)
+	}
+	u.Host.Exec(t, "sh", "-c", "head -c 5000 "+u.dir+"/box.tar.x >"+u.dir+"/half.x; chmod 644 "+u.dir+"/half.x")
+	if got := u.slipway(t, "load", "-i", "half.x"); got.code == 0 || strings.Count(got.stderr, "\n") != 1 {
+		t.Errorf("half an archive: %+v", got)
+	}
+}
+
 // TestDiskFull loads onto a disk that is too small, and then onto one that is not.
 func TestDiskFull(t *testing.T) {
 	u := newImageUser(t)

@@ -19,6 +19,7 @@ import (
 	"github.com/slipway-net/slipway/launcher/overlay"
 	"github.com/slipway-net/slipway/launcher/store"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
 
 // When an image is pulled, as --pull has it.
@@ -204,7 +205,7 @@ func (f *rootFlags) useLayers(ctx context.Context, r *containerRoot, img *store.
 	if r.writable, err = f.useWritable(ctx, r.store, img, cfg, last, driver); err != nil {
 		return err
 	}
-	if can.Upper || can.Fuse != "" { // else it is a tmpfs
+	if r.writable != nil && (can.Upper || can.Fuse != "") { // else it is a tmpfs
 		cfg.Root.Upper, cfg.Root.Work, cfg.Root.Fuse = r.writable.Upper, r.writable.Work, can.Fuse
 	}
 	return nil
@@ -257,7 +258,12 @@ func findOverlay(ctx context.Context, s *store.Store) (overlay.Support, error) {
 	if err != nil {
 		return overlay.Support{}, err
 	}
-	return overlay.Find(ctx, filepath.Join(s.Dir, "tmp"), filepath.Join(containers.RunDir(), "overlay.json"), s.Mapping)
+	can, err := overlay.Find(ctx, filepath.Join(s.Dir, "tmp"), filepath.Join(containers.RunDir(), "overlay.json"), s.Mapping)
+	if errors.Is(err, unix.EROFS) { // then layers are all that is on it
+		can, err = overlay.Find(ctx, containers.RunDir(), filepath.Join(containers.RunDir(), "overlay-memory.json"), s.Mapping)
+		can.Upper = false
+	}
+	return can, err
 }
 
 // useWritable makes the layer that the container writes to, or takes the one that it
@@ -276,6 +282,12 @@ func (f *rootFlags) useWritable(ctx context.Context, s *store.Store, img *store.
 		mode = st.Mode().Perm() | st.Mode()&os.ModeSticky
 	}
 	w, err := s.NewWritable(ctx, img.ID, cfg.IDs, mode)
+	if errors.Is(err, unix.EROFS) {
+		if cfg.Root.ReadOnly && driver == driverOverlay {
+			return nil, nil // an empty layer in memory does
+		}
+		err = fmt.Errorf("%w: run with --read-only, or with another --root", err)
+	}
 	if err != nil || driver == driverOverlay {
 		return w, err
 	}

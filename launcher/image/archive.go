@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/slipway-net/slipway/launcher/store"
+	"github.com/slipway-net/slipway/launcher/unpack"
 )
 
 // A Local is where images are on this machine, outside of a store.
@@ -30,16 +31,13 @@ func OpenDir(dir string) (*Local, error) {
 	return &Local{files: dirFiles{root}}, nil
 }
 
-// OpenArchive opens a tar archive of images, of Docker's kind or the OCI's. What is
-// not a regular file, such as a pipe, is copied to one in the directory tmp first.
-// The caller closes it, and f is taken over.
+// OpenArchive opens a tar archive of images, of Docker's kind or the OCI's, which may be
+// compressed as a whole. What can be read only in one go, such as a pipe, is copied to a
+// file in the directory tmp first. The caller closes it, and f is taken over.
 func OpenArchive(f *os.File, tmp string) (*Local, error) {
-	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() {
-		f, err = spool(f, tmp)
-	}
+	f, err := seekable(f, tmp)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read the archive: %w", err)
 	}
 	t, err := newTarFiles(f)
 	if err != nil {
@@ -49,23 +47,54 @@ func OpenArchive(f *os.File, tmp string) (*Local, error) {
 	return &Local{files: t}, nil
 }
 
-// spool copies what f holds to a file without a name.
-func spool(f *os.File, tmp string) (*os.File, error) {
+// maxArchive bounds what a compressed archive may be, in bytes: with its images' layers
+// not compressed, and as large as one layer may be.
+const maxArchive = 256 << 30
+
+// magicSize is the number of bytes that tell a compression.
+const magicSize = 6
+
+// seekable is f, or a file with what f holds. It takes over f.
+func seekable(f *os.File, tmp string) (*os.File, error) {
+	st, err := f.Stat()
+	if err == nil && st.Mode().IsRegular() {
+		var magic [magicSize]byte
+		n, _ := f.ReadAt(magic[:], 0) // one that cannot be read is no archive, either
+		if !unpack.IsCompressed(magic[:n]) {
+			return f, nil
+		}
+	}
 	defer f.Close()
+	if err != nil {
+		return nil, err
+	}
+	r, err := unpack.Decompress(f)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return spool(r, f.Name(), tmp)
+}
+
+// spool copies what r holds to a file without a name, which is called name in errors.
+func spool(r io.Reader, name, tmp string) (*os.File, error) {
 	t, err := os.CreateTemp(tmp, "file-")
 	if err != nil {
 		return nil, err
 	}
-	err = os.Remove(t.Name())
-	if err == nil {
-		_, err = io.Copy(t, f)
+	if err = os.Remove(t.Name()); err == nil {
+		var n int64
+		n, err = io.Copy(t, io.LimitReader(r, maxArchive+1))
+		if err == nil && n > maxArchive {
+			err = fmt.Errorf("%w: %s unpacks to more than %d GiB", ErrImage, name, maxArchive>>30)
+		}
 	}
 	if err == nil {
 		_, err = t.Seek(0, io.SeekStart)
 	}
 	if err != nil {
 		t.Close()
-		return nil, fmt.Errorf("read the archive: %w", err)
+		return nil, err
 	}
 	return t, nil
 }
