@@ -94,8 +94,13 @@ func TestSystemd(t *testing.T) {
 		"stats":                 `"name":"long"(.*\n)*exit 0$`,
 		"nothing is left of it": `^exit 0$`,
 
+		"nothing is left of the killed": `^exit 0$`,
+
 		"delegated":  `^20\nexit 0$`,
 		"no manager": `limits: .*to mend it: .*\nexit 125$`,
+
+		"rootless":    `^10.0.2.100/24\n0::/system.slice/manager.service/app.slice/slipway-cni-\d+.scope\nexit 0$`,
+		"by a broker": `^10.0.2.100/24\n0::/system.slice/manager.service/app.slice/slipway-cni-\d+.scope\nexit 0$`,
 
 		"added auto":          `10.0.2.100/24(.*\n)*exit 0$`,
 		"helper auto":         `^0::/system.slice/slipway-cni-\d+.scope\nexit 0$`,
