@@ -98,6 +98,7 @@ func (ct *Container) Run(ctx context.Context) (code int, err error) {
 	sigs := newSignals()
 	defer sigs.stop()
 	if err := r.prepare(ctx); err != nil {
+		r.aborted = true
 		r.kill()
 		// What the init stage says goes before what follows from its end.
 		code, ierr := r.wait(ctx, sigs)

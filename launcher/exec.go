@@ -42,12 +42,7 @@ type Exec struct {
 
 // Order returns what the container's init stage was told, which Exec needs to give
 // another command the same rights. It is empty before Config.Started is called.
-func (ct *Container) Order() []byte {
-	if ct.bundle != nil {
-		return nil // the namespaces are the runtime's
-	}
-	return ct.order
-}
+func (ct *Container) Order() []byte { return ct.order }
 
 // Run runs the command with the rights of the container's own: capabilities,
 // no_new_privs, seccomp filter, limits. What it returns is as with Container.Run. The

@@ -24,6 +24,7 @@ type running struct {
 	pid     int // of the container's first process
 	pidfd   int
 	started bool          // the command has been executed
+	aborted bool          // it never will be
 	early   []unix.Signal // for it, from before that
 	frames  chan received // from the init stage; closed at its end
 	ended   chan int      // one exit code
@@ -151,7 +152,7 @@ func (r *running) handle(f received) error {
 // replaced is called at the end of the init stage's frames: where the command takes
 // its place as pid 1, executing it closes the socket.
 func (r *running) replaced(failed error) {
-	if !r.ct.plan.init && failed == nil {
+	if !r.ct.plan.init && !r.aborted && failed == nil {
 		r.start()
 	}
 }

@@ -74,10 +74,15 @@ func (s *setup) oomScore() error {
 	return s.writeProc("self/oom_score_adj", strconv.Itoa(int(s.o.Process.OOMScoreAdj)))
 }
 
-// writeProc writes to a file of the container's procfs, which must be one: neither a
-// link nor a mount may have led elsewhere (CVE-2025-52881).
+// writeProc writes to a file of the container's procfs.
 func (s *setup) writeProc(name, value string) error {
-	fd, err := place{root: s.root, path: path.Join(procDir, name), links: name == "self/oom_score_adj"}.open(unix.O_WRONLY)
+	return writeProcBelow(s.root, name, value, name == "self/oom_score_adj")
+}
+
+// writeProcBelow writes to a file of the procfs below a root, which must be one: neither a
+// link, unless links may be on the way, nor a mount may have led elsewhere (CVE-2025-52881).
+func writeProcBelow(root int, name, value string, links bool) error {
+	fd, err := place{root: root, path: path.Join(procDir, name), links: links}.open(unix.O_WRONLY)
 	if err != nil {
 		return err
 	}
