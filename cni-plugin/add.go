@@ -54,6 +54,10 @@ func add(ctx context.Context, args *skel.CmdArgs) (err error) {
 	if err != nil {
 		return err
 	}
+	host, err := conf.HostDNS()
+	if err != nil {
+		return err
+	}
 	state, err := store.Dir(conf.StateDir)
 	if err != nil {
 		return err
@@ -70,7 +74,7 @@ func add(ctx context.Context, args *skel.CmdArgs) (err error) {
 	if err != nil {
 		return err
 	}
-	return types.PrintResult(result(prev, leased, info, at), conf.CNIVersion)
+	return types.PrintResult(result(prev, leased, host, info, at), conf.CNIVersion)
 }
 
 // end undoes what was done, if the ADD has failed, and then gives up the lock: who

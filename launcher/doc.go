@@ -44,6 +44,15 @@
 // be traced, and runs from a sealed memory file (package stagefile) or, where none is
 // linked in and the caller could write its binary, from a read-only mount of it.
 //
+// # Limits
+//
+// With Config.Limits the container starts in a control group of its own, below one that
+// is delegated to the supervisor: its own, if nobody else is in that, or a scope that it
+// asks systemd for (package scope), to which it moves itself. The supervisor steps aside
+// into a group beside the container's, since a group with limited children has no
+// process. [Exec] joins the container's group. At the end that is removed, and the scope
+// goes with the supervisor.
+//
 // # The model between
 //
 // What a container consists of is an OCI runtime-spec ([Spec]). What that cannot say, a

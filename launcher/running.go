@@ -3,6 +3,7 @@
 package launcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,8 @@ type running struct {
 	ended   chan int      // one exit code
 	gone    chan struct{} // closed when pid 1 has been waited for
 	netErr  chan error    // the network's end; nil channel without one
-	rootErr chan error    // the end of who serves the root; nothing comes without one
+	rootErr chan error    // the end of who serves the root
+	served  bool          // there is one whose end has not been seen
 	net     Network
 	endNet  context.CancelFunc
 	work    sync.WaitGroup
@@ -68,9 +70,7 @@ func (r *running) wait(ctx context.Context, sigs *signals) (int, error) {
 			}
 			r.kill()
 		case err := <-r.rootErr:
-			if err != nil {
-				lost = fmt.Errorf("the root directory went away: %w", err)
-			}
+			lost = cmp.Or(r.rootEnded(err), lost)
 			r.kill()
 		case sig := <-sigs.c:
 			r.signal(sig)
@@ -93,6 +93,9 @@ func (r *running) wait(ctx context.Context, sigs *signals) (int, error) {
 				}
 				r.replaced(failed)
 			}
+			if r.served && code > sandbox.ExitSignal {
+				lost = cmp.Or(r.rootEnded(<-r.rootErr), lost) // which may be why
+			}
 			return r.result(code, failed, lost)
 		}
 	}
@@ -104,10 +107,21 @@ func (r *running) result(code int, failed, lost error) (int, error) {
 		return sandbox.FailureOf(failed).Code, failed
 	}
 	// What it lives on may end a moment before the container that it belongs to.
-	if lost != nil && code == sandbox.ExitSignal+int(unix.SIGKILL) {
+	// Without its files a command may also get SIGBUS.
+	if lost != nil && code > sandbox.ExitSignal {
 		return sandbox.ExitOurs, lost
 	}
 	return code, nil
+}
+
+// rootEnded is the error of the end of who serves the root; an end with the last mount of
+// it is none.
+func (r *running) rootEnded(err error) error {
+	r.served = false
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("the root directory went away: %w", err)
 }
 
 // handle obeys a frame of the init stage.
@@ -253,6 +267,11 @@ func (r *running) close() {
 		}
 	}
 	r.work.Wait()
+	if r.served {
+		if err := r.rootEnded(<-r.rootErr); err != nil {
+			r.ct.cfg.Log.Warn("serve the container's root", "err", err)
+		}
+	}
 	if r.net != nil {
 		if err := r.net.Close(); err != nil {
 			r.ct.cfg.Log.Warn("close the network", "err", err)
