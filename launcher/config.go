@@ -117,6 +117,9 @@ type Config struct {
 	// container's own name for it; empty is root. Groups are supplementary groups.
 	User   string
 	Groups []string
+	// Account, unless empty, is NAME:UID:GID of a user whom the container's passwd(5) and
+	// group(5) get a line for, if they have none of these ids.
+	Account string
 	// Hostname is the container's name; empty is a random one. Domainname is its NIS
 	// domain.
 	Hostname, Domainname string
