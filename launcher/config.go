@@ -192,9 +192,15 @@ type Config struct {
 	Session func(pid int) (Network, error)
 	// Stage is a binary for the init stage that was opened ahead; nil has Run open it.
 	Stage *Stage
+	// Begun is an init stage that waits already. It is used if it is one for this
+	// container; nil, and any other, has Run start one.
+	Begun *Begun
 	// Started is called, on the goroutine of Run, once the command has been
 	// executed; pid is that of the container's first process. It may be nil.
 	Started func(pid int)
+	// Ended is called, on a goroutine of its own, when no process of the container is left:
+	// for what would hold up the end of Run, which waits for it. It may be nil.
+	Ended func()
 	// DNS, Search, ResolvOptions and ContainerAddrs go into resolv.conf and hosts; they are used
 	// by NetPrivate, and by NetJoined where the network is the container's own.
 	DNS            []netip.Addr

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-net/slipway/launcher/sandbox"
+	"github.com/slipway-net/slipway/launcher/userns"
 )
 
 // A running is a started container.
@@ -23,18 +24,23 @@ type running struct {
 	ctl     *sandbox.Control
 	pid     int // of the container's first process
 	pidfd   int
-	started bool          // the command has been executed
-	aborted bool          // it never will be
-	early   []unix.Signal // for it, from before that
-	frames  chan received // from the init stage; closed at its end
-	ended   chan int      // one exit code
-	gone    chan struct{} // closed when pid 1 has been waited for
-	netErr  chan error    // the network's end; nil channel without one
-	rootErr chan error    // the end of who serves the root
-	served  bool          // there is one whose end has not been seen
+	started bool           // the command has been executed
+	aborted bool           // it never will be
+	early   []unix.Signal  // for it, from before that
+	begun   chan error     // the outcome of the init stage's start
+	ids     userns.Mapping // what the holding thread maps; zero for nothing
+	ordered chan struct{}  // closed when the order is on its way
+	mapped  chan error     // the outcome of the mapping of ids
+	frames  chan received  // from the init stage; closed at its end
+	ended   chan int       // one exit code
+	gone    chan struct{}  // closed when pid 1 has been waited for
+	netErr  chan error     // the network's end; nil channel without one
+	rootErr chan error     // the end of who serves the root
+	served  bool           // there is one whose end has not been seen
 	net     Network
 	endNet  context.CancelFunc
 	work    sync.WaitGroup
+	after   sync.WaitGroup // what is done beside close
 	term    *terminal
 	outlets []*outlet // to terminals that would be streams of the command's
 	group   *cgroup   // nil without limits
@@ -212,6 +218,9 @@ func (r *running) receive() {
 // await waits for the end of pid 1.
 func (r *running) await() {
 	defer close(r.gone)
+	if r.ct.cfg.Root.Fuse == "" { // which has the layers until it has ended, too
+		defer r.tellEnded()
+	}
 	r.waitEnd()
 	var ws unix.WaitStatus
 	for {
@@ -227,6 +236,13 @@ func (r *running) await() {
 			r.ended <- ws.ExitStatus()
 		}
 		return
+	}
+}
+
+// tellEnded calls Config.Ended.
+func (r *running) tellEnded() {
+	if r.ct.cfg.Ended != nil {
+		r.after.Go(r.ct.cfg.Ended)
 	}
 }
 
@@ -272,6 +288,10 @@ func (r *running) close() {
 			r.ct.cfg.Log.Warn("serve the container's root", "err", err)
 		}
 	}
+	if r.ct.cfg.Root.Fuse != "" {
+		r.tellEnded()
+	}
+	defer r.after.Wait()
 	if r.net != nil {
 		if err := r.net.Close(); err != nil {
 			r.ct.cfg.Log.Warn("close the network", "err", err)
