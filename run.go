@@ -261,6 +261,7 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.cfg.StopSignal = syscall.Signal(rec.StopSignal)
 	store, err := openStore()
 	if err != nil {
 		return nil, err

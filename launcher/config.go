@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/slipway-net/slipway/launcher/userns"
 )
@@ -117,6 +118,9 @@ type Config struct {
 	// container's own name for it; empty is root. Groups are supplementary groups.
 	User   string
 	Groups []string
+	// StopSignal is one that is passed on to the command besides those that users send,
+	// such as a real-time signal; 0 is none.
+	StopSignal syscall.Signal
 	// Account, unless empty, is NAME:UID:GID of a user whom the container's passwd(5) and
 	// group(5) get a line for, if they have none of these ids.
 	Account string

@@ -109,7 +109,11 @@ func (ct *Container) Run(ctx context.Context) (code int, err error) {
 		return sandbox.ExitOurs, err
 	}
 	defer r.close()
-	sigs := newSignals()
+	var more []os.Signal
+	if ct.cfg.StopSignal != 0 {
+		more = append(more, ct.cfg.StopSignal)
+	}
+	sigs := newSignals(more...)
 	defer sigs.stop()
 	if err := r.prepare(ctx); err != nil {
 		r.aborted = true
