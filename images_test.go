@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	osuser "os/user"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -241,6 +242,9 @@ func TestRunImage(t *testing.T) {
 func TestRunUserNS(t *testing.T) {
 	u := newImageUser(t)
 	me := strconv.Itoa(os.Getuid())
+	// Who is in the image keeps his name, and who is not gets his own.
+	u.says(t, currentName(t)+" /tmp\nroot\nmail\n"+currentName(t), "run", "--net=none", "--userns=keep-id", "box", "sh", "-c", "echo $(id -un) $HOME; while IFS=: read -r name x; do echo $name; done </etc/passwd")
+	u.says(t, "mail", "run", "--net=none", "--userns=keep-id:uid=8,gid=8", "box", "id", "-un")
 	script := "echo $(id -u) $(stat -c %u:%g / /bin/busybox /etc/shadow /home/mail); echo x >>/etc/passwd; rm -r /home && ls -d /home 2>/dev/null"
 	for _, tt := range []struct{ flag, want string }{
 		{"keep-id", me + " 0:0 0:0 0:42 8:8"},
@@ -528,4 +532,14 @@ func dockerRegistry(t *testing.T, u *imageUser) string {
 		return code == 0
 	})
 	return addr
+}
+
+// currentName is the name of this process's user.
+func currentName(t *testing.T) string {
+	t.Helper()
+	me, err := osuser.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return me.Username
 }

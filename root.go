@@ -57,7 +57,7 @@ func (f *rootFlags) add(fs *pflag.FlagSet) {
 // a command alone, and a command.
 func (f *rootFlags) words(fs *pflag.FlagSet) (image string, command []string, err error) {
 	words := fs.Args()
-	if f.rootfs == "" && fs.ArgsLenAtDash() != 0 {
+	if f.rootfs == "" && f.isOwn(fs) {
 		if len(words) == 0 {
 			return "", nil, fmt.Errorf("%w: run what? Give an IMAGE, or a command of this machine as in: slipway run -- sh", errUsage)
 		}
@@ -73,12 +73,8 @@ func (f *rootFlags) words(fs *pflag.FlagSet) (image string, command []string, er
 	return "", words, nil
 }
 
-// A containerRoot is what holds a container's root directory while it runs.
-type containerRoot struct {
-	store    *store.Store    // nil for the host's own root
-	writable *store.Writable // nil if the container writes to a directory or a tmpfs
-	release  func()          // of the image; nil without one
-}
+// isOwn reports whether the container has a root of its own, not the host's.
+func (f *rootFlags) isOwn(fs *pflag.FlagSet) bool { return f.rootfs != "" || fs.ArgsLenAtDash() != 0 }
 
 // prepare fills in what cfg says of the root directory. last is the directory of what
 // the container wrote when it ran before; empty for a new one. The caller closes what
@@ -408,30 +404,4 @@ func resolve(s *store.Store, word string) (store.Digest, error) {
 		return "", err
 	}
 	return id, perr
-}
-
-// dir is the directory of what the container writes; empty for none.
-func (r *containerRoot) dir() string {
-	if r.writable == nil {
-		return ""
-	}
-	return filepath.Dir(r.writable.Upper)
-}
-
-// close gives the root back. What the container has written is removed unless it is
-// to be kept.
-func (r *containerRoot) close(keep bool) error {
-	var err error
-	if r.writable != nil && !keep {
-		err = r.writable.Remove(context.Background())
-	} else if r.writable != nil {
-		r.writable.Close()
-	}
-	if r.release != nil {
-		r.release()
-	}
-	if r.store != nil {
-		err = errors.Join(err, r.store.Close())
-	}
-	return err
 }

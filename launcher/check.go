@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -35,7 +36,13 @@ func checkOverlay(ctx context.Context) tap.Check {
 	c := tap.Check{Name: "overlay in a user namespace"}
 	cmd := exec.CommandContext(ctx, selfExe, sandbox.ModeProbe)
 	cmd.Args[0], cmd.Env = sandbox.InitArg, inside.Environ()
-	cmd.SysProcAttr = initAttr(NetHost, false)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  newNamespaces(NetHost),
+		Pdeathsig:   unix.SIGKILL,
+		Setsid:      true,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
+	}
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	switch {

@@ -53,6 +53,9 @@ func (e Exec) Run(ctx context.Context) (int, error) {
 		return sandbox.ExitOurs, err
 	}
 	r, err := ct.launch(func(r *running, theirs *sandbox.Control) error { return e.join(r, theirs, namespaces) })
+	if err == nil {
+		err = r.follow(ct)
+	}
 	if err != nil {
 		return sandbox.ExitOurs, err
 	}

@@ -41,6 +41,9 @@ func (s *setup) mount(m Mount) error {
 		return s.overlayVolume(m, target)
 	}
 	err = s.mt.attachOn(target, ms)
+	if err == nil && ms.filled {
+		err = s.fillMounted(at, target)
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -51,6 +54,17 @@ func (s *setup) mount(m Mount) error {
 		return fmt.Errorf("%w: this process's own /proc is partly hidden; run outside of the container, or with its /proc unmasked", err)
 	}
 	return err
+}
+
+// fillMounted fills the file system that has been mounted at the place, upon the
+// directory covered.
+func (s *setup) fillMounted(at place, covered int) error {
+	top, err := at.open(unix.O_RDONLY | unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(top)
+	return s.fresh(top, covered, true)
 }
 
 // bindHost binds a file or a directory of the host.
@@ -86,16 +100,16 @@ func (s *setup) bindHost(m Mount, ms mountSpec, at place) error {
 		}
 	}
 	if ms.fresh && isDir {
-		if err := likeCovered(source, target); err != nil {
+		if err := s.fresh(source, target, ms.filled); err != nil {
 			return fmt.Errorf("make the volume %s what the image has there: %w", m.Source, err)
 		}
 	}
 	return s.mt.bindOn(source, target, at, ms)
 }
 
-// likeCovered gives an empty directory the owner and the mode of the one that it is to
-// cover: a command that is not root finds there what its image has prepared for it.
-func likeCovered(volume, covered int) error {
+// fresh makes an empty volume what the image has in its place: if it is to be filled all
+// of it, else the directory's owner and mode.
+func (s *setup) fresh(volume, covered int, filled bool) error {
 	dir, err := unix.Openat(volume, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.EACCES) { // it has been given away already
 		return nil
@@ -104,14 +118,23 @@ func likeCovered(volume, covered int) error {
 		return err
 	}
 	defer unix.Close(dir)
+	if filled && !s.o.Root.isHost() { // what this machine has is no image's
+		return fill(dir, covered)
+	}
 	if !isEmpty(dir) {
 		return nil
 	}
+	return likeCovered(dir, covered)
+}
+
+// likeCovered gives an open directory the owner and the mode of the one that it is to
+// cover: a command that is not root finds there what its image has prepared for it.
+func likeCovered(dir, covered int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(covered, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return err
 	}
-	err = unix.Fchown(dir, int(st.Uid), int(st.Gid))
+	err := unix.Fchown(dir, int(st.Uid), int(st.Gid))
 	if err == nil {
 		err = unix.Fchmod(dir, st.Mode&modeBits)
 	}
