@@ -99,7 +99,7 @@ func (r *running) wait(ctx context.Context, sigs *signals) (int, error) {
 				}
 				r.replaced(failed)
 			}
-			if r.served && code > sandbox.ExitSignal {
+			if r.served && (code > sandbox.ExitSignal || failed != nil) {
 				lost = cmp.Or(r.rootEnded(<-r.rootErr), lost) // which may be why
 			}
 			return r.result(code, failed, lost)
@@ -109,6 +109,9 @@ func (r *running) wait(ctx context.Context, sigs *signals) (int, error) {
 
 // result is what Run returns for a container that ended with code.
 func (r *running) result(code int, failed, lost error) (int, error) {
+	if failed != nil && lost != nil {
+		return sandbox.FailureOf(failed).Code, fmt.Errorf("%w: %w", failed, lost)
+	}
 	if failed != nil {
 		return sandbox.FailureOf(failed).Code, failed
 	}

@@ -71,11 +71,14 @@ func split(t testing.TB, names ...string) (archive, pieces []byte) {
 		t.Fatal(err)
 	}
 	z := gzip.NewWriter(&out)
-	r, err := asm.NewInputTarStream(bytes.NewReader(b.Bytes()), storage.NewJSONPacker(z), storage.NewDiscardFilePutter())
+	r, done, err := asm.NewInputTarStreamWithDone(bytes.NewReader(b.Bytes()), storage.NewJSONPacker(z), storage.NewDiscardFilePutter())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.Copy(io.Discard, r); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
 	if err := z.Close(); err != nil {

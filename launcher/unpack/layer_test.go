@@ -180,7 +180,7 @@ func TestLayerForgedOverlay(t *testing.T) {
 	p := newPlace(t)
 	forged := map[string]string{
 		"user.overlay.redirect": "/etc/shadow", "user.overlay.metacopy": "", "user.overlay.opaque": "y", "user.overlay.origin": "x",
-		"user.overlay.whiteout": "y", "trusted.overlay.opaque": "y", "security.selinux": "x", "user.good": "y",
+		"user.overlay.whiteout": "y", "trusted.overlay.opaque": "y", "security.selinux": "x", "user.fuseoverlayfs.origin": "../../x", "user.good": "y",
 	}
 	info := p.must(t, entry{name: "d/", kind: tar.TypeDir, xattrs: forged}, entry{name: "d/f", xattrs: forged})
 	for _, name := range []string{"d", "d/f"} {
