@@ -242,6 +242,8 @@ func TestRunImage(t *testing.T) {
 func TestRunUserNS(t *testing.T) {
 	u := newImageUser(t)
 	me := strconv.Itoa(os.Getuid())
+	// A volume where the image has nothing is the caller's own.
+	u.says(t, "mine", "run", "--net=none", "--userns=keep-id", "-v", "own:/new", "box", "sh", "-c", "touch /new/x && echo mine")
 	// Who is in the image keeps his name, and who is not gets his own.
 	u.says(t, currentName(t)+" /tmp\nroot\nmail\n"+currentName(t), "run", "--net=none", "--userns=keep-id", "box", "sh", "-c", "echo $(id -un) $HOME; while IFS=: read -r name x; do echo $name; done </etc/passwd")
 	u.says(t, "mail", "run", "--net=none", "--userns=keep-id:uid=8,gid=8", "box", "id", "-un")

@@ -57,6 +57,15 @@ func (p place) mkdir() error {
 	return err
 }
 
+// isDir reports whether there is a directory.
+func (p place) isDir() bool {
+	fd, err := p.open(unix.O_PATH | unix.O_DIRECTORY)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err == nil
+}
+
 // makeDir is mkdir, and opens the directory.
 func (p place) makeDir() (fd int, err error) {
 	if fd, err := p.open(unix.O_PATH | unix.O_DIRECTORY); err == nil { // most often

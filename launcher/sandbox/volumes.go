@@ -75,6 +75,7 @@ func (s *setup) bindHost(m Mount, ms mountSpec, at place) error {
 		return fmt.Errorf("look at %s: %w", m.Source, err)
 	}
 	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	fresh := ms.fresh && isDir && at.isDir() // else the image has nothing there, and it stays as its owner made it
 	var err error
 	if isDir {
 		err = at.mkdir()
@@ -99,7 +100,7 @@ func (s *setup) bindHost(m Mount, ms mountSpec, at place) error {
 			return fmt.Errorf("give %s to the container's root: %w", m.Source, err)
 		}
 	}
-	if ms.fresh && isDir {
+	if fresh {
 		if err := s.fresh(source, target, ms.filled); err != nil {
 			return fmt.Errorf("make the volume %s what the image has there: %w", m.Source, err)
 		}
