@@ -14,13 +14,15 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 BINARY := bin/slipway
 STAGE  := launcher/stagefile/initstage
 PLUGIN := bin/slipway-cni
+HELPER := bin/slipway-init
 PAGES  := $(wildcard docs/man/*.1)
 
 .DEFAULT_GOAL := build
 .PHONY: man build test lint fuzz demo bench bench-launch bench-readme bench-soak microbench install install-compat install-cni clean help
 
-build: ## build bin/slipway and bin/slipway-cni, static binaries (this is the default)
+build: ## build bin/slipway, bin/slipway-cni and bin/slipway-init, static binaries (this is the default)
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(STAGE) ./launcher/initstage
+	@install -m 0755 $(STAGE) $(HELPER)
 	@CGO_ENABLED=0 $(GO) build -trimpath -tags slipway_stage -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) .
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.pluginVersion=$(VERSION)' -o $(PLUGIN) ./cni-plugin
 
@@ -54,6 +56,7 @@ microbench: ## run the hot path's benchmarks COUNT (6) times; compare two output
 install: build ## install the binaries and the man pages below DESTDIR and PREFIX (/usr/local)
 	@install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/slipway
 	@install -m 0755 $(PLUGIN) $(DESTDIR)$(PREFIX)/bin/slipway-cni
+	@install -m 0755 $(HELPER) $(DESTDIR)$(PREFIX)/bin/slipway-init
 	@install -d $(DESTDIR)$(PREFIX)/share/man/man1
 	@install -m 0644 $(PAGES) $(DESTDIR)$(PREFIX)/share/man/man1
 

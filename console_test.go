@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -128,6 +129,7 @@ func TestLook(t *testing.T) {
 			t.Errorf("the unit lacks %q:\n%s", line, unit)
 		}
 	}
+	verifyUnit(t, unit)
 	u.must(t, "stop", "-t", "0", "look")
 	for _, cmd := range []string{"flows", "ports", "port", "stats"} {
 		u.refuse(t, 1, "not running", cmd, "look")
@@ -181,4 +183,33 @@ func TestMany(t *testing.T) {
 		t.Errorf("stop lists %d containers, want %d", len(got), many)
 	}
 	u.clean(t)
+}
+
+// verifyUnit has systemd say what it thinks of a unit.
+func verifyUnit(t *testing.T, unit string) {
+	t.Helper()
+	attachtest.NeedTools(t, "systemd-analyze")
+	dir := t.TempDir()
+	file := filepath.Join(dir, "box.service")
+	if err := os.WriteFile(file, []byte(unit), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("systemd-analyze", "verify", "--user", "--man=no", "--recursive-errors=no", file)
+	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+dir, "HOME="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s\nof:\n%s", err, out, unit)
+	}
+}
+
+// TestUnit has systemd read units with words that mean something to it, and with signals
+// of all kinds.
+func TestUnit(t *testing.T) {
+	attachtest.Open(t)
+	u := newUser(t)
+	u.env = append(u.env, `GIVEN=a "b" %h $HOME \x`)
+	for _, sig := range []string{"QUIT", "RTMIN+3"} {
+		name := "unit-" + sig[:4]
+		u.must(t, "run", "-d", "--name", name, "--net", "none", "--stop-signal", sig, "-e", "GIVEN", "--label", "x=%n ${y} ; 'z", "--", "true", "a b", "é", ";", "\t")
+		verifyUnit(t, u.must(t, "generate", "systemd", name))
+	}
 }

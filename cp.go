@@ -23,7 +23,8 @@ const (
 	cpAbout    = `Copies a file, or a directory with all that is in it, out of a CONTAINER that runs,
 or into it. Into a directory that is there it goes by its own name, else it gets
 the new one. - is a tar archive at standard output or input. What is copied belongs
-to you, or in the container to its root; devices and sockets are left out.`
+to you, or in the container to its root; devices, pipes and sockets in a directory
+are left out.`
 )
 
 // runCp is `slipway cp`.

@@ -72,6 +72,12 @@ func TestCopy(t *testing.T) {
 		t.Errorf("in the container: %q", got)
 	}
 	u.refuse(t, 1, "/none", "cp", "box:/none", "x")
+	u.refuse(t, 1, "a device", "cp", "box:/dev/null", "x")
+	u.refuse(t, 1, "a pipe", "cp", "box:/srv/sub/pipe", "x")
+	u.refuse(t, 1, "a device", "cp", "/dev/null", "box:/srv/null")
+	if got := u.must(t, "exec", "box", "sh", "-c", "ls /srv/null 2>/dev/null || echo none"); got != "none" {
+		t.Errorf("of a device there is %q", got)
+	}
 	u.refuse(t, 1, "/none", "cp", "mine", "box:/none/deeper")
 	u.refuse(t, 1, "nothing-here", "cp", "nothing-here", "box:/")
 	u.refuse(t, 2, "one of the two", "cp", "a", "b")

@@ -83,7 +83,10 @@ func joinable(word string, e *launcher.Exec) (done func(), err error) {
 		return nil, fmt.Errorf("read what the container may do: %w", err)
 	}
 	e.PID = c.Init.PID
-	if e.Pidfd, err = c.Init.Open(); errors.Is(err, unix.ESRCH) {
+	if e.Pidfd, err = c.Init.Open(); err == nil {
+		err = e.Inside()
+	}
+	if errors.Is(err, unix.ESRCH) {
 		return nil, fmt.Errorf("container %s has ended", c.DisplayName())
 	} else if err != nil {
 		return nil, fmt.Errorf("join container %s: %w", c.DisplayName(), err)

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -85,6 +87,9 @@ func TestFuseEnds(t *testing.T) {
 		if got := u.servers(t); got != "1" {
 			t.Fatalf("%s processes of fuse-overlayfs, want 1", got)
 		}
+		if got := u.Host.Exec(t, "sh", "-c", "grep NoNewPrivs /proc/$(pgrep -x fuse-overlayfs)/status"); strings.Fields(got)[1] != "1" {
+			t.Errorf("fuse-overlayfs may gain privileges: %s", got)
+		}
 		switch who {
 		case "server":
 			u.Host.Exec(t, "pkill", "-KILL", "-x", "fuse-overlayfs")
@@ -101,5 +106,39 @@ func TestFuseEnds(t *testing.T) {
 			}
 		}
 		u.says(t, who, "rm", who)
+	}
+}
+
+// TestFuseBroken has programs that are called fuse-overlayfs and are not.
+func TestFuseBroken(t *testing.T) {
+	u := newImageUser(t)
+	needFuse(t)
+	program := filepath.Join(u.dir, "bin", "fuse-overlayfs")
+	if err := os.Mkdir(filepath.Dir(program), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, script := range []string{"echo broken >&2; exit 3", "exit 0"} {
+		if err := os.WriteFile(program, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		got := u.run(t, "env", "PATH="+filepath.Dir(program)+":"+podmanPath, binary(t), "run", "--net=none", "--storage-driver=fuse-overlayfs", "box")
+		if got.code != 125 || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, "fuse-overlayfs ended") || strings.Contains(script, "broken") != strings.Contains(got.stderr, "broken") {
+			t.Errorf("%s: %+v", script, got)
+		}
+	}
+	if err := os.Remove(program); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"newuidmap", "newgidmap"} {
+		path, err := exec.LookPath(name)
+		if err == nil {
+			err = os.Symlink(path, filepath.Join(filepath.Dir(program), name))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := u.run(t, "env", "PATH="+filepath.Dir(program), binary(t), "run", "--net=none", "--storage-driver=fuse-overlayfs", "box"); got.code != 125 || !strings.Contains(got.stderr, "install the package") {
+		t.Errorf("without the program: %+v", got)
 	}
 }

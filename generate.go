@@ -3,11 +3,13 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/slipway-net/slipway/launcher/state"
@@ -77,9 +79,12 @@ Delegate=yes
 
 [Install]
 WantedBy=default.target
-`, strings.Join(words, " "), policy, unix.SignalName(unix.Signal(c.StopSignal)), exitSignal+c.StopSignal)
+`, strings.Join(words, " "), policy, signalWord(c.StopSignal), exitSignal+c.StopSignal)
 	return b.String()
 }
+
+// signalWord is a signal as systemd reads it: by its name, or by its number if it has none.
+func signalWord(sig int) string { return cmp.Or(unix.SignalName(unix.Signal(sig)), strconv.Itoa(sig)) }
 
 // exitSignal plus the number of a signal is the exit code of a command that the
 // signal has ended.

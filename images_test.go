@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	osuser "os/user"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -72,6 +73,16 @@ func imageArchive(t testing.TB, dir string) string { return writeImage(t, dir, "
 // writeImage is imageArchive for an image of these layers, the lowest first.
 func writeImage(t testing.TB, dir, tag string, layers ...[]byte) string {
 	t.Helper()
+	name := filepath.Join(dir, tag+".tar")
+	config := map[string]any{"Env": []string{"PATH=/bin", "KEY=image"}, "Cmd": []string{"echo", "default"}, "WorkingDir": "/tmp"}
+	writeArchive(t, name, "localhost/"+tag+":latest", config, layers...)
+	return name
+}
+
+// writeArchive writes an image as docker save does: its name, its configuration as the OCI
+// image-spec has it, and the archives of its layers, the lowest first.
+func writeArchive(t testing.TB, file, name string, config map[string]any, layers ...[]byte) {
+	t.Helper()
 	files := map[string][]byte{}
 	var names, ids []string
 	for i, l := range layers {
@@ -86,16 +97,13 @@ func writeImage(t testing.TB, dir, tag string, layers ...[]byte) string {
 		return b
 	}
 	files["config.json"] = encode(map[string]any{
-		"architecture": runtime.GOARCH, "os": "linux",
-		"config": map[string]any{"Env": []string{"PATH=/bin", "KEY=image"}, "Cmd": []string{"echo", "default"}, "WorkingDir": "/tmp"},
+		"architecture": runtime.GOARCH, "os": "linux", "config": config,
 		"rootfs": map[string]any{"type": "layers", "diff_ids": ids},
 	})
-	files["manifest.json"] = encode([]any{map[string]any{"Config": "config.json", "RepoTags": []string{"localhost/" + tag + ":latest"}, "Layers": names}})
-	name := filepath.Join(dir, tag+".tar")
-	if err := os.WriteFile(name, tarOf(t, files), 0o600); err != nil {
+	files["manifest.json"] = encode([]any{map[string]any{"Config": "config.json", "RepoTags": []string{name}, "Layers": names}})
+	if err := os.WriteFile(file, tarOf(t, files), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return name
 }
 
 // tarOf is an archive of files, in the order of their names.
@@ -234,6 +242,11 @@ func TestRunImage(t *testing.T) {
 func TestRunUserNS(t *testing.T) {
 	u := newImageUser(t)
 	me := strconv.Itoa(os.Getuid())
+	// A volume where the image has nothing is the caller's own.
+	u.says(t, "mine", "run", "--net=none", "--userns=keep-id", "-v", "own:/new", "box", "sh", "-c", "touch /new/x && echo mine")
+	// Who is in the image keeps his name, and who is not gets his own.
+	u.says(t, currentName(t)+" /tmp\nroot\nmail\n"+currentName(t), "run", "--net=none", "--userns=keep-id", "box", "sh", "-c", "echo $(id -un) $HOME; while IFS=: read -r name x; do echo $name; done </etc/passwd")
+	u.says(t, "mail", "run", "--net=none", "--userns=keep-id:uid=8,gid=8", "box", "id", "-un")
 	script := "echo $(id -u) $(stat -c %u:%g / /bin/busybox /etc/shadow /home/mail); echo x >>/etc/passwd; rm -r /home && ls -d /home 2>/dev/null"
 	for _, tt := range []struct{ flag, want string }{
 		{"keep-id", me + " 0:0 0:0 0:42 8:8"},
@@ -285,6 +298,55 @@ func TestStorageDriver(t *testing.T) {
 	}
 	if got := u.slipway(t, "doctor"); !strings.Contains(got.stdout, "layers of images are mounted") {
 		t.Errorf("doctor does not tell of layers: %+v", got)
+	}
+}
+
+// TestReadOnlyStore has a store on a file system that is mounted read-only.
+func TestReadOnlyStore(t *testing.T) {
+	u := newImageUser(t)
+	u.says(t, "hi", "run", "--net=none", "box", "echo", "hi")
+	dir := filepath.Join(u.dir, "home/.local/share/slipway")
+	u.Host.Exec(t, "sh", "-c", "mount --bind "+dir+" "+dir+" && mount -o remount,bind,ro "+dir)
+	u.says(t, "0:0 0:42", "run", "--net=none", "--read-only", "box", "sh", "-c", "echo $(stat -c %u:%g /bin/busybox /etc/shadow); true 2>/dev/null >/etc/x || true")
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"run", "--net=none", "box"}, "run with --read-only"},
+		{[]string{"run", "--net=none", "--read-only", "--storage-driver=copy", "box"}, "read-only"},
+		{[]string{"rmi", "box"}, "read-only file system"},
+		{[]string{"load", "-i", "box.tar"}, "read-only file system"},
+	} {
+		got := u.slipway(t, tt.args...)
+		if got.code == 0 || !strings.Contains(got.stderr, tt.want) {
+			t.Errorf("slipway %s: %+v, want %q", strings.Join(tt.args, " "), got, tt.want)
+		}
+	}
+	if got := u.slipway(t, "save", "-o", "again.tar", "box"); got.code != 0 || got.stderr != "" {
+		t.Errorf("save: %+v", got)
+	}
+	u.Host.Exec(t, "umount", dir)
+}
+
+// TestCompressedArchive loads an archive that is compressed as a whole, and one through
+// a pipe.
+func TestCompressedArchive(t *testing.T) {
+	u := newImageUser(t)
+	attachtest.NeedTools(t, "gzip", "bzip2")
+	for _, c := range []string{"gzip", "bzip2"} {
+		if got := u.slipway(t, "rmi", "box"); got.code != 0 {
+			t.Errorf("rmi: %+v", got)
+		}
+		u.Host.Exec(t, "sh", "-c", c+" -c "+u.dir+"/box.tar >"+u.dir+"/box.tar.x; chmod 644 "+u.dir+"/box.tar.x")
+		u.says(t, "Loaded image: localhost/box:latest", "load", "-q", "-i", "box.tar.x")
+		u.says(t, "hi", "run", "--net=none", "docker-archive:box.tar.x", "echo", "hi")
+	}
+	if got := u.run(t, "sh", "-c", "cat box.tar.x | "+binary(t)+" load -q"); got.code != 0 {
+		t.Errorf("through a pipe: %+v", got)
+	}
+	u.Host.Exec(t, "sh", "-c", "head -c 5000 "+u.dir+"/box.tar.x >"+u.dir+"/half.x; chmod 644 "+u.dir+"/half.x")
+	if got := u.slipway(t, "load", "-i", "half.x"); got.code == 0 || strings.Count(got.stderr, "\n") != 1 {
+		t.Errorf("half an archive: %+v", got)
 	}
 }
 
@@ -472,4 +534,14 @@ func dockerRegistry(t *testing.T, u *imageUser) string {
 		return code == 0
 	})
 	return addr
+}
+
+// currentName is the name of this process's user.
+func currentName(t *testing.T) string {
+	t.Helper()
+	me, err := osuser.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return me.Username
 }

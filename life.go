@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,7 +42,7 @@ func (f *lifeFlags) add(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&f.labels, "label", "l", nil, "note `KEY[=VALUE]` with the container (repeatable)")
 	fs.StringVar(&f.cidfile, "cidfile", "", "write the container's id to `FILE`, which must not be there")
 	fs.StringVar(&f.pidfile, "pidfile", "", "write the id of the container's first process to `FILE`")
-	fs.StringVar(&f.stopSignal, "stop-signal", "TERM", "`SIGNAL` by which slipway stop asks the command to end")
+	fs.StringVar(&f.stopSignal, "stop-signal", "", "`SIGNAL` by which slipway stop asks the command to end (default the image's, or TERM)")
 	fs.Int64Var(&f.logSize, "log-size", 0, "`BYTES` of a detached container's log, kept twice (default 10 MiB)")
 	fs.StringVar(&f.restart, "restart", "no", "`POLICY` no; to start again is systemd's work: see slipway generate systemd")
 }
@@ -74,7 +75,7 @@ func (f *lifeFlags) record(args []string) (state.Record, error) {
 	if f.restart != "no" {
 		return r, fmt.Errorf("%w: --restart %s: there is no daemon to do it: leave it out, and have systemd do it by the unit that slipway generate systemd prints", errUsage, f.restart)
 	}
-	sig, err := parseSignal(f.stopSignal)
+	sig, err := parseSignal(cmp.Or(f.stopSignal, "TERM"))
 	if err != nil {
 		return r, fmt.Errorf("--stop-signal: %w", err)
 	}

@@ -409,3 +409,24 @@ func TestTimestamps(t *testing.T) {
 		t.Errorf("--until: %q", got)
 	}
 }
+
+// TestRealTimeSignal has a container end by the signal that those of systemd end by, as a
+// service manager sends it: to the supervisor.
+func TestRealTimeSignal(t *testing.T) {
+	attachtest.Open(t)
+	u := newUser(t)
+	cmd := u.command(t, "run", "--net", "none", "--stop-signal", "SIGRTMIN+3", "--", "sh", "-c", "trap 'exit 5' 37; echo up; while :; do sleep 0.05; done")
+	out := newLines()
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	out.wait(t, "up")
+	if err := cmd.Process.Signal(syscall.Signal(37)); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // its state tells
+	if code := cmd.ProcessState.ExitCode(); code != 5 {
+		t.Errorf("exit code %d, want 5: %s", code, out)
+	}
+}

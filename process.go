@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/netstack/loop"
 	"golang.org/x/sys/unix"
 )
@@ -87,6 +88,7 @@ func (p *process) closeInherited(keep []int) error {
 // then dropped from memory.
 func (p *process) ready() error {
 	defer p.footprint.drop()
+	defer attach.Settle()
 	if p.readyFD < 0 {
 		return nil
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/slipway-net/slipway/launcher/image"
 	"github.com/slipway-net/slipway/launcher/store"
@@ -17,8 +16,9 @@ import (
 const (
 	pullSynopsis = "pull [flags] IMAGE..."
 	pullAbout    = `Brings images from a registry, and prints their ids. An IMAGE is
-[REGISTRY/]NAME[:TAG][@sha256:DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME] or
-docker-archive:FILE[:NAME]. Layers that are here already are not fetched again.
+[REGISTRY/]NAME[:TAG][@sha256:DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
+docker-archive:FILE[:NAME], or containers-storage:NAME for what Podman has. Layers
+that are here already are not fetched again.
 Credentials are those of ` + "`podman login` and `docker login`" + `.`
 )
 
@@ -79,7 +79,7 @@ func (f *pullFlags) find(ctx context.Context, s *store.Store, word string) (foun
 	}
 	transport, path, name := image.SplitTransport(word)
 	if transport != "" {
-		l, err := image.OpenTransport(transport, path, filepath.Join(s.Dir, "tmp"))
+		l, err := image.OpenTransport(ctx, transport, path, s)
 		if err != nil {
 			return nil, nil, fmt.Errorf("pull %s: %w", word, err)
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/slipway-net/slipway/launcher/overlay"
 	"github.com/slipway-net/slipway/launcher/store"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
 
 // When an image is pulled, as --pull has it.
@@ -37,6 +38,7 @@ type rootFlags struct {
 	rootfs     string
 	entrypoint string
 	word       string // the image as the user calls it; empty for none
+	stopSignal string // what the image says of it; empty for nothing
 	// ids fills in the ids of the container, once it is known which its files have up to
 	// greatest.
 	ids func(greatest uint32) error
@@ -55,7 +57,7 @@ func (f *rootFlags) add(fs *pflag.FlagSet) {
 // a command alone, and a command.
 func (f *rootFlags) words(fs *pflag.FlagSet) (image string, command []string, err error) {
 	words := fs.Args()
-	if f.rootfs == "" && fs.ArgsLenAtDash() != 0 {
+	if f.rootfs == "" && f.isOwn(fs) {
 		if len(words) == 0 {
 			return "", nil, fmt.Errorf("%w: run what? Give an IMAGE, or a command of this machine as in: slipway run -- sh", errUsage)
 		}
@@ -71,12 +73,8 @@ func (f *rootFlags) words(fs *pflag.FlagSet) (image string, command []string, er
 	return "", words, nil
 }
 
-// A containerRoot is what holds a container's root directory while it runs.
-type containerRoot struct {
-	store    *store.Store    // nil for the host's own root
-	writable *store.Writable // nil if the container writes to a directory or a tmpfs
-	release  func()          // of the image; nil without one
-}
+// isOwn reports whether the container has a root of its own, not the host's.
+func (f *rootFlags) isOwn(fs *pflag.FlagSet) bool { return f.rootfs != "" || fs.ArgsLenAtDash() != 0 }
 
 // prepare fills in what cfg says of the root directory. last is the directory of what
 // the container wrote when it ran before; empty for a new one. The caller closes what
@@ -163,6 +161,7 @@ func (f *rootFlags) useImage(ctx context.Context, r *containerRoot, word string,
 		return err
 	}
 	c := img.Config
+	f.stopSignal = c.StopSignal
 	return f.apply(cfg, launcher.ImageDefaults{Env: c.Env, Entrypoint: c.Entrypoint, Cmd: c.Cmd, Workdir: c.WorkingDir, User: c.User})
 }
 
@@ -202,7 +201,7 @@ func (f *rootFlags) useLayers(ctx context.Context, r *containerRoot, img *store.
 	if r.writable, err = f.useWritable(ctx, r.store, img, cfg, last, driver); err != nil {
 		return err
 	}
-	if can.Upper || can.Fuse != "" { // else it is a tmpfs
+	if r.writable != nil && (can.Upper || can.Fuse != "") { // else it is a tmpfs
 		cfg.Root.Upper, cfg.Root.Work, cfg.Root.Fuse = r.writable.Upper, r.writable.Work, can.Fuse
 	}
 	return nil
@@ -255,7 +254,12 @@ func findOverlay(ctx context.Context, s *store.Store) (overlay.Support, error) {
 	if err != nil {
 		return overlay.Support{}, err
 	}
-	return overlay.Find(ctx, filepath.Join(s.Dir, "tmp"), filepath.Join(containers.RunDir(), "overlay.json"), s.Mapping)
+	can, err := overlay.Find(ctx, filepath.Join(s.Dir, "tmp"), filepath.Join(containers.RunDir(), "overlay.json"), s.Mapping)
+	if errors.Is(err, unix.EROFS) { // then layers are all that is on it
+		can, err = overlay.Find(ctx, containers.RunDir(), filepath.Join(containers.RunDir(), "overlay-memory.json"), s.Mapping)
+		can.Upper = false
+	}
+	return can, err
 }
 
 // useWritable makes the layer that the container writes to, or takes the one that it
@@ -274,6 +278,12 @@ func (f *rootFlags) useWritable(ctx context.Context, s *store.Store, img *store.
 		mode = st.Mode().Perm() | st.Mode()&os.ModeSticky
 	}
 	w, err := s.NewWritable(ctx, img.ID, cfg.IDs, mode)
+	if errors.Is(err, unix.EROFS) {
+		if cfg.Root.ReadOnly && driver == driverOverlay {
+			return nil, nil // an empty layer in memory does
+		}
+		err = fmt.Errorf("%w: run with --read-only, or with another --root", err)
+	}
 	if err != nil || driver == driverOverlay {
 		return w, err
 	}
@@ -394,30 +404,4 @@ func resolve(s *store.Store, word string) (store.Digest, error) {
 		return "", err
 	}
 	return id, perr
-}
-
-// dir is the directory of what the container writes; empty for none.
-func (r *containerRoot) dir() string {
-	if r.writable == nil {
-		return ""
-	}
-	return filepath.Dir(r.writable.Upper)
-}
-
-// close gives the root back. What the container has written is removed unless it is
-// to be kept.
-func (r *containerRoot) close(keep bool) error {
-	var err error
-	if r.writable != nil && !keep {
-		err = r.writable.Remove(context.Background())
-	} else if r.writable != nil {
-		r.writable.Close()
-	}
-	if r.release != nil {
-		r.release()
-	}
-	if r.store != nil {
-		err = errors.Join(err, r.store.Close())
-	}
-	return err
 }

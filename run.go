@@ -48,6 +48,11 @@ const newContainer = "new"
 // needed to start it: most do not run that long.
 const settled = time.Second
 
+// carrying is how long a container with a network of ours has run when the Go runtime is
+// fitted to carrying that: what takes half a millisecond is not to delay those that end
+// at once.
+const carrying = 20 * time.Millisecond
+
 // runRun is `slipway run`.
 func runRun(args []string, stdout, stderr io.Writer) int {
 	r := newRunner(args)
@@ -130,6 +135,8 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 	if err != nil {
 		return exitRun, err
 	}
+	r.begin()
+	defer func() { r.cfg.Begun.Close() }()
 	freeIDs := func() {}
 	defer func() { freeIDs() }()
 	r.root.ids = func(greatest uint32) (err error) {
@@ -143,7 +150,10 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 	}
 	r.layer = root.dir()
 	// What is removed at the end need not be on the disk before.
-	r.cfg.Root.Volatile = r.layer != "" && !r.keeps()
+	if !r.keeps() {
+		r.cfg.Root.Volatile = r.layer != ""
+		r.cfg.Ended = root.discard
+	}
 	defer func() { err = errors.Join(err, root.close(r.kept())) }()
 	if err := defaultIDs(&r.cfg, log); err != nil {
 		return exitRun, err
@@ -167,6 +177,25 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP)
 	defer stop()
 	return s.Run(ctx)
+}
+
+// begin starts the container's init stage, which does not wait for its image to be found
+// and for all else that is not needed to start it, where its ids are those of the caller.
+func (r *runner) begin() {
+	if r.detached() || !r.more.UserNS.IsZero() {
+		return
+	}
+	cfg := r.cfg
+	if r.root.isOwn(r.fs) {
+		caller, err := userns.Load()
+		if err != nil {
+			return // which will be told of by who cannot do without
+		}
+		if cfg.IDs, err = caller.Default(); err != nil {
+			return
+		}
+	}
+	r.cfg.Begun = launcher.Begin(cfg)
 }
 
 // last is the directory of what a container that is started again has written.
@@ -232,6 +261,7 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.cfg.StopSignal = syscall.Signal(rec.StopSignal)
 	store, err := openStore()
 	if err != nil {
 		return nil, err
@@ -267,6 +297,9 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 			if r.started != nil {
 				r.started(rec)
 			}
+			if r.cfg.Session != nil {
+				time.AfterFunc(carrying, attach.Settle)
+			}
 			time.AfterFunc(settled, func() { takeFootprint().drop() })
 		},
 		Ended: func() {
@@ -279,6 +312,12 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 
 // record is what is written down of the container.
 func (r *runner) record() (state.Record, error) {
+	if s := r.root.stopSignal; s != "" && !r.fs.Changed("stop-signal") {
+		if _, err := parseSignal(s); err != nil {
+			return state.Record{}, fmt.Errorf("the image's stop signal: %w; to mend it: give --stop-signal", err)
+		}
+		r.life.stopSignal = s
+	}
 	rec, err := r.life.record(r.args)
 	if err != nil {
 		return rec, err
@@ -317,66 +356,6 @@ func stateMapping(ranges []userns.Range) []state.Mapping {
 		m = append(m, state.Mapping{Container: r.Inside, Host: r.Outside, Size: r.Size})
 	}
 	return m
-}
-
-// describe fills in what the container's files say of its network.
-func describe(cfg *launcher.Config, session attach.Config) {
-	for _, f := range session.Tap.Plan.Families() {
-		cfg.ContainerAddrs = append(cfg.ContainerAddrs, f.Container)
-		cfg.Gateways = append(cfg.Gateways, f.Gateway)
-		if !session.NoDNS {
-			cfg.DNS = append(cfg.DNS, f.DNS)
-		}
-	}
-	if !session.NoDNS {
-		cfg.Search = attach.Search(session)
-	}
-}
-
-// A containerNetwork is a session as the launcher knows it, with its capture and
-// its API.
-type containerNetwork struct {
-	*attach.Session
-	api         *attach.API
-	stopCapture func()
-	done        func() // when the API has ended
-}
-
-// apiFile is the name of the API's socket in the container's directory.
-const apiFile = "api"
-
-func newContainerNetwork(cfg attach.Config, net *netFlags, dir string, log *slog.Logger) (launcher.Network, error) {
-	s, err := attach.New(cfg)
-	if err != nil {
-		return nil, err
-	}
-	n := &containerNetwork{Session: s}
-	if n.stopCapture, err = net.capture(s); err != nil {
-		s.Close()
-		return nil, err
-	}
-	var path string
-	if path, n.done, err = socketPath(filepath.Join(dir, apiFile)); err == nil {
-		if n.api, err = attach.Listen(path, s); err != nil {
-			n.done()
-		}
-	}
-	if err != nil {
-		n.stopCapture()
-		s.Close()
-		return nil, err
-	}
-	log.Info("network is up", "interface", s.Device().Name(), "mtu", s.Device().MTU(),
-		"offload", s.Device().Offload().String(), "path", s.Path())
-	return n, nil
-}
-
-// Close ends the capture and the API, too.
-func (n *containerNetwork) Close() error {
-	n.stopCapture()
-	err := n.api.Close()
-	n.done()
-	return errors.Join(err, n.Session.Close())
 }
 
 // must panics on an error that only a mistake in this program can cause.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 
@@ -32,6 +33,9 @@ func mapIDs(u *launcher.UserNS, cfg *launcher.Config, owner string, log *slog.Lo
 		return free, err
 	}
 	cfg.IDs = m
+	if user != "" {
+		cfg.Account = cmp.Or(caller.Name, "user") + ":" + user
+	}
 	if cfg.User == "" {
 		cfg.User = user
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/slipway-net/slipway/launcher/fuse"
 	"github.com/slipway-net/slipway/launcher/overlay"
 	"github.com/slipway-net/slipway/launcher/store"
+	"github.com/slipway-net/slipway/launcher/tarsplit"
 	"github.com/slipway-net/slipway/launcher/userns"
 )
 
@@ -21,7 +22,10 @@ func stages() map[string]func(args []string, stdout, stderr io.Writer) int {
 		overlay.StageName: overlay.Serve,
 		fuse.StageName:    func(args []string, _, stderr io.Writer) int { return fuse.Serve(args, stderr) },
 		cninet.StageName:  func([]string, io.Writer, io.Writer) int { return cninet.Serve(os.Stdin, os.Stdout) },
-		store.StageName:   func([]string, io.Writer, io.Writer) int { return store.Serve() },
+		tarsplit.StageName: func(_ []string, stdout, stderr io.Writer) int {
+			return tarsplit.Serve(os.Stdin, stdout, stderr)
+		},
+		store.StageName: func([]string, io.Writer, io.Writer) int { return store.Serve() },
 	}
 }
 

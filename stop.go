@@ -17,7 +17,7 @@ import (
 const (
 	stopSynopsis = "stop [flags] CONTAINER..."
 	stopAbout    = `Asks the command of each CONTAINER to end, by the signal it was started with
-(--stop-signal, else SIGTERM), and kills it when it has not after a while. A
+(--stop-signal, else the image's, else SIGTERM), and kills it when it has not after a while. A
 container that has ended is left as it is.`
 	killSynopsis = "kill [flags] CONTAINER..."
 	killAbout    = "Sends a signal to the command of each CONTAINER."

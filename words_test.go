@@ -92,12 +92,12 @@ func TestParseTime(t *testing.T) {
 }
 
 func TestParseSignal(t *testing.T) {
-	for in, want := range map[string]int{"TERM": 15, "sigterm": 15, "9": 9, "hup": 1, "64": 64} {
+	for in, want := range map[string]int{"TERM": 15, "sigterm": 15, "9": 9, "hup": 1, "64": 64, "SIGRTMIN+3": 37, "rtmax-1": 63, "RTMIN": 34} {
 		if got, err := parseSignal(in); err != nil || int(got) != want {
 			t.Errorf("parseSignal(%q): %d, %v, want %d", in, got, err, want)
 		}
 	}
-	for _, bad := range []string{"", "0", "65", "-1", "TERMINATE"} {
+	for _, bad := range []string{"", "0", "65", "-1", "TERMINATE", "RTMIN-1", "RTMAX+1", "RTMIN+x", "RTMIN+"} {
 		if _, err := parseSignal(bad); !errors.Is(err, errUsage) {
 			t.Errorf("parseSignal(%q): %v", bad, err)
 		}

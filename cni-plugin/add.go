@@ -54,6 +54,10 @@ func add(ctx context.Context, args *skel.CmdArgs) (err error) {
 	if err != nil {
 		return err
 	}
+	host, err := conf.HostDNS()
+	if err != nil {
+		return err
+	}
 	state, err := store.Dir(conf.StateDir)
 	if err != nil {
 		return err
@@ -70,7 +74,7 @@ func add(ctx context.Context, args *skel.CmdArgs) (err error) {
 	if err != nil {
 		return err
 	}
-	return types.PrintResult(result(prev, leased, info, at), conf.CNIVersion)
+	return types.PrintResult(result(prev, leased, host, info, at), conf.CNIVersion)
 }
 
 // end undoes what was done, if the ADD has failed, and then gives up the lock: who
@@ -184,10 +188,18 @@ func (a *adding) spawn(ctx context.Context, at helper.Attachment) error {
 		Args: at.Args(), NetNS: a.args.Netns,
 		PidFile: a.entry.PidFile(), API: a.entry.API(), Log: a.entry.Log(), Lock: a.entry.Lock(),
 	}
+	if a.conf.OwnScope() {
+		s.Started = func(ctx context.Context, pid int) error {
+			// Half of the time is the helper's, to tell that it is ready.
+			ctx, cancel := context.WithTimeout(ctx, a.conf.ReadyTimeout()/2)
+			defer cancel()
+			return toScope(ctx, pid, "container "+a.args.ContainerID)
+		}
+	}
 	var err error
 	if a.conf.ByBroker() {
 		s.Elsewhere = func(ctx context.Context, log, ready *os.File) error {
-			return askBroker(ctx, a.conf.Outside, a.conf.Helper, a.args.Netns, s, log, ready)
+			return askBroker(ctx, a.conf, a.args.Netns, s, log, ready)
 		}
 	} else if s.Program, err = helper.Program(a.conf.Helper); err != nil {
 		return types.NewError(codeHelperFailed, err.Error(), "")

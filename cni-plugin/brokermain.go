@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
+	"time"
 
 	"github.com/slipway-net/slipway/cni-plugin/broker"
 	"github.com/slipway-net/slipway/cni-plugin/helper"
@@ -48,7 +50,7 @@ func serveBroker(ctx context.Context, socket string, log *slog.Logger) (err erro
 			return err
 		}
 	}
-	b, err := broker.New(broker.Config{Socket: socket, Spawn: spawnFor, Log: log})
+	b, err := broker.New(broker.Config{Socket: socket, Spawn: func(r *broker.Request) (*os.Process, error) { return spawnFor(r, log) }, Log: log})
 	if err != nil {
 		return err
 	}
@@ -68,19 +70,32 @@ func brokerSocket(outside string) (string, error) {
 	return filepath.Join(dir, "broker"), err
 }
 
+// brokerPatience is how long systemd may take for a helper of the broker's: the plugin
+// waits for the answer, by default ten times as long.
+const brokerPatience = time.Second
+
 // spawnFor starts the helper of a request, in the place where we are.
-func spawnFor(r *broker.Request) (*os.Process, error) {
+func spawnFor(r *broker.Request, log *slog.Logger) (*os.Process, error) {
 	program, err := helper.Program(r.Helper)
 	if err != nil {
 		return nil, err
 	}
 	s := helper.Start{Program: program, Args: r.Args, PidFile: r.PidFile, API: r.API, Lock: r.Lock}
-	return s.SpawnIn(r.Dir, r.NetNS, r.Log, r.Ready)
+	proc, err := s.SpawnIn(r.Dir, r.NetNS, r.Log, r.Ready)
+	if err != nil || r.NoScope {
+		return proc, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), brokerPatience)
+	defer cancel()
+	if err := toScope(ctx, proc.Pid, "namespace "+strconv.Quote(r.NetNS)); err != nil {
+		log.Warn("the helper stays in the broker's control group", "pid", proc.Pid, "err", err)
+	}
+	return proc, nil
 }
 
 // askBroker has the broker start a helper.
-func askBroker(ctx context.Context, outside, program, netns string, s helper.Start, log, ready *os.File) error {
-	socket, err := brokerSocket(outside)
+func askBroker(ctx context.Context, conf *netconf.Conf, netns string, s helper.Start, log, ready *os.File) error {
+	socket, err := brokerSocket(conf.Outside)
 	if err != nil {
 		return err
 	}
@@ -90,7 +105,7 @@ func askBroker(ctx context.Context, outside, program, netns string, s helper.Sta
 	}
 	defer dir.Close()
 	return broker.Ask(ctx, socket, broker.Request{
-		Args: s.Args, NetNS: filepath.Base(netns), PidFile: s.PidFile, API: s.API, Helper: program,
-		Dir: dir, Ready: ready, Log: log, Lock: s.Lock,
+		Args: s.Args, NetNS: filepath.Base(netns), PidFile: s.PidFile, API: s.API, Helper: conf.Helper,
+		NoScope: !conf.OwnScope(), Dir: dir, Ready: ready, Log: log, Lock: s.Lock,
 	})
 }

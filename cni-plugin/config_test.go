@@ -182,6 +182,42 @@ func TestPorts(t *testing.T) {
 	n.expectHelpers(t, 2)
 }
 
+// TestBetweenContainers has one container of a network reach what another publishes, at
+// the host's address and at the gateway's, which is all that there is between them.
+func TestBetweenContainers(t *testing.T) {
+	n := newNetwork(t, "1.0.0", map[string]any{
+		"capabilities": map[string]bool{"portMappings": true, "aliases": true}, "hostLoopback": []string{"10.0.2.2:18084/tcp"}, "dnsForward": "10.97.0.2",
+	})
+	a, b := attachtest.NewContainer(t), attachtest.NewContainer(t)
+	server := n.attachment(a, "eth0")
+	server.rt.CapabilityArgs = map[string]any{"aliases": []string{"db"}, "portMappings": []map[string]any{
+		{"hostPort": 18083, "containerPort": 83}, {"hostPort": 18084, "containerPort": 83, "hostIP": "127.0.0.1"},
+	}}
+	server.add(t)
+	r := n.attachment(b, "eth0").add(t)
+	l := a.Listen(t, netip.AddrPortFrom(netip.IPv4Unspecified(), 83))
+	for _, to := range []string{attachtest.Families()[0].HostAddr.String() + ":18083", "10.0.2.2:18084"} {
+		conn, err := b.Dial(t, "tcp", netip.MustParseAddrPort(to))
+		if err != nil {
+			t.Errorf("%s: %v", to, err)
+			continue
+		}
+		if _, err := conn.Write([]byte("x")); err != nil {
+			t.Error(err)
+		}
+		got, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(got, make([]byte, 1)); err != nil {
+			t.Errorf("%s: %v", to, err)
+		}
+	}
+	if out, _ := b.Run(t, "dig", "+short", "+tries=1", "+time=1", "@"+r.DNS.Nameservers[0], "db", "A"); strings.Contains(out, "10.0.2.") {
+		t.Errorf("another container's name is %q, where nobody is", out)
+	}
+}
+
 // TestAliases asks the network's DNS server for names of the container itself, as a list
 // and as Podman has them.
 func TestAliases(t *testing.T) {

@@ -3,11 +3,16 @@
 package main_test
 
 import (
+	"encoding/json"
+	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/google/go-cmp/cmp"
 	"github.com/slipway-net/slipway/netstack/attach/attachtest"
 )
 
@@ -39,6 +44,55 @@ func TestNoTun(t *testing.T) {
 	}
 }
 
+// searchScript has a host with a resolv.conf of its own, $2, and adds networks to a
+// container that want its search domains, the last of them only theirs.
+const searchScript = `
+mount --bind "$2" /etc/resolv.conf
+mount -t tmpfs machine /run
+unshare -n sleep 1000 & pid=$!
+until [ "$(readlink /proc/$pid/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do :; done
+export CNI_PATH=$1 CNI_CONTAINERID=one CNI_IFNAME=eth0 CNI_NETNS=/proc/$pid/ns/net
+for keys in '"dnsSearchFromHost":true' '"dnsSearchFromHost":true,"dns":{"search":["own.example"],"options":["ndots:5"]}' '"dnsSearchFromHost":false'; do
+	for command in ADD DEL; do
+		echo '{"cniVersion":"1.1.0","name":"net","type":"slipway-cni",'"$keys"'}' | CNI_COMMAND=$command "$1/slipway-cni" | tr -d ' \n' | grep -o '"dns":{.*'
+	done
+done
+kill $pid
+`
+
+// TestSearchFromHost has the host's search domains in the result.
+func TestSearchFromHost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs the built program: not with -short")
+	}
+	m := attachtest.NewMachine(t)
+	resolv := shortDir(t) + "/resolv.conf"
+	if err := os.WriteFile(resolv, []byte("nameserver 10.97.0.2\nsearch corp.example bad..name\noptions ndots:2 edns0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := m.Host.Run(t, "unshare", "--mount", "timeout", "30", "sh", "-c", searchScript, "sh", os.Getenv(binVar), resolv)
+	dns := func(line string) (d types.DNS) {
+		line = strings.TrimPrefix(line, `"dns":`)
+		if err := json.NewDecoder(strings.NewReader(line)).Decode(&d); err != nil {
+			t.Errorf("%q: %v", line, err)
+		}
+		d.Nameservers = nil
+		return d
+	}
+	var got []types.DNS
+	for line := range strings.Lines(out) {
+		got = append(got, dns(line))
+	}
+	want := []types.DNS{
+		{Search: []string{"corp.example"}, Options: []string{"ndots:2", "edns0"}},
+		{Search: []string{"own.example", "corp.example"}, Options: []string{"ndots:5", "edns0"}},
+		{},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s\ndns (-want +got):\n%s", out, diff)
+	}
+}
+
 // TestTerminated tells an ADD to end that waits for its helper: it undoes what it did.
 func TestTerminated(t *testing.T) {
 	n := newNetwork(t, "1.1.0", nil)
@@ -64,6 +118,53 @@ func TestTerminated(t *testing.T) {
 		n.expectNothing(t)
 		if err := os.Remove(slow + ".runs"); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestSilentSystemd has a systemd that does not answer: an ADD goes on without a scope,
+// also where that has less time than systemd would get, and the helper's log says so. With "cgroup": "off" it is not even asked.
+func TestSilentSystemd(t *testing.T) {
+	run := shortDir(t)
+	if err := os.Mkdir(run+"/systemd", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", run+"/systemd/private")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	asked := make(chan net.Conn, 8)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				close(asked)
+				return
+			}
+			asked <- c
+		}
+	}()
+	t.Setenv("XDG_RUNTIME_DIR", run)
+	for cgroup, want := range map[string]bool{"auto": true, "off": false} {
+		n := newNetwork(t, "1.1.0", map[string]any{"cgroup": cgroup, "readyTimeout": "2s"})
+		c := attachtest.NewContainer(t)
+		a := n.attachment(c, "eth0")
+		a.add(t)
+		expectTraffic(t, c)
+		logs, err := filepath.Glob(n.state + "/*/*/log")
+		if err != nil || len(logs) != 1 {
+			t.Fatalf("logs %q, %v", logs, err)
+		}
+		text, err := os.ReadFile(logs[0])
+		if err != nil || strings.Contains(string(text), "have systemd make slipway-cni-") != want {
+			t.Errorf("cgroup %s: the log says %s, %v", cgroup, text, err)
+		}
+		if got := len(asked) > 0; got != want {
+			t.Errorf("cgroup %s: systemd was asked: %v", cgroup, got)
+		}
+		for len(asked) > 0 {
+			(<-asked).Close()
 		}
 	}
 }

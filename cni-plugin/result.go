@@ -38,7 +38,7 @@ func previous(conf *netconf.Conf, ifname, netns string) (*current.Result, error)
 }
 
 // result returns the previous result with the attachment behind it.
-func result(prev *current.Result, leased *leases, info portapi.Info, at helper.Attachment) *current.Result {
+func result(prev *current.Result, leased *leases, host types.DNS, info portapi.Info, at helper.Attachment) *current.Result {
 	r := prev
 	r.CNIVersion = current.ImplementedSpecVersion
 	index := len(r.Interfaces)
@@ -59,14 +59,15 @@ func result(prev *current.Result, leased *leases, info portapi.Info, at helper.A
 			servers = append(servers, a.String())
 		}
 	}
-	r.DNS = mergeDNS(r.DNS, at.Conf.DNS, leased.dns, servers)
+	r.DNS = mergeDNS(r.DNS, at.Conf.DNS, leased.dns, host, servers)
 	return r
 }
 
 // mergeDNS returns what the container is to resolve names by: what the configuration or
 // the runtime says, else what the plugin for addresses says, else our own server; behind
-// what the plugins before us said.
-func mergeDNS(prev, conf, leased types.DNS, ours []string) types.DNS {
+// what the plugins before us said. The host's search domains and options, where they are
+// asked for, come last.
+func mergeDNS(prev, conf, leased, host types.DNS, ours []string) types.DNS {
 	d := *prev.Copy()
 	from := conf
 	if len(from.Nameservers) == 0 {
@@ -76,8 +77,10 @@ func mergeDNS(prev, conf, leased types.DNS, ours []string) types.DNS {
 		from.Nameservers = ours
 	}
 	d.Nameservers = add1(d.Nameservers, from.Nameservers)
-	d.Search = add1(add1(d.Search, conf.Search), leased.Search)
-	d.Options = add1(add1(d.Options, conf.Options), leased.Options)
+	for _, say := range []types.DNS{conf, leased, host} {
+		d.Search = add1(d.Search, say.Search)
+		d.Options = add1(d.Options, say.Options)
+	}
 	for _, domain := range []string{conf.Domain, leased.Domain} {
 		if d.Domain == "" {
 			d.Domain = domain

@@ -68,7 +68,7 @@ func (b *bundle) close() { _ = os.RemoveAll(b.dir) } // what is mounted there is
 // order adds to the stage's order what the runtime needs.
 func (b *bundle) order(o *sandbox.Order) {
 	o.Base = filepath.Join(b.dir, bundleBase)
-	o.Mounts, o.Files, o.Devices = nil, nil, nil // the runtime's to make
+	o.Mounts, o.Devices = nil, nil // the runtime's to make, as are the files, which others look at
 	o.Runtime = []string{b.runtime, "--root", filepath.Join(b.dir, bundleState)}
 	if !strings.Contains(filepath.Base(b.runtime), "runc") {
 		o.Runtime = append(o.Runtime, "--cgroup-manager=disabled")

@@ -3,8 +3,10 @@
 package launcher
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,10 +14,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-)
 
-// cgroupMount is where cgroup v2 is.
-const cgroupMount = "/sys/fs/cgroup"
+	"github.com/slipway-net/slipway/scope"
+)
 
 // cpuPeriod is the period in microseconds of which cpu.max gives a share (the kernel's
 // default).
@@ -25,6 +26,59 @@ const cpuPeriod = 100_000
 // limits on its children may have no process itself (cgroups(7), "no internal
 // processes").
 const supervisorGroup = "supervisor"
+
+// limitedGroup makes the group of the container with that name. Where systemd runs, this
+// process moves to a scope that is delegated to it, unless its group is its own alone.
+func limitedGroup(name string, l Limits) (*cgroup, error) {
+	m, err := membershipOf("self")
+	if err != nil {
+		return nil, fmt.Errorf("limits: %w", err)
+	}
+	_, controllers := l.files()
+	if err := checkLegacy(m, controllers); err != nil {
+		return nil, fmt.Errorf("limits: %w", err)
+	}
+	pid := os.Getpid()
+	own, err := ownCgroup()
+	if err != nil || !ownAlone(own, pid) {
+		// Without a scope, what there is may do; if it does not, both is told.
+		if serr := ownScope("run", pid); serr == nil {
+			own, err = ownCgroup()
+		} else if err == nil && !errors.Is(serr, errNoSystemd) {
+			g, err := newCgroup(own, name, l, pid)
+			if err != nil {
+				err = fmt.Errorf("%w (%w)", err, serr)
+			}
+			return g, err
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("limits: %w", err)
+	}
+	return newCgroup(own, name, l, pid)
+}
+
+// ownAlone reports whether the group in dir may be changed, and has no process but pid.
+func ownAlone(dir string, pid int) bool {
+	procs := filepath.Join(dir, "cgroup.procs")
+	b, err := os.ReadFile(procs)
+	return err == nil && unix.Access(procs, unix.W_OK) == nil && strings.TrimSpace(string(b)) == strconv.Itoa(pid)
+}
+
+// errNoSystemd says that no systemd is there to ask.
+var errNoSystemd = errors.New("no systemd")
+
+// ownScope moves a process, this one or a child of it, to a scope that is delegated to
+// us. The word tells what it is for.
+func ownScope(word string, pid int) error {
+	m, ok := scope.Own(os.Getenv)
+	if !ok {
+		return errNoSystemd
+	}
+	return m.Start(context.Background(), scope.Unit{
+		Name: fmt.Sprintf("slipway-%s-%d", word, pid), Description: "slipway " + word, PIDs: []int{pid}, Delegate: true,
+	})
+}
 
 // A cgroup is the control group of one container, below the caller's own.
 type cgroup struct {
@@ -132,15 +186,20 @@ func (g *cgroup) close() {
 // groupPrefix begins the names of containers' groups.
 const groupPrefix = "container-"
 
-// joinGroup moves the process pid to the control group of a container, whose first
-// process is init, if that has one of its own: what limits the container limits what
-// joins it.
+// joinGroup moves the process pid, a child of ours, to the control group of a container,
+// whose first process is init, if that has one of its own: what limits the container
+// limits what joins it. From a session's group the way there leads through one that
+// systemd gives, since a group above both must be the caller's.
 func joinGroup(init, pid int) error {
 	dir, err := cgroupOf(strconv.Itoa(init))
 	if err != nil || !strings.HasPrefix(filepath.Base(dir), groupPrefix) {
 		return nil // without limits there is no group
 	}
-	if err := joinGroupAt(dir, pid); err != nil {
+	err = joinGroupAt(dir, pid)
+	if errors.Is(err, fs.ErrPermission) && ownScope("exec", pid) == nil {
+		err = joinGroupAt(dir, pid)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: start slipway exec in the scope that the container was started in", err)
 	}
 	return nil
@@ -152,29 +211,6 @@ func joinGroupAt(dir string, pid int) error {
 		return fmt.Errorf("join the container's control group: %w", err)
 	}
 	return nil
-}
-
-// ownCgroup is the directory of the caller's group. The error says what is missing for
-// limits.
-func ownCgroup() (string, error) { return cgroupOf("self") }
-
-// cgroupOf is the directory of a process's group.
-func cgroupOf(process string) (string, error) {
-	b, err := os.ReadFile("/proc/" + process + "/cgroup")
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(string(b)) {
-		if p, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok && isCgroup2(cgroupMount) {
-			return filepath.Join(cgroupMount, p), nil
-		}
-	}
-	return "", errors.New("this machine has no pure cgroup v2; to mend it: boot with systemd.unified_cgroup_hierarchy=1")
-}
-
-func isCgroup2(dir string) bool {
-	var st unix.Statfs_t
-	return unix.Statfs(dir, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
 }
 
 func writeFile(name, content string) error {

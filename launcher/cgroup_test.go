@@ -27,7 +27,7 @@ func fakeGroup(t *testing.T, controllers string) string {
 }
 
 // TestLimitFiles looks at what would be written to a control group. That the kernel
-// obeys it cannot be tested where no group is delegated.
+// obeys it, TestSystemd of the program shows.
 func TestLimitFiles(t *testing.T) {
 	t.Parallel()
 	files, controllers := launcher.LimitFiles(launcher.Limits{Memory: 64 << 20, CPUs: 1.5, Pids: 10})

@@ -10,13 +10,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-net/slipway/launcher/sandbox"
 	"github.com/slipway-net/slipway/launcher/userns"
 	"github.com/slipway-net/slipway/launcher/userns/inside"
+	"github.com/slipway-net/slipway/scope"
 	"github.com/slipway-net/slipway/tap"
 )
 
@@ -33,7 +36,13 @@ func checkOverlay(ctx context.Context) tap.Check {
 	c := tap.Check{Name: "overlay in a user namespace"}
 	cmd := exec.CommandContext(ctx, selfExe, sandbox.ModeProbe)
 	cmd.Args[0], cmd.Env = sandbox.InitArg, inside.Environ()
-	cmd.SysProcAttr = initAttr(NetHost, false)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  newNamespaces(NetHost),
+		Pdeathsig:   unix.SIGKILL,
+		Setsid:      true,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
+	}
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	switch {
@@ -72,14 +81,20 @@ func checkIDMap() tap.Check {
 func checkCgroup() tap.Check {
 	c := tap.Check{Name: "cgroup delegation"}
 	dir, err := ownCgroup()
+	have, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	_, there := scope.Own(os.Getenv)
+	_, limits := Limits{Memory: 1, CPUs: 1, Pids: 1}.files()
 	switch {
 	case err != nil:
-		c.Detail, c.Fix = "containers have no limits: "+err.Error(), "boot with systemd.unified_cgroup_hierarchy=1"
-	case unix.Access(filepath.Join(dir, "cgroup.procs"), unix.W_OK) != nil:
-		c.Detail, c.Fix = dir+" is not the caller's; containers have no limits", "log in through systemd, or run under: systemd-run --user --scope -p Delegate=yes"
-	default:
-		have, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+		c.Detail, c.Fix = "containers have no limits: "+err.Error(), unifiedFix
+	case !slices.ContainsFunc(strings.Fields(string(have)), func(c string) bool { return slices.Contains(limits, c) }) && !there:
+		c.Detail, c.Fix = fmt.Sprintf("%s has none of %s; containers have no limits", dir, strings.Join(limits, ", ")), unifiedFix
+	case unix.Access(filepath.Join(dir, "cgroup.procs"), unix.W_OK) == nil:
 		c.OK, c.Detail = true, fmt.Sprintf("%s is the caller's, with %s", dir, strings.TrimSpace(string(have)))
+	case there:
+		c.OK, c.Detail = true, "systemd gives one to each container with limits"
+	default:
+		c.Detail, c.Fix = dir+" is not the caller's; containers have no limits", "log in through systemd, or run under: systemd-run --user --scope -p Delegate=yes"
 	}
 	return c
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/slipway-net/slipway/launcher/userns"
 )
@@ -117,6 +118,12 @@ type Config struct {
 	// container's own name for it; empty is root. Groups are supplementary groups.
 	User   string
 	Groups []string
+	// StopSignal is one that is passed on to the command besides those that users send,
+	// such as a real-time signal; 0 is none.
+	StopSignal syscall.Signal
+	// Account, unless empty, is NAME:UID:GID of a user whom the container's passwd(5) and
+	// group(5) get a line for, if they have none of these ids.
+	Account string
 	// Hostname is the container's name; empty is a random one. Domainname is its NIS
 	// domain.
 	Hostname, Domainname string
@@ -185,9 +192,15 @@ type Config struct {
 	Session func(pid int) (Network, error)
 	// Stage is a binary for the init stage that was opened ahead; nil has Run open it.
 	Stage *Stage
+	// Begun is an init stage that waits already. It is used if it is one for this
+	// container; nil, and any other, has Run start one.
+	Begun *Begun
 	// Started is called, on the goroutine of Run, once the command has been
 	// executed; pid is that of the container's first process. It may be nil.
 	Started func(pid int)
+	// Ended is called, on a goroutine of its own, when no process of the container is left:
+	// for what would hold up the end of Run, which waits for it. It may be nil.
+	Ended func()
 	// DNS, Search, ResolvOptions and ContainerAddrs go into resolv.conf and hosts; they are used
 	// by NetPrivate, and by NetJoined where the network is the container's own.
 	DNS            []netip.Addr

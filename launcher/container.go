@@ -12,6 +12,7 @@ import (
 
 	"github.com/slipway-net/slipway/launcher/sandbox"
 	"github.com/slipway-net/slipway/launcher/seccomp"
+	"github.com/slipway-net/slipway/launcher/userns"
 )
 
 // stopGrace is how long a command has after SIGTERM before it is killed, when the
@@ -37,12 +38,9 @@ func newContainer(c Config, legacy bool) (*Container, error) {
 		return nil, err
 	}
 	ct := &Container{cfg: c, asked: make(chan func(*running)), ended: make(chan struct{})}
-	ct.plan = plan{root: c.Root, user: c.User, groups: c.Groups, init: *c.Init, mapped: !c.IDs.IsZero() && !c.IDs.IsOwn(), legacy: legacy}
+	ct.plan = plan{root: c.Root, user: c.User, groups: c.Groups, init: *c.Init, mapped: isMapped(c.IDs), legacy: legacy}
 	pty := c.TTY || isTerminal(c.Stdin)
-	for i, f := range []*os.File{c.Stdin, c.Stdout, c.Stderr} {
-		// An OCI runtime has the caller's own terminal, and makes one of it.
-		ct.plan.streams[i] = (c.TTY || pty && isTerminal(f)) && c.Runtime == ""
-	}
+	ct.plan.streams = replacedStreams(&c)
 	if c.Runtime != "" {
 		pty = isTerminal(c.Stdin) && isTerminal(c.Stdout)
 		ct.plan.init = false
@@ -59,6 +57,22 @@ func newContainer(c Config, legacy bool) (*Container, error) {
 	}
 	ct.plan.filter, err = filter(&c, ct.plan.spec.Process.Capabilities.Bounding)
 	return ct, err
+}
+
+// isMapped reports whether ids are mapped after the init stage's start: those that are not
+// the caller's own.
+func isMapped(ids userns.Mapping) bool { return !ids.IsZero() && !ids.IsOwn() }
+
+// replacedStreams tells which streams a terminal of the container's replaces.
+func replacedStreams(c *Config) (replaced [3]bool) {
+	if c.Runtime != "" { // which has the caller's own terminal, and makes one of it
+		return replaced
+	}
+	pty := c.TTY || isTerminal(c.Stdin)
+	for i, f := range []*os.File{c.Stdin, c.Stdout, c.Stderr} {
+		replaced[i] = c.TTY || pty && isTerminal(f)
+	}
+	return replaced
 }
 
 // filter is the seccomp filter of c, nil for none.
@@ -95,9 +109,14 @@ func (ct *Container) Run(ctx context.Context) (code int, err error) {
 		return sandbox.ExitOurs, err
 	}
 	defer r.close()
-	sigs := newSignals()
+	var more []os.Signal
+	if ct.cfg.StopSignal != 0 {
+		more = append(more, ct.cfg.StopSignal)
+	}
+	sigs := newSignals(more...)
 	defer sigs.stop()
 	if err := r.prepare(ctx); err != nil {
+		r.aborted = true
 		r.kill()
 		// What the init stage says goes before what follows from its end.
 		code, ierr := r.wait(ctx, sigs)

@@ -42,12 +42,7 @@ type Exec struct {
 
 // Order returns what the container's init stage was told, which Exec needs to give
 // another command the same rights. It is empty before Config.Started is called.
-func (ct *Container) Order() []byte {
-	if ct.bundle != nil {
-		return nil // the namespaces are the runtime's
-	}
-	return ct.order
-}
+func (ct *Container) Order() []byte { return ct.order }
 
 // Run runs the command with the rights of the container's own: capabilities,
 // no_new_privs, seccomp filter, limits. What it returns is as with Container.Run. The
@@ -58,6 +53,9 @@ func (e Exec) Run(ctx context.Context) (int, error) {
 		return sandbox.ExitOurs, err
 	}
 	r, err := ct.launch(func(r *running, theirs *sandbox.Control) error { return e.join(r, theirs, namespaces) })
+	if err == nil {
+		err = r.follow(ct)
+	}
 	if err != nil {
 		return sandbox.ExitOurs, err
 	}

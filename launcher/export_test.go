@@ -28,3 +28,12 @@ func NewCgroup(own string, l Limits) error {
 	}
 	return err
 }
+
+// ReadMembership is readMembership.
+func ReadMembership(text string) (path string, legacy []string) {
+	m := readMembership(text)
+	return m.path, m.legacy
+}
+
+// GroupDir is groupDir.
+var GroupDir = groupDir

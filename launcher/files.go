@@ -3,6 +3,7 @@
 package launcher
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -36,11 +37,19 @@ func etcFiles(c Config) ([]sandbox.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []sandbox.File{
+	files := []sandbox.File{
 		{Path: "/etc/hostname", Content: c.Hostname + "\n"},
 		{Path: "/etc/hosts", Content: hosts(c)},
 		{Path: "/etc/resolv.conf", Content: resolv},
-	}, nil
+	}
+	// The host's own root knows its users, and an OCI runtime knows nothing of entries.
+	if f := strings.Split(c.Account, ":"); len(f) == 3 && !c.Root.IsHost() && c.Runtime == "" {
+		name, uid, gid := f[0], f[1], f[2]
+		files = append(files,
+			sandbox.File{Path: "/etc/passwd", Content: fmt.Sprintf("%s:*:%s:%s::%s:/bin/sh\n", name, uid, gid, cmp.Or(c.Workdir, "/")), Entry: true},
+			sandbox.File{Path: "/etc/group", Content: fmt.Sprintf("%s:*:%s:\n", name, gid), Entry: true})
+	}
+	return files, nil
 }
 
 // HostGateway stands for the network's gateways in place of an address of Config.Hosts.

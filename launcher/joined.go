@@ -37,20 +37,15 @@ type Joined struct {
 // isOwn reports whether the container has a network namespace of its own.
 func (m NetMode) isOwn() bool { return m != NetHost && m != NetJoined }
 
-// startJoined starts the init stage in the namespaces of Config.Joined, and in new ones
-// of the other kinds. Its binary is the last of the files, and mode one of sandbox's.
-func (r *running) startJoined(files []uintptr, mode string) error {
-	fds := make([]int, len(files))
-	for i, fd := range files {
-		fds[i] = int(fd)
-	}
-	last := len(fds) - 1
+// startJoined starts the init stage, the binary exe, in the namespaces of Config.Joined,
+// and in new ones of the other kinds. mode is one of sandbox's.
+func (r *running) startJoined(exe int, files []int, mode string) error {
 	j := r.ct.cfg.Joined
 	var err error
 	r.pid, err = join.Start(join.Config{
 		Join: []join.Namespaces{{FD: j.User, Flags: unix.CLONE_NEWUSER}, {FD: j.Net, Flags: unix.CLONE_NEWNET}},
 		New:  unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,
-		Exe:  fds[last], Args: []string{sandbox.InitArg, mode}, Env: stageEnv(), Files: fds[:last],
+		Exe:  exe, Args: []string{sandbox.InitArg, mode}, Env: stageEnv(), Files: files,
 	})
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: it belongs to another user", err)

@@ -23,7 +23,7 @@ func (v *volumeValue) Set(s string) error {
 	if len(f) < 2 || len(f) > 3 {
 		return errors.New("want SOURCE:DIR or SOURCE:DIR:OPTIONS")
 	}
-	m := Mount{Kind: MountBind, Source: f[0], Destination: f[1]}
+	m := Mount{Kind: MountBind, Source: f[0], Destination: f[1], Fresh: isName(f[0]), Fill: isName(f[0])}
 	if len(f) == 3 {
 		for o := range strings.SplitSeq(f[2], ",") {
 			if err := m.option(o); err != nil {
@@ -60,7 +60,9 @@ func (m *Mount) option(o string) error {
 		m.Slave = true
 	case "noexec", "noatime":
 		m.Options = append(m.Options, o)
-	case "", "rw", "rbind", "rprivate", "private", "nosuid", "nodev", "copy", "nocopy": // so it is
+	case "", "rw", "rbind", "rprivate", "private", "nosuid", "nodev", "copy": // so it is
+	case "nocopy", "volume-nocopy":
+		m.Fill = false
 	case "z", "Z": // labels, on a machine with SELinux
 	case "shared", "rshared":
 		return errors.New("shared: mounts in the container cannot reach the host without root")
@@ -70,9 +72,12 @@ func (m *Mount) option(o string) error {
 	return nil
 }
 
+// isName reports whether a volume's source is a name, and not a path.
+func isName(s string) bool { return !strings.Contains(s, "/") && s != "." && s != ".." }
+
 // source is the absolute path of a volume's source, which is made where it is a name.
 func source(s, volumes string) (string, error) {
-	if strings.Contains(s, "/") || s == "." || s == ".." {
+	if !isName(s) {
 		if rest, ok := strings.CutPrefix(s, "~/"); ok {
 			home, err := os.UserHomeDir()
 			if err != nil {
@@ -120,7 +125,7 @@ type mountValue volumeValue
 
 // Set takes KEY=VALUE words with commas between them.
 func (v *mountValue) Set(s string) error {
-	m := Mount{Kind: MountBind}
+	m := Mount{Kind: MountBind, Fill: true}
 	kind := "volume"
 	for word := range strings.SplitSeq(s, ",") {
 		key, value, has := strings.Cut(word, "=")
@@ -156,14 +161,17 @@ func (v *mountValue) add(m Mount, kind string) error {
 	var err error
 	switch {
 	case kind == "tmpfs":
-		m.Kind = MountTmpfs
+		m.Kind, m.Fill = MountTmpfs, false
 	case kind != "bind" && kind != "volume":
 		return fmt.Errorf("type %q: want bind, volume or tmpfs", kind)
 	case m.Source == "":
 		return fmt.Errorf("a mount of type %s needs src=", kind)
 	case kind == "bind":
+		m.Fill = false
 		m.Source, err = filepath.Abs(m.Source)
 	default:
+		m.Fresh = isName(m.Source)
+		m.Fill = m.Fill && m.Fresh
 		m.Source, err = source(m.Source, v.volumes)
 	}
 	if err != nil {
@@ -193,7 +201,9 @@ func (v *tmpfsValue) Set(s string) error {
 			m.Options = append(m.Options, o)
 		case o == "ro":
 			m.ReadOnly = true
-		case slices.Contains([]string{"", "rw", "nosuid", "nodev", "exec", "suid", "dev", "tmpcopyup", "notmpcopyup"}, o):
+		case o == "tmpcopyup":
+			m.Fill = true
+		case slices.Contains([]string{"", "rw", "nosuid", "nodev", "exec", "suid", "dev", "notmpcopyup"}, o):
 		default:
 			return fmt.Errorf("option %q: want one of tmpfs(5), such as size=64m", o)
 		}

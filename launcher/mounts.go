@@ -42,6 +42,12 @@ type Mount struct {
 	Slave bool
 	// Chown gives everything in Source to the root of the container.
 	Chown bool
+	// Fresh says that Source is a directory of a volume that nobody else made: as long as
+	// it is empty, it gets owner and mode of what the image has at Destination.
+	Fresh bool
+	// Fill says that it gets the files of the image's besides, and so can a tmpfs. The
+	// host's own root is no image.
+	Fill bool
 	// Options are those of tmpfs(5), such as size=64m, and noexec for any kind.
 	Options []string
 }
@@ -123,6 +129,12 @@ func (m Mount) spec() specs.Mount {
 	}
 	if m.Chown {
 		options = append(options, sandbox.OptChown)
+	}
+	if m.Fresh {
+		options = append(options, sandbox.OptFresh)
+	}
+	if m.Fill {
+		options = append(options, sandbox.OptFill)
 	}
 	s.Options = append(append(options, m.Options...), sandbox.OptVolume)
 	return s

@@ -100,8 +100,13 @@ func TestNetworkFails(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c := sh("exec sleep 1000")
 			c.Net, c.Session = launcher.NetPrivate, tt.session
+			started, no := false, false
+			c.Started, c.Init = func(int) { started = true }, &no // the command would take the stage's place
 			if o := run(t, c); o.code != 125 || !errors.Is(o.err, broken) {
 				t.Errorf("code %d, error %v, want 125 and the network's error", o.code, o.err)
+			}
+			if started && tt.name == "to start" {
+				t.Error("a command that was never executed is said to have started")
 			}
 		})
 	}

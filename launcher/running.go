@@ -3,6 +3,7 @@
 package launcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-net/slipway/launcher/sandbox"
+	"github.com/slipway-net/slipway/launcher/userns"
 )
 
 // A running is a started container.
@@ -22,16 +24,23 @@ type running struct {
 	ctl     *sandbox.Control
 	pid     int // of the container's first process
 	pidfd   int
-	started bool          // the command has been executed
-	early   []unix.Signal // for it, from before that
-	frames  chan received // from the init stage; closed at its end
-	ended   chan int      // one exit code
-	gone    chan struct{} // closed when pid 1 has been waited for
-	netErr  chan error    // the network's end; nil channel without one
-	rootErr chan error    // the end of who serves the root; nothing comes without one
+	started bool           // the command has been executed
+	aborted bool           // it never will be
+	early   []unix.Signal  // for it, from before that
+	begun   chan error     // the outcome of the init stage's start
+	ids     userns.Mapping // what the holding thread maps; zero for nothing
+	ordered chan struct{}  // closed when the order is on its way
+	mapped  chan error     // the outcome of the mapping of ids
+	frames  chan received  // from the init stage; closed at its end
+	ended   chan int       // one exit code
+	gone    chan struct{}  // closed when pid 1 has been waited for
+	netErr  chan error     // the network's end; nil channel without one
+	rootErr chan error     // the end of who serves the root
+	served  bool           // there is one whose end has not been seen
 	net     Network
 	endNet  context.CancelFunc
 	work    sync.WaitGroup
+	after   sync.WaitGroup // what is done beside close
 	term    *terminal
 	outlets []*outlet // to terminals that would be streams of the command's
 	group   *cgroup   // nil without limits
@@ -67,9 +76,7 @@ func (r *running) wait(ctx context.Context, sigs *signals) (int, error) {
 			}
 			r.kill()
 		case err := <-r.rootErr:
-			if err != nil {
-				lost = fmt.Errorf("the root directory went away: %w", err)
-			}
+			lost = cmp.Or(r.rootEnded(err), lost)
 			r.kill()
 		case sig := <-sigs.c:
 			r.signal(sig)
@@ -92,6 +99,9 @@ func (r *running) wait(ctx context.Context, sigs *signals) (int, error) {
 				}
 				r.replaced(failed)
 			}
+			if r.served && (code > sandbox.ExitSignal || failed != nil) {
+				lost = cmp.Or(r.rootEnded(<-r.rootErr), lost) // which may be why
+			}
 			return r.result(code, failed, lost)
 		}
 	}
@@ -99,14 +109,28 @@ func (r *running) wait(ctx context.Context, sigs *signals) (int, error) {
 
 // result is what Run returns for a container that ended with code.
 func (r *running) result(code int, failed, lost error) (int, error) {
+	if failed != nil && lost != nil {
+		return sandbox.FailureOf(failed).Code, fmt.Errorf("%w: %w", failed, lost)
+	}
 	if failed != nil {
 		return sandbox.FailureOf(failed).Code, failed
 	}
 	// What it lives on may end a moment before the container that it belongs to.
-	if lost != nil && code == sandbox.ExitSignal+int(unix.SIGKILL) {
+	// Without its files a command may also get SIGBUS.
+	if lost != nil && code > sandbox.ExitSignal {
 		return sandbox.ExitOurs, lost
 	}
 	return code, nil
+}
+
+// rootEnded is the error of the end of who serves the root; an end with the last mount of
+// it is none.
+func (r *running) rootEnded(err error) error {
+	r.served = false
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("the root directory went away: %w", err)
 }
 
 // handle obeys a frame of the init stage.
@@ -137,7 +161,7 @@ func (r *running) handle(f received) error {
 // replaced is called at the end of the init stage's frames: where the command takes
 // its place as pid 1, executing it closes the socket.
 func (r *running) replaced(failed error) {
-	if !r.ct.plan.init && failed == nil {
+	if !r.ct.plan.init && !r.aborted && failed == nil {
 		r.start()
 	}
 }
@@ -197,6 +221,9 @@ func (r *running) receive() {
 // await waits for the end of pid 1.
 func (r *running) await() {
 	defer close(r.gone)
+	if r.ct.cfg.Root.Fuse == "" { // which has the layers until it has ended, too
+		defer r.tellEnded()
+	}
 	r.waitEnd()
 	var ws unix.WaitStatus
 	for {
@@ -212,6 +239,13 @@ func (r *running) await() {
 			r.ended <- ws.ExitStatus()
 		}
 		return
+	}
+}
+
+// tellEnded calls Config.Ended.
+func (r *running) tellEnded() {
+	if r.ct.cfg.Ended != nil {
+		r.after.Go(r.ct.cfg.Ended)
 	}
 }
 
@@ -252,6 +286,15 @@ func (r *running) close() {
 		}
 	}
 	r.work.Wait()
+	if r.served {
+		if err := r.rootEnded(<-r.rootErr); err != nil {
+			r.ct.cfg.Log.Warn("serve the container's root", "err", err)
+		}
+	}
+	if r.ct.cfg.Root.Fuse != "" {
+		r.tellEnded()
+	}
+	defer r.after.Wait()
 	if r.net != nil {
 		if err := r.net.Close(); err != nil {
 			r.ct.cfg.Log.Warn("close the network", "err", err)

@@ -35,16 +35,7 @@ func (r *running) serveRoot(connection int) error {
 		r.kill()
 		return err
 	}
-	r.work.Go(func() {
-		err := s.Wait(r.gone)
-		select {
-		case <-r.gone: // too late to be the container's failure
-			if err != nil {
-				r.ct.cfg.Log.Warn("end the container's root", "err", err)
-			}
-		default:
-			r.rootErr <- err
-		}
-	})
+	r.served = true
+	r.work.Go(func() { r.rootErr <- s.Wait(r.gone) }) // has room for it
 	return nil
 }

@@ -21,10 +21,10 @@ type signals struct {
 	done chan struct{}
 }
 
-// newSignals starts to receive; stop ends it.
-func newSignals() *signals {
+// newSignals starts to receive passedSignals and more; stop ends it.
+func newSignals(more ...os.Signal) *signals {
 	s := &signals{os: make(chan os.Signal, signalQueue), c: make(chan unix.Signal), done: make(chan struct{})}
-	signal.Notify(s.os, passedSignals()...)
+	signal.Notify(s.os, append(passedSignals(), more...)...)
 	go func() {
 		for {
 			select {

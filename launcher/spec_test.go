@@ -94,7 +94,9 @@ func TestFlags(t *testing.T) {
 			want: cfg{Mounts: bind(launcher.Mount{Source: "/a", Destination: "/b", ReadOnly: true, Chown: true, Slave: true, Shallow: true, Options: []string{"noexec"}}), Args: []string{"x"}}},
 		{name: "volume under a layer", args: []string{"-v", "/a:/b:O", "--", "x"},
 			want: cfg{Mounts: []launcher.Mount{{Kind: launcher.MountOverlay, Source: "/a", Destination: "/b"}}, Args: []string{"x"}}},
-		{name: "named volume", args: []string{"-v", "name:/b", "--", "x"}, want: cfg{Mounts: bind(launcher.Mount{Source: dir + "/name/_data", Destination: "/b"}), Args: []string{"x"}}},
+		{name: "named volume", args: []string{"-v", "name:/b", "--", "x"}, want: cfg{Mounts: bind(launcher.Mount{Source: dir + "/name/_data", Destination: "/b", Fresh: true, Fill: true}), Args: []string{"x"}}},
+		{name: "named volume as it is", args: []string{"-v", "name:/b:nocopy", "--tmpfs", "/t:tmpcopyup", "--", "x"}, want: cfg{Mounts: append(
+			bind(launcher.Mount{Source: dir + "/name/_data", Destination: "/b", Fresh: true}), launcher.Mount{Kind: launcher.MountTmpfs, Destination: "/t", Fill: true}), Args: []string{"x"}}},
 		{name: "mount", args: []string{"--mount", "type=bind,src=/a,dst=/b,ro", "--mount", "type=tmpfs,target=/c,tmpfs-size=1m", "--", "x"},
 			want: cfg{Mounts: append(bind(launcher.Mount{Source: "/a", Destination: "/b", ReadOnly: true}),
 				launcher.Mount{Kind: launcher.MountTmpfs, Destination: "/c", Options: []string{"size=1m"}}), Args: []string{"x"}}},

@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-net/slipway/launcher/sandbox"
-	"github.com/slipway-net/slipway/launcher/userns"
+	"github.com/slipway-net/slipway/launcher/spawn"
 	"github.com/slipway-net/slipway/launcher/userns/inside"
 )
 
@@ -33,7 +32,13 @@ func (ct *Container) start() (*running, error) {
 		return nil, fmt.Errorf("%w: command and environment are longer than %d bytes", ErrUsage, sandbox.MaxFrame)
 	}
 	ct.order = encoded
-	r, err := ct.launch((*running).startInit)
+	r := ct.cfg.Begun.take(&ct.cfg)
+	if r == nil {
+		r, err = ct.launch((*running).startInit)
+	}
+	if err == nil {
+		err = r.follow(ct)
+	}
 	if err != nil && ct.bundle != nil {
 		ct.bundle.close()
 	}
@@ -41,46 +46,79 @@ func (ct *Container) start() (*running, error) {
 }
 
 // launch has start start an init stage, which has the other end of the control it
-// gets, and begins to look after it.
+// gets. Its caller calls follow.
 func (ct *Container) launch(start func(*running, *sandbox.Control) error) (*running, error) {
 	ours, theirs, err := sandbox.NewControls()
 	if err != nil {
 		return nil, err
 	}
-	defer theirs.Close()
-	r := &running{ct: ct, ctl: ours, pidfd: -1, frames: make(chan received), ended: make(chan int, 1), gone: make(chan struct{}), rootErr: make(chan error, 1), endNet: func() {}}
-	begun := make(chan error, 1)
-	r.work.Go(func() { r.hold(begun, func() error { return start(r, theirs) }) })
-	err = <-begun
-	for _, o := range r.outlets {
-		o.started()
+	r := &running{
+		ct: ct, ctl: ours, pidfd: -1, frames: make(chan received), ended: make(chan int, 1), gone: make(chan struct{}), rootErr: make(chan error, 1), endNet: func() {},
+		begun: make(chan error, 1), ordered: make(chan struct{}), mapped: make(chan error, 1),
 	}
-	if err != nil {
-		r.closeOutlets()
-		ours.Close()
-		if r.group != nil {
-			r.group.close()
-		}
-		return nil, err
-	}
-	r.work.Go(r.receive)
-	r.work.Go(r.await)
-	// If the init stage ended early its failure is what receive gets.
-	_ = sandbox.WriteFrame(ours, sandbox.FrameOrder, ct.order)
+	r.work.Go(func() {
+		r.hold(func() error {
+			defer theirs.Close()
+			return start(r, theirs)
+		})
+	})
 	return r, nil
 }
 
+// follow waits until the init stage has been started, sends it the order of ct, and begins
+// to look after it.
+func (r *running) follow(ct *Container) error {
+	if err := r.wasBegun(); err != nil {
+		return err
+	}
+	r.ct = ct
+	r.work.Go(r.receive)
+	r.work.Go(r.await)
+	// If the init stage ended early its failure is what receive gets.
+	_ = sandbox.WriteFrame(r.ctl, sandbox.FrameOrder, r.ct.order)
+	close(r.ordered)
+	return nil
+}
+
+// wasBegun waits until the init stage has been started. After an error nothing is left
+// of it.
+func (r *running) wasBegun() error {
+	err := <-r.begun
+	for _, o := range r.outlets {
+		o.started()
+	}
+	if err == nil {
+		return nil
+	}
+	r.closeOutlets()
+	r.ctl.Close()
+	if r.group != nil {
+		r.group.close()
+	}
+	return err
+}
+
 // hold starts the init stage on a thread that stays until the stage is gone: it dies
-// with the thread that started it (PR_SET_PDEATHSIG). No other goroutine is locked to a
-// thread, since each of its steps would then be two changes of threads.
-func (r *running) hold(begun chan<- error, start func() error) {
+// with the thread that started it (PR_SET_PDEATHSIG). Ids of it are mapped at once, on
+// the same thread. No other goroutine is locked to a thread, since each of its steps
+// would then be two changes of threads.
+func (r *running) hold(start func() error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	err := start()
-	begun <- err
-	if err == nil {
-		<-r.gone
+	r.begun <- err
+	if err != nil {
+		return
 	}
+	if !r.ids.IsZero() {
+		err := r.ids.Write(r.pid)
+		<-r.ordered // which comes before on the control
+		if err == nil {
+			r.tellMapped()
+		}
+		r.mapped <- err
+	}
+	<-r.gone
 }
 
 // startInit starts this binary as the init stage, in the container's namespaces.
@@ -100,7 +138,6 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 	if err != nil {
 		return err
 	}
-	fds := []uintptr{uintptr(streams[0]), uintptr(streams[1]), uintptr(streams[2]), uintptr(ctl.FD())}
 	exe, err := c.Stage.open()
 	if err != nil {
 		return err
@@ -110,26 +147,26 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 	if r.ct.bundle != nil {
 		mode = sandbox.ModeRuntime
 	}
-	fds = append(fds, exe.Fd())
-	sys := initAttr(c.Net, r.ct.plan.mapped)
-	sys.PidFD = &r.pidfd
 	if !c.Limits.IsZero() {
-		own, err := ownCgroup()
-		if err != nil {
-			return fmt.Errorf("limits: %w", err)
-		}
-		if r.group, err = newCgroup(own, groupPrefix+c.Hostname, c.Limits, os.Getpid()); err != nil {
+		if r.group, err = limitedGroup(groupPrefix+c.Hostname, c.Limits); err != nil {
 			return err
 		}
-		sys.UseCgroupFD, sys.CgroupFD = true, r.group.fd
 	}
+	files := append(streams[:], ctl.FD())
 	if c.Net == NetJoined {
-		return r.startJoined(fds, mode)
+		return r.startJoined(int(exe.Fd()), files, mode)
 	}
-	r.pid, _, err = syscall.StartProcess(stagePath, []string{sandbox.InitArg, mode}, &syscall.ProcAttr{
-		Dir: "/", Env: stageEnv(), Files: fds, Sys: sys,
-	})
-	if err != nil {
+	sc := spawn.Config{
+		New: newNamespaces(c.Net), Own: !r.ct.plan.mapped, Exe: int(exe.Fd()),
+		Args: []string{sandbox.InitArg, mode}, Env: stageEnv(), Files: files,
+	}
+	if r.group != nil {
+		sc.Cgroup = r.group.fd
+	}
+	if r.ct.plan.mapped {
+		r.ids = c.IDs
+	}
+	if r.pid, r.pidfd, err = spawn.Start(sc); err != nil {
 		return startError(err)
 	}
 	return nil
@@ -142,49 +179,26 @@ const selfExe = "/proc/self/exe"
 // second processor would have the Go runtime look for work for it.
 func stageEnv() []string { return append(inside.Environ(), "GOMAXPROCS=1") }
 
-// stagePath is what an init stage is executed from: the descriptor behind the control
-// socket's. The stage closes it when it executes the command.
-const stagePath = "/proc/self/fd/4"
-
-// initAttr says which namespaces the init stage is started in. Unless its ids are
-// mapped later, the caller's are 0 in it.
-func initAttr(net NetMode, mapped bool) *syscall.SysProcAttr {
-	flags := unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+// newNamespaces are the namespaces that a container has of its own.
+func newNamespaces(net NetMode) uintptr {
+	flags := uintptr(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP)
 	if net != NetHost {
 		flags |= unix.CLONE_NEWNET
 	}
-	attr := &syscall.SysProcAttr{
-		Cloneflags: uintptr(flags),
-		Pdeathsig:  unix.SIGKILL,
-		// Signals of the caller's terminal come through the supervisor alone.
-		Setsid: true,
-	}
-	if mapped {
-		attr.AmbientCaps = userns.AllCaps()
-		return attr
-	}
-	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
-	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
-	return attr
+	return flags
 }
 
-// prepare maps the ids and sets up the network, side by side: neither needs the other,
-// and both wait for other processes.
+// prepare sets up the network, while the thread that holds the init stage maps the ids:
+// neither needs the other, and both wait for other processes.
 func (r *running) prepare(ctx context.Context) error {
-	mapped := make(chan error, 1)
-	if r.ct.cfg.Net == NetJoined { // they are, by whoever made the user namespace
-		if r.ct.plan.mapped {
-			r.tellMapped()
-		}
-		mapped <- nil
-	} else if r.ct.plan.mapped {
-		r.work.Go(func() { mapped <- r.mapIDs() })
-	} else {
-		mapped <- nil
+	if r.ct.cfg.Net == NetJoined && r.ct.plan.mapped { // they are, by whoever made the user namespace
+		r.tellMapped()
 	}
 	err := r.network(ctx)
-	if merr := <-mapped; merr != nil {
-		return merr
+	if !r.ids.IsZero() {
+		if merr := <-r.mapped; merr != nil {
+			return merr
+		}
 	}
 	if err == nil && r.ct.bundle != nil {
 		return r.configure()
@@ -214,15 +228,6 @@ func (r *running) configure() error {
 		return err
 	}
 	return r.ct.bundle.write(&r.ct.plan, &r.ct.cfg, id)
-}
-
-// mapIDs writes the mapping and tells the init stage.
-func (r *running) mapIDs() error {
-	if err := r.ct.cfg.IDs.Write(r.pid); err != nil {
-		return err
-	}
-	r.tellMapped()
-	return nil
 }
 
 // tellMapped tells the init stage that its ids are mapped.

@@ -20,32 +20,44 @@ func (r *rig) udpPacket(port uint16, dst netip.AddrPort, size int) packet {
 	return packet{src: r.plan.Of(dst.Addr()).Container, dst: dst.Addr(), proto: protoUDP, ttl: 64, l4: l4}
 }
 
+// perDatagram runs a benchmark for each size of datagrams, in bytes, one for each wake-up
+// of the loop and in runs. carry makes what takes one datagram along, and wake what the
+// loop does at the end of a run; both are called on the loop.
+func (r *rig) perDatagram(b *testing.B, carry func(size int) func(), wake func()) {
+	for _, size := range []int{64, 1400, 8192} {
+		for _, batch := range []int{1, 16} {
+			b.Run(fmt.Sprintf("%d/batches of %d", size, batch), func(b *testing.B) {
+				r.on(func() {
+					one := carry(size)
+					b.ReportAllocs()
+					b.SetBytes(int64(size))
+					n := 0
+					for b.Loop() {
+						one()
+						if n++; n%batch == 0 {
+							wake()
+						}
+					}
+					wake()
+				})
+			})
+		}
+	}
+}
+
 // BenchmarkUDPUp carries datagrams from the container to a socket of the host that
 // nobody reads, in batches as a turn of the loop has them.
 func BenchmarkUDPUp(b *testing.B) {
 	r := newRig(b, options{own: true, quiet: true})
 	outside, dst := listenUDP(b, netip.MustParseAddr("127.0.0.1"), r.plan.V4.Gateway)
 	must(b, outside.SetReadBuffer(1))
-	for _, size := range []int{64, 1400, 8192} {
-		for _, batch := range []int{1, 16} {
-			b.Run(fmt.Sprintf("%d/batches of %d", size, batch), func(b *testing.B) {
-				p := r.udpPacket(40000, dst, size)
-				r.on(func() {
-					b.ReportAllocs()
-					b.SetBytes(int64(size))
-					n := 0
-					for b.Loop() {
-						q := p
-						r.net.udp.ingress(&q, 0, true)
-						if n++; n%batch == 0 {
-							r.net.pending.flush()
-						}
-					}
-					r.net.pending.flush()
-				})
-			})
+	r.perDatagram(b, func(size int) func() {
+		p := r.udpPacket(40000, dst, size)
+		return func() {
+			q := p
+			r.net.udp.ingress(&q, 0, true)
 		}
-	}
+	}, r.net.pending.flush)
 }
 
 // BenchmarkUDPLookup finds the flow of a datagram among many. Each has a new
@@ -101,26 +113,13 @@ func BenchmarkUDPDown(b *testing.B) {
 	must(b, err)
 	raw, err := outside.SyscallConn()
 	must(b, err)
-	for _, size := range []int{64, 1400, 8192} {
-		for _, batch := range []int{1, 16} {
-			b.Run(fmt.Sprintf("%d/batches of %d", size, batch), func(b *testing.B) {
-				payload := make([]byte, size)
-				r.on(func() {
-					b.ReportAllocs()
-					b.SetBytes(int64(size))
-					n := 0
-					for b.Loop() {
-						_ = raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), payload, 0, sockaddr.Of(mapped)) })
-						if n++; n%batch == 0 {
-							f.receive()
-						}
-					}
-					f.receive()
-				})
-				must(b, err)
-			})
+	r.perDatagram(b, func(size int) func() {
+		payload := make([]byte, size)
+		return func() {
+			_ = raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), payload, 0, sockaddr.Of(mapped)) })
 		}
-	}
+	}, f.receive)
+	must(b, err)
 	r.on(func() { r.net.udp.close(f) })
 }
 
@@ -135,26 +134,13 @@ func BenchmarkPublishedUDPDown(b *testing.B) {
 	must(b, err)
 	p := r.port()
 	r.on(func() { r.net.loop.Remove(p.FD, p.token) }) // the benchmark calls it
-	for _, size := range []int{64, 1400, 8192} {
-		for _, batch := range []int{1, 16} {
-			b.Run(fmt.Sprintf("%d/batches of %d", size, batch), func(b *testing.B) {
-				payload := make([]byte, size)
-				r.on(func() {
-					b.ReportAllocs()
-					b.SetBytes(int64(size))
-					n := 0
-					for b.Loop() {
-						_ = raw.Control(func(fd uintptr) { _, err = unix.Write(int(fd), payload) })
-						if n++; n%batch == 0 {
-							p.receive()
-						}
-					}
-					p.receive()
-				})
-				must(b, err)
-			})
+	r.perDatagram(b, func(size int) func() {
+		payload := make([]byte, size)
+		return func() {
+			_ = raw.Control(func(fd uintptr) { _, err = unix.Write(int(fd), payload) })
 		}
-	}
+	}, p.receive)
+	must(b, err)
 }
 
 // BenchmarkPublishedUDPUp carries the container's answers to a client that does not
@@ -168,26 +154,13 @@ func BenchmarkPublishedUDPUp(b *testing.B) {
 	_, err := c.Write([]byte("x"))
 	must(b, err)
 	r.on(func() { r.port1().receive() })
-	for _, size := range []int{64, 1400, 8192} {
-		for _, batch := range []int{1, 16} {
-			b.Run(fmt.Sprintf("%d/batches of %d", size, batch), func(b *testing.B) {
-				answer := r.udpPacket(servicePort, netip.AddrPortFrom(r.plan.V4.Gateway, own.Port()), size)
-				r.on(func() {
-					b.ReportAllocs()
-					b.SetBytes(int64(size))
-					n := 0
-					for b.Loop() {
-						q := answer
-						r.net.udp.ingress(&q, 0, true)
-						if n++; n%batch == 0 {
-							r.net.pending.flush()
-						}
-					}
-					r.net.pending.flush()
-				})
-			})
+	r.perDatagram(b, func(size int) func() {
+		answer := r.udpPacket(servicePort, netip.AddrPortFrom(r.plan.V4.Gateway, own.Port()), size)
+		return func() {
+			q := answer
+			r.net.udp.ingress(&q, 0, true)
 		}
-	}
+	}, r.net.pending.flush)
 }
 
 // BenchmarkPublishedUDPFlood has each datagram come from another client.

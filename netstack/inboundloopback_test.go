@@ -261,24 +261,11 @@ func BenchmarkInboundLoopbackUDP(b *testing.B) {
 	must(b, err)
 	p := r.port()
 	r.on(func() { r.net.loop.Remove(p.FD, p.token) }) // the benchmark calls it
-	for _, size := range []int{64, 1400, 8192} {
-		for _, batch := range []int{1, 16} {
-			b.Run(fmt.Sprintf("%d/batches of %d", size, batch), func(b *testing.B) {
-				payload := make([]byte, size)
-				r.on(func() {
-					b.ReportAllocs()
-					b.SetBytes(int64(size))
-					n := 0
-					for b.Loop() {
-						_ = raw.Control(func(fd uintptr) { _, err = unix.Write(int(fd), payload) })
-						if n++; n%batch == 0 {
-							p.receive()
-						}
-					}
-					p.receive()
-				})
-				must(b, err)
-			})
+	r.perDatagram(b, func(size int) func() {
+		payload := make([]byte, size)
+		return func() {
+			_ = raw.Control(func(fd uintptr) { _, err = unix.Write(int(fd), payload) })
 		}
-	}
+	}, p.receive)
+	must(b, err)
 }

@@ -29,6 +29,8 @@ type Request struct {
 	PidFile string   `json:"pid"`    // both are in the directory that Lock is
 	API     string   `json:"api"`    // the same
 	Helper  string   `json:"helper"` // the program, where the configuration has it
+	// NoScope leaves the helper in the broker's control group.
+	NoScope bool `json:"noScope,omitempty"`
 
 	Dir, Ready, Log, Lock *os.File `json:"-"`
 }

@@ -76,7 +76,7 @@ func Program(configured string) (string, error) {
 	return "", fmt.Errorf("there is no %s beside the plugin or in PATH: install it there, or set helperPath", Name)
 }
 
-// A Start says how to start a helper. All fields are needed.
+// A Start says how to start a helper. All fields but functions are needed.
 type Start struct {
 	Program string
 	Args    []string // of `slipway attach`, but for those about descriptors and files, and the namespace
@@ -85,6 +85,9 @@ type Start struct {
 	API     string
 	Log     string
 	Lock    *os.File // inherited until the helper has locked its pidfile
+	// Started, if not nil, is called with the process, a child of ours, while that makes
+	// the network. Its error is written to the log when the network is up.
+	Started func(ctx context.Context, pid int) error
 	// Elsewhere, if not nil, has somebody else start the process, with the log and the
 	// pipe to say ready by.
 	Elsewhere func(ctx context.Context, log, ready *os.File) error
@@ -104,10 +107,14 @@ func (s Start) Run(ctx context.Context) error {
 		return fmt.Errorf("make a pipe for the helper: %w", err)
 	}
 	defer ready.Close()
-	kill, err := s.begin(ctx, log, theirs)
+	kill, pid, err := s.begin(ctx, log, theirs)
 	theirs.Close()
 	if err != nil {
 		return err
+	}
+	var aside error
+	if s.Started != nil && pid != 0 {
+		aside = s.Started(ctx, pid)
 	}
 	if err := await(ctx, ready); err != nil {
 		kill()
@@ -117,22 +124,26 @@ func (s Start) Run(ctx context.Context) error {
 		}
 		return err
 	}
+	if aside != nil {
+		fmt.Fprintf(log, "%s: %v\n", Name, aside) // before, it could be taken for the reason of a failure
+	}
 	return nil
 }
 
-// begin starts the process, here or elsewhere, and returns what kills it.
-func (s Start) begin(ctx context.Context, log, ready *os.File) (kill func(), err error) {
+// begin starts the process, here or elsewhere, and returns what kills it, and its id if
+// it is our child.
+func (s Start) begin(ctx context.Context, log, ready *os.File) (kill func(), pid int, err error) {
 	if s.Elsewhere != nil {
-		return s.stopElsewhere, s.Elsewhere(ctx, log, ready)
+		return s.stopElsewhere, 0, s.Elsewhere(ctx, log, ready)
 	}
 	proc, err := s.spawn(log, ready, nil, s.NetNS)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	return func() {
 		_ = proc.Kill() // it is our child: nobody else has its number
 		_, _ = proc.Wait()
-	}, nil
+	}, proc.Pid, nil
 }
 
 // stopElsewhere ends a process that is not our child. One that has not locked its pidfile

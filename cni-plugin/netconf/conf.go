@@ -40,38 +40,40 @@ const DefaultReadyTimeout = 10 * time.Second
 type Conf struct {
 	types.PluginConf
 
-	MTU      int         `json:"mtu"`
-	IPv4     *bool       `json:"ipv4"`
-	IPv6     *bool       `json:"ipv6"`
-	Subnet   string      `json:"subnet"`
-	Subnet6  string      `json:"subnet6"`
-	Address  netip.Addr  `json:"address"`
-	Address6 netip.Addr  `json:"address6"`
-	Gateway  netip.Addr  `json:"gateway"`
-	Gateway6 netip.Addr  `json:"gateway6"`
-	DNSAddr  netip.Addr  `json:"dnsAddress"`
-	DNSAddr6 netip.Addr  `json:"dnsAddress6"`
-	MAC      string      `json:"mac"`
-	Forward  stringList  `json:"dnsForward"`
-	Aliases  []string    `json:"aliases"`
-	Ports    []Port      `json:"portMappings"`
-	Driver   string      `json:"portDriver"`
-	Loopback bool        `json:"allowHostLoopback"`
-	Services []string    `json:"hostLoopback"`
-	Sockets  []string    `json:"hostSocket"`
-	Allow    []string    `json:"allow"`
-	Deny     []string    `json:"deny"`
-	Outbound stringList  `json:"outboundAddr"`
-	Rate     *Bandwidth  `json:"bandwidth"`
-	Routes   []Route     `json:"routes"`
-	Default  *bool       `json:"defaultRoute"`
-	Accel    string      `json:"accel"`
-	Sandbox  string      `json:"sandbox"`
-	Outside  string      `json:"outside"`
-	StateDir string      `json:"stateDir"`
-	LogLevel string      `json:"logLevel"`
-	Helper   string      `json:"helperPath"`
-	Timeout  secondsText `json:"readyTimeout"`
+	MTU        int         `json:"mtu"`
+	IPv4       *bool       `json:"ipv4"`
+	IPv6       *bool       `json:"ipv6"`
+	Subnet     string      `json:"subnet"`
+	Subnet6    string      `json:"subnet6"`
+	Address    netip.Addr  `json:"address"`
+	Address6   netip.Addr  `json:"address6"`
+	Gateway    netip.Addr  `json:"gateway"`
+	Gateway6   netip.Addr  `json:"gateway6"`
+	DNSAddr    netip.Addr  `json:"dnsAddress"`
+	DNSAddr6   netip.Addr  `json:"dnsAddress6"`
+	MAC        string      `json:"mac"`
+	Forward    stringList  `json:"dnsForward"`
+	HostSearch bool        `json:"dnsSearchFromHost"`
+	Aliases    []string    `json:"aliases"`
+	Ports      []Port      `json:"portMappings"`
+	Driver     string      `json:"portDriver"`
+	Loopback   bool        `json:"allowHostLoopback"`
+	Services   []string    `json:"hostLoopback"`
+	Sockets    []string    `json:"hostSocket"`
+	Allow      []string    `json:"allow"`
+	Deny       []string    `json:"deny"`
+	Outbound   stringList  `json:"outboundAddr"`
+	Rate       *Bandwidth  `json:"bandwidth"`
+	Routes     []Route     `json:"routes"`
+	Default    *bool       `json:"defaultRoute"`
+	Accel      string      `json:"accel"`
+	Sandbox    string      `json:"sandbox"`
+	Cgroup     string      `json:"cgroup"`
+	Outside    string      `json:"outside"`
+	StateDir   string      `json:"stateDir"`
+	LogLevel   string      `json:"logLevel"`
+	Helper     string      `json:"helperPath"`
+	Timeout    secondsText `json:"readyTimeout"`
 
 	Runtime runtimeConfig   `json:"runtimeConfig"`
 	Args    confArgs        `json:"args"`
@@ -143,6 +145,7 @@ func (c *Conf) check() error {
 		{"portDriver", c.Driver, []string{"", Builtin, None}},
 		{"accel", c.Accel, []string{"", Auto, Off}},
 		{"sandbox", c.Sandbox, []string{"", Auto, Off}},
+		{"cgroup", c.Cgroup, []string{"", Auto, Off}},
 		{"logLevel", c.LogLevel, []string{"", "debug", "info", "warn", "error"}},
 	} {
 		if !slices.Contains(word.want, word.value) {
@@ -186,6 +189,9 @@ func (c *Conf) Publishes() bool {
 	}
 	return !c.ByBroker()
 }
+
+// OwnScope reports whether the helper gets a scope of its own where systemd runs.
+func (c *Conf) OwnScope() bool { return c.Cgroup != Off }
 
 // ByBroker reports whether a broker starts the helper.
 func (c *Conf) ByBroker() bool { return c.Outside != "" && c.Outside != Caller }

@@ -4,6 +4,7 @@ package fuse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -22,6 +23,9 @@ const StageName = "fuse"
 // endGrace is how long fuse-overlayfs may take to end after its last mount is gone: it
 // has closed its files by then, and what they hold is the kernel's to write.
 const endGrace = 10 * time.Second
+
+// goneGrace is how long a container may take to be gone when its last mount is.
+const goneGrace = time.Second
 
 // maxOutput is how much of what fuse-overlayfs says is kept for an error, in bytes.
 const maxOutput = 4 << 10
@@ -79,7 +83,7 @@ func (s *Server) Wait(gone <-chan struct{}) error {
 	defer s.cancel()
 	select {
 	case err := <-s.ended:
-		return err
+		return early(err, gone)
 	case <-gone:
 	}
 	t := time.NewTimer(endGrace)
@@ -91,6 +95,23 @@ func (s *Server) Wait(gone <-chan struct{}) error {
 		s.cancel()
 		<-s.ended
 		return fmt.Errorf("fuse-overlayfs did not end within %v of its container", endGrace)
+	}
+}
+
+// early is the error of an end with err before gone was seen to be closed. Without an
+// error the last mount is gone, and whoever had it is about to be, unless somebody has
+// ended the program.
+func early(err error, gone <-chan struct{}) error {
+	if err != nil {
+		return err
+	}
+	t := time.NewTimer(goneGrace)
+	defer t.Stop()
+	select {
+	case <-gone:
+		return nil
+	case <-t.C:
+		return errors.New("fuse-overlayfs ended, and its container had not")
 	}
 }
 

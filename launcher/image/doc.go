@@ -8,6 +8,7 @@
 //	oci:DIR                 an OCI layout
 //	oci-archive:FILE        the same as a tar archive
 //	docker-archive:FILE     what `docker save` and `podman save` write
+//	containers-storage:NAME what Podman, Buildah and CRI-O keep (package tarsplit)
 //
 // Each yields an [Image]: its names, its manifest and configuration, which are small
 // and verified already, and for each layer a [store.Source] that can be opened. [Add]

@@ -36,13 +36,13 @@ func newTransport(host string, insecure bool) http.RoundTripper {
 	plain := insecure || isLocal(host)
 	t, ok := remote.DefaultTransport.(*http.Transport)
 	if !ok {
-		return &resuming{http.DefaultTransport, plain}
+		return &resuming{&patient{http.DefaultTransport, idleTimeout}, plain}
 	}
 	t = t.Clone()
 	if insecure {
 		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	}
-	return &resuming{t, plain}
+	return &resuming{&patient{t, idleTimeout}, plain}
 }
 
 // isLocal reports whether a registry is on this machine.

@@ -59,6 +59,7 @@ func (o *Order) code(c *coder) {
 	}
 	for f := range each(c, &o.Files) {
 		c.texts(&f.Path, &f.Content)
+		c.flags(&f.Entry)
 	}
 	for s := range each(c, &o.Sysctls) {
 		c.texts(&s.Name, &s.Value)

@@ -13,6 +13,8 @@ type mountSpec struct {
 	deep           bool     // what is mounted below source comes along
 	propagation    uint64   // MS_PRIVATE or MS_SLAVE, of what is bound; 0 as it is
 	chown          bool     // give what is bound to the container's root
+	fresh          bool     // what is bound may be new
+	filled         bool     // with what is in its place
 	volume         bool     // asked for by the user, who may have it through links
 }
 
@@ -23,6 +25,12 @@ const (
 	OptVolume = "x-slipway.volume"
 	// OptChown gives what is mounted to the root of the container, recursively.
 	OptChown = "x-slipway.chown"
+	// OptFresh gives a directory that is mounted, as long as it is empty, the owner and
+	// the mode of the directory that it covers.
+	OptFresh = "x-slipway.fresh"
+	// OptFill gives a directory that OptFresh is for, or a tmpfs, what the image has in
+	// its place besides.
+	OptFill = "x-slipway.fill"
 )
 
 // parseMount takes the options of a spec's mount apart.
@@ -46,6 +54,10 @@ func parseMount(fstype, source string, options []string) mountSpec {
 			m.volume = true
 		case OptChown:
 			m.chown = true
+		case OptFresh:
+			m.fresh = true
+		case OptFill:
+			m.filled = true
 		case "rw", "relatime", "suid", "dev", "exec": // what a mount is without a word
 		default:
 			m.data = append(m.data, o)

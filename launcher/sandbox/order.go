@@ -62,8 +62,12 @@ type Device struct {
 }
 
 // A File is one that the container has from its first moment, in place of what its
-// root has there.
-type File struct{ Path, Content string }
+// root has there. An Entry is one line of passwd(5) or group(5), which comes behind what its
+// root has there, unless that has the line's id already.
+type File struct {
+	Path, Content string
+	Entry         bool
+}
 
 // A Sysctl is a kernel parameter of the container's namespaces, by its name with
 // dots or slashes.

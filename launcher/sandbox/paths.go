@@ -5,6 +5,8 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -24,18 +26,20 @@ func (s *setup) file(i int, f File) error {
 	if s.o.Root.isHost() {
 		return at.create(f.Content, 0o644)
 	}
-	err := at.touch()
-	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ELOOP) {
-		at.links = true
-		if err = at.isFile(); err != nil && s.o.Root.Dir == "" {
-			at.links = false
-			err = at.create("", 0o644)
-		}
-	} else if err == nil {
-		err = at.isFile()
+	flags := unix.O_PATH
+	if f.Entry {
+		flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY
 	}
+	target, err := s.filePlace(&at, flags)
 	if err != nil {
 		return err
+	}
+	defer unix.Close(target)
+	content := f.Content
+	if f.Entry {
+		if content, err = withEntry(target, content); err != nil || content == "" {
+			return err
+		}
 	}
 	// On the tmpfs, where nobody but us has made anything.
 	own, err := unix.Openat(s.base, path.Join(baseFiles, strconv.Itoa(i)), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
@@ -43,10 +47,67 @@ func (s *setup) file(i int, f File) error {
 		return fmt.Errorf("make a file: %w", err)
 	}
 	defer unix.Close(own)
-	if err := writeAll(own, f.Content); err != nil {
+	if err := writeAll(own, content); err != nil {
 		return err
 	}
-	return s.mt.bind(own, at, 0, false)
+	return s.mt.bindOn(own, target, at, mountSpec{})
+}
+
+// filePlace opens the regular file at a place, which it makes if it is missing. What is
+// mounted upon is what was looked at.
+func (s *setup) filePlace(at *place, flags int) (int, error) {
+	err := at.touch()
+	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ELOOP) {
+		at.links = true
+		fd, err := at.openFile(flags)
+		if err == nil || s.o.Root.Dir != "" {
+			return fd, err
+		}
+		at.links = false
+		if err := at.create("", 0o644); err != nil {
+			return -1, err
+		}
+	} else if err != nil {
+		return -1, err
+	}
+	return at.openFile(flags)
+}
+
+// withEntry is what an open file of users or groups holds and one line more, or nothing if
+// it has the line's id.
+func withEntry(file int, line string) (string, error) {
+	f, err := unix.FcntlInt(uintptr(file), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	r := os.NewFile(uintptr(f), "")
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, maxPasswd+1))
+	if err != nil {
+		return "", err
+	}
+	if len(b) > maxPasswd {
+		return "", fmt.Errorf("it is longer than %d bytes", maxPasswd)
+	}
+	old := string(b)
+	for l := range strings.Lines(old) {
+		if idOf(l) == idOf(line) {
+			return "", nil
+		}
+	}
+	if old != "" && !strings.HasSuffix(old, "\n") {
+		old += "\n"
+	}
+	return old + line, nil
+}
+
+// idOf is the third field of a line of passwd(5) or group(5); empty without one.
+func idOf(line string) string {
+	f := strings.SplitN(line, ":", 4)
+	if len(f) < 4 {
+		return ""
+	}
+	return f[2]
 }
 
 // sysctls writes them through the container's own procfs.
@@ -74,10 +135,15 @@ func (s *setup) oomScore() error {
 	return s.writeProc("self/oom_score_adj", strconv.Itoa(int(s.o.Process.OOMScoreAdj)))
 }
 
-// writeProc writes to a file of the container's procfs, which must be one: neither a
-// link nor a mount may have led elsewhere (CVE-2025-52881).
+// writeProc writes to a file of the container's procfs.
 func (s *setup) writeProc(name, value string) error {
-	fd, err := place{root: s.root, path: path.Join(procDir, name), links: name == "self/oom_score_adj"}.open(unix.O_WRONLY)
+	return writeProcBelow(s.root, name, value, name == "self/oom_score_adj")
+}
+
+// writeProcBelow writes to a file of the procfs below a root, which must be one: neither a
+// link, unless links may be on the way, nor a mount may have led elsewhere (CVE-2025-52881).
+func writeProcBelow(root int, name, value string, links bool) error {
+	fd, err := place{root: root, path: path.Join(procDir, name), links: links}.open(unix.O_WRONLY)
 	if err != nil {
 		return err
 	}

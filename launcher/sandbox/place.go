@@ -57,6 +57,15 @@ func (p place) mkdir() error {
 	return err
 }
 
+// isDir reports whether there is a directory.
+func (p place) isDir() bool {
+	fd, err := p.open(unix.O_PATH | unix.O_DIRECTORY)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err == nil
+}
+
 // makeDir is mkdir, and opens the directory.
 func (p place) makeDir() (fd int, err error) {
 	if fd, err := p.open(unix.O_PATH | unix.O_DIRECTORY); err == nil { // most often
@@ -145,21 +154,24 @@ func (p place) touch() error {
 	return nil
 }
 
-// isFile returns an error unless the place is a regular file.
-func (p place) isFile() error {
-	fd, err := p.open(unix.O_PATH)
+// openFile opens the place, which has to be a regular file.
+func (p place) openFile(flags int) (int, error) {
+	fd, err := p.open(flags)
 	if err != nil {
-		return err
+		return -1, err
 	}
-	defer unix.Close(fd)
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return fmt.Errorf("look at %s: %w", p.path, err)
+	err = unix.Fstat(fd, &st)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("look at %s: %w", p.path, err)
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		err = fmt.Errorf("%s: not a regular file", p.path)
+	default:
+		return fd, nil
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return fmt.Errorf("%s: not a regular file", p.path)
-	}
-	return nil
+	unix.Close(fd)
+	return -1, err
 }
 
 // symlink makes the place a symbolic link; its directory must be there.

@@ -6,8 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -61,9 +59,6 @@ func DecodeIdentity(b []byte) (Identity, error) {
 // runtimeMain makes the root and executes an OCI runtime, which finds a bundle whose
 // namespaces are nested in these. Pid 1 being the runtime, the container ends with it.
 func runtimeMain(ctl *Control) (int, error) {
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return 0, fmt.Errorf("make the init stage untraceable: %w", err)
-	}
 	o, err := receiveOrder(ctl)
 	if err != nil {
 		return 0, err
@@ -94,6 +89,10 @@ func runtimeRoot(o *Order, ctl *Control) error {
 	}
 	if err := awaitMapping(o, ctl); err != nil {
 		return err
+	}
+	// Not before the ids are mapped: see makeContainer.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("make the init stage untraceable: %w", err)
 	}
 	for _, do := range []func() error{s.separate, s.makeRoot, s.ownProc, s.oneHierarchy, s.netSysctls, func() error { return unix.Fchdir(s.root) }} {
 		if err := do(); err != nil {
@@ -143,7 +142,7 @@ func (s *setup) netSysctls() error {
 		if !strings.HasPrefix(name, "net/") {
 			continue
 		}
-		err := os.WriteFile(filepath.Join("/proc/sys", name), []byte(c.Value), 0)
+		err := writeProcBelow(s.host, "sys/"+name, c.Value, false)
 		if err != nil && c.Value != PingGroups {
 			return fmt.Errorf("set sysctl %s: %w", c.Name, err)
 		}

@@ -41,6 +41,9 @@ func (s *setup) mount(m Mount) error {
 		return s.overlayVolume(m, target)
 	}
 	err = s.mt.attachOn(target, ms)
+	if err == nil && ms.filled {
+		err = s.fillMounted(at, target)
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -53,6 +56,17 @@ func (s *setup) mount(m Mount) error {
 	return err
 }
 
+// fillMounted fills the file system that has been mounted at the place, upon the
+// directory covered.
+func (s *setup) fillMounted(at place, covered int) error {
+	top, err := at.open(unix.O_RDONLY | unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(top)
+	return s.fresh(top, covered, true)
+}
+
 // bindHost binds a file or a directory of the host.
 func (s *setup) bindHost(m Mount, ms mountSpec, at place) error {
 	source := s.sources[m.Source]
@@ -61,6 +75,7 @@ func (s *setup) bindHost(m Mount, ms mountSpec, at place) error {
 		return fmt.Errorf("look at %s: %w", m.Source, err)
 	}
 	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	fresh := ms.fresh && isDir && at.isDir() // else the image has nothing there, and it stays as its owner made it
 	var err error
 	if isDir {
 		err = at.mkdir()
@@ -85,7 +100,49 @@ func (s *setup) bindHost(m Mount, ms mountSpec, at place) error {
 			return fmt.Errorf("give %s to the container's root: %w", m.Source, err)
 		}
 	}
+	if fresh {
+		if err := s.fresh(source, target, ms.filled); err != nil {
+			return fmt.Errorf("make the volume %s what the image has there: %w", m.Source, err)
+		}
+	}
 	return s.mt.bindOn(source, target, at, ms)
+}
+
+// fresh makes an empty volume what the image has in its place: if it is to be filled all
+// of it, else the directory's owner and mode.
+func (s *setup) fresh(volume, covered int, filled bool) error {
+	dir, err := unix.Openat(volume, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EACCES) { // it has been given away already
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	if filled && !s.o.Root.isHost() { // what this machine has is no image's
+		return fill(dir, covered)
+	}
+	if !isEmpty(dir) {
+		return nil
+	}
+	return likeCovered(dir, covered)
+}
+
+// likeCovered gives an open directory the owner and the mode of the one that it is to
+// cover: a command that is not root finds there what its image has prepared for it.
+func likeCovered(dir, covered int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(covered, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return err
+	}
+	err := unix.Fchown(dir, int(st.Uid), int(st.Gid))
+	if err == nil {
+		err = unix.Fchmod(dir, st.Mode&modeBits)
+	}
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) { // its owner has no id here
+		return nil
+	}
+	return err
 }
 
 // overlayVolume shows a directory of the host under a layer that is thrown away.

@@ -54,7 +54,7 @@ func fullOrder() *sandbox.Order {
 		Root:    sandbox.Root{Lowers: []string{"/a", "/b"}, Data: []string{"/d"}, Upper: "/u", Work: "/w", Volatile: true, ReadOnly: true, Fuse: true},
 		Mounts:  []sandbox.Mount{{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid"}}, {Destination: "/x"}},
 		Devices: []sandbox.Device{{Path: "/dev/null", Major: 1, Minor: 3}, {Path: "/dev/loop0", Block: true, Major: 7}},
-		Files:   []sandbox.File{{Path: "/etc/hosts", Content: "127.0.0.1\tlocalhost\n"}},
+		Files:   []sandbox.File{{Path: "/etc/hosts", Content: "127.0.0.1\tlocalhost\n"}, {Path: "/etc/group", Content: "me:x:7:\n", Entry: true}},
 		Sysctls: []sandbox.Sysctl{{Name: "net.ipv4.ip_forward", Value: "1"}},
 		Masked:  []string{"/proc/keys"}, Readonly: []string{"/proc/sys"},
 		Process: sandbox.Process{

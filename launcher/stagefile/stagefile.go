@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -23,11 +24,22 @@ const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_
 // Linked reports whether a stage is linked in.
 func Linked() bool { return binary != "" }
 
-// Open makes the file, which is closed on exec and the caller's to close. It costs the
-// copying of two megabytes. The error is an ErrNone where there is none.
+// Name is that of the stage as a file beside slipway's own, where `make install` puts it.
+const Name = "slipway-init"
+
+// headSize is how many bytes two stages are told apart by: the ELF header, and the build
+// id, by which Go tells one build from all others (.note.go.buildid).
+const headSize = 4096
+
+// Open opens the stage, which is closed on exec and the caller's to close: the file beside
+// our own binary if nobody but real root can change that, else a memory file. To make that
+// costs the copying of two megabytes. The error is an ErrNone where there is none.
 func Open() (*os.File, error) {
 	if !Linked() {
 		return nil, ErrNone
+	}
+	if f := installed(); f != nil {
+		return f, nil
 	}
 	f, err := Seal(strings.NewReader(binary))
 	if errors.Is(err, unix.EACCES) {
@@ -37,6 +49,40 @@ func Open() (*os.File, error) {
 		return nil, fmt.Errorf("make the init stage: %w", err)
 	}
 	return f, nil
+}
+
+// installed opens the file beside our own binary, nil where there is none that will do.
+func installed() *os.File {
+	self, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return nil
+	}
+	fd, err := unix.Open(filepath.Join(filepath.Dir(self), Name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), Name)
+	if !trusted(fd, binary) {
+		f.Close()
+		return nil
+	}
+	return f
+}
+
+// trusted reports whether an open file is the stage, and one that nobody but real root can
+// change: neither we nor, as we, a container's root.
+func trusted(fd int, stage string) bool {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Uid != 0 || st.Size != int64(len(stage)) {
+		return false
+	}
+	// An owner may chmod(2) what is not writable yet.
+	if os.Geteuid() == 0 || unix.Faccessat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), unix.W_OK, unix.AT_EACCESS) == nil {
+		return false
+	}
+	head := make([]byte, min(headSize, len(stage)))
+	n, err := unix.Pread(fd, head, 0)
+	return err == nil && string(head[:n]) == stage[:len(head)]
 }
 
 // Seal makes a file of any other binary, as Open does.

@@ -16,7 +16,8 @@
 //	       HEX.durable       an empty file
 //	refs/HASH.json           a Ref: a name, and the image it is of
 //	shifted/HEX-KEY-KIND/    an image with other owners ([Store.Lowers])
-//	writable/NAME/           a Writable: the layer that a container writes to
+//	writable/NAME/           a Writable: the layer that a container writes to, and by
+//	                         which driver it is mounted
 //	tmp/                     what is being made
 //	trash/                   what is being removed
 //	locks/                   empty files

@@ -56,6 +56,9 @@ func waitLock(ctx context.Context, path string, how, flags int) (*lock, error) {
 func tryLock(path string, how, flags int) (*lock, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|flags, 0o600)
+		if errors.Is(err, unix.EROFS) { // nobody changes what is there
+			f, err = os.OpenFile(path, os.O_RDONLY, 0)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"sync"
 
 	"github.com/slipway-net/slipway/launcher/userns"
 	"golang.org/x/sys/unix"
@@ -150,6 +151,12 @@ func (w *Writable) Remove(ctx context.Context) error {
 	for _, name := range []string{writableWork, writableWork + "/incompat", writableWork + "/incompat/volatile"} {
 		_ = os.Chmod(filepath.Join(w.Work, name), 0o700)
 	}
+	// Side by side: a file system that tells its disk of what is free (mount -o discard)
+	// waits for the disk at each directory.
+	var work sync.WaitGroup
+	work.Go(func() { _ = os.RemoveAll(w.Work) })
+	_ = os.RemoveAll(w.Upper)
+	work.Wait()
 	if os.RemoveAll(dir) == nil {
 		return nil
 	}

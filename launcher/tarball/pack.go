@@ -14,9 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ErrSpecial is the error of a file that has nothing to copy.
+var ErrSpecial = errors.New("it is a pipe, a socket or a device: want a file, a directory or a link")
+
 // Pack writes what name names in root, with all that is below it, to w as a tar
-// archive, in which it is called as. A symbolic link is packed as one.
+// archive, in which it is called as. A symbolic link is packed as one. Pipes, sockets and
+// devices below name are left out; of one that is name itself ErrSpecial is found by
+// errors.Is.
 func Pack(w io.Writer, root *os.Root, name, as string) error {
+	if info, err := root.Lstat(name); err == nil && info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeDevice|fs.ModeIrregular) != 0 {
+		return fmt.Errorf("copy %s: %w", name, ErrSpecial)
+	}
 	t := tar.NewWriter(w)
 	err := fs.WalkDir(root.FS(), name, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {

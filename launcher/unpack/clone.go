@@ -261,7 +261,7 @@ func (c *cloner) regular(from, at int, name, p string, st *unix.Stat_t, open boo
 	defer unix.Close(fd)
 	switch {
 	case st.Size == 0:
-	case c.Redirect && (!c.Private || open && st.Mode&unix.S_IROTH != 0):
+	case c.Redirect && len(p) <= maxRedirect && (!c.Private || open && st.Mode&unix.S_IROTH != 0):
 		err = redirect(fd, p)
 	default:
 		if err = copyFile(fd, src, st.Size); err == nil {
@@ -278,6 +278,10 @@ func (c *cloner) regular(from, at int, name, p string, st *unix.Stat_t, open boo
 	}
 	return c.copyAttrs(src, fd)
 }
+
+// maxRedirect is the longest path in bytes to which a file of a clone points: with the
+// other attributes it has to fit into a block (ext4). Of longer ones content is copied.
+const maxRedirect = 2 << 10
 
 // redirect makes an empty file one whose content is at p in the data-only layers.
 func redirect(fd int, p string) error {
@@ -323,7 +327,7 @@ func (c *cloner) copyAttrs(from, to int) error {
 		return fmt.Errorf("list attributes: %w", err)
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(c.buf[0][:n]), "\x00"), "\x00") {
-		if name != capabilityXattr && (!strings.HasPrefix(name, "user.") || strings.HasPrefix(name, OverlayPrefix)) {
+		if !keeps(name) {
 			continue
 		}
 		k, err := unix.Fgetxattr(from, name, c.buf[1])

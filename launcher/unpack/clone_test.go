@@ -63,17 +63,19 @@ func TestClone(t *testing.T) {
 // TestCloneRedirect clones without content: every file that has some points to it,
 // unless it is not for everybody and that matters.
 func TestCloneRedirect(t *testing.T) {
+	long := strings.Repeat(strings.Repeat("d", 200)+"/", 15) + "file" // more than an attribute can hold
 	entries := []entry{
 		dir("d/"), file("d/f", "content"), {name: "closed/", kind: '5', mode: 0o700}, file("closed/f", "content"),
 		{name: "secret", mode: 0o600, content: "content"}, file("empty", ""),
+		file(long, "content"),
 	}
 	for _, tt := range []struct {
 		name    string
 		private bool
 		want    map[string]string // the redirect; empty for a copy
 	}{
-		{"all", false, map[string]string{"d/f": "/d/f", "closed/f": "/closed/f", "secret": "/secret", "empty": ""}},
-		{"private", true, map[string]string{"d/f": "/d/f", "closed/f": "", "secret": "", "empty": ""}},
+		{"all", false, map[string]string{"d/f": "/d/f", "closed/f": "/closed/f", "secret": "/secret", "empty": "", long: ""}},
+		{"private", true, map[string]string{"d/f": "/d/f", "closed/f": "", "secret": "", "empty": "", long: ""}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			to := clone(t, unpack.CloneConfig{Redirect: true, Private: tt.private}, entries)

@@ -65,7 +65,7 @@ func (l *layer) makeDir(at int, name, p string) (int, error) {
 		var st *unix.Stat_t
 		if st, err = lookup(at, name); err == nil && st != nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 			opaque = st.Mode&unix.S_IFMT == unix.S_IFCHR // a whiteout: nothing of a lower one
-			if err = l.tree.replace(at, name, p); err == nil {
+			if err = l.replace(at, name, p); err == nil {
 				err = unix.Mkdirat(at, name, dirMode)
 			}
 		}

@@ -45,6 +45,6 @@
 // Of the archive, the headers and padding are kept in a compressed file, a recipe,
 // and [Rebuild] makes the same archive again out of it and the files. So images can
 // be saved bit for bit, and layers can be verified, without the archives on the disk.
-// A file that a later entry of the same archive replaced is put aside for that; a
-// directory with files that was replaced is not, and such a layer cannot be rebuilt.
+// A file that a later entry of the same archive replaced is put aside for that, and a
+// directory with all that is in it.
 package unpack

@@ -43,7 +43,7 @@ type Info struct {
 	Entries int64    `json:"entries"` // of the archive
 	MaxUID  uint32   `json:"maxUID"`  // the greatest owner
 	MaxGID  uint32   `json:"maxGID"`
-	Aside   []string `json:"aside,omitempty"` // paths of the files in Config.Aside, in order
+	Aside   []string `json:"aside,omitempty"` // paths of what is in Config.Aside, in order; with a slash behind a directory's
 
 	Devices int64 `json:"devices,omitempty"` // device nodes left out
 	Xattrs  int64 `json:"xattrs,omitempty"`  // extended attributes left out
@@ -224,10 +224,21 @@ func (l *layer) place(at int, name, p string, make func() error) error {
 	if !errors.Is(err, unix.EEXIST) {
 		return err
 	}
-	if err := l.tree.replace(at, name, p); err != nil {
+	if err := l.replace(at, name, p); err != nil {
 		return fmt.Errorf("replace it: %w", err)
 	}
 	return make()
+}
+
+// replace removes what is at a path, and records that a directory was put aside: what
+// comes later with a path below it is another file.
+func (l *layer) replace(at int, name, p string) error {
+	n := len(l.tree.set)
+	err := l.tree.replace(at, name, p)
+	if len(l.tree.set) > n && strings.HasSuffix(l.tree.set[n], "/") {
+		l.record.aside(l.tree.set[n])
+	}
+	return err
 }
 
 // meta sets the owner and times of a file that cannot be opened.

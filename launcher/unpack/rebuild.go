@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
@@ -39,6 +40,9 @@ func Rebuild(w io.Writer, src Source) error {
 	defer b.tree.close()
 	for n, p := range src.Paths {
 		b.aside[p] = append(b.aside[p], n)
+		if strings.HasSuffix(p, "/") {
+			b.dirs++
+		}
 	}
 	for {
 		more, err := b.part()
@@ -52,9 +56,12 @@ func Rebuild(w io.Writer, src Source) error {
 type builder struct {
 	recipe *bufio.Reader
 	tree   *tree
-	aside  map[string][]int // the files that were put aside, by path, the earliest first
-	w      io.Writer
-	buf    []byte
+	// aside is what was put aside and not yet passed, by path, the earliest first; dirs
+	// is the number of directories among it
+	aside map[string][]int
+	dirs  int
+	w     io.Writer
+	buf   []byte
 }
 
 // part writes what one part of the recipe stands for.
@@ -78,20 +85,62 @@ func (b *builder) part() (more bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		n, err := b.number(maxName)
+		p, err := b.path()
 		if err != nil {
 			return false, err
 		}
-		p := make([]byte, n)
-		if _, err := io.ReadFull(b.recipe, p); err != nil {
-			return false, fmt.Errorf("read the recipe: %w", eof(err))
-		}
-		if err := b.file(string(p), size); err != nil {
+		if err := b.file(p, size); err != nil {
 			return false, fmt.Errorf("file %q of the layer: %w", p, err)
 		}
 		return true, nil
+	case partAside:
+		p, err := b.path()
+		if err == nil && b.take(p) < 0 {
+			err = fmt.Errorf("read the recipe: %q is not aside", p)
+		}
+		b.dirs--
+		return err == nil, err
 	}
 	return false, fmt.Errorf("read the recipe: unknown part %q", kind)
+}
+
+// path reads a path of the recipe.
+func (b *builder) path() (string, error) {
+	n, err := b.number(maxName + 1)
+	if err != nil {
+		return "", err
+	}
+	p := make([]byte, n)
+	if _, err := io.ReadFull(b.recipe, p); err != nil {
+		return "", fmt.Errorf("read the recipe: %w", eof(err))
+	}
+	return string(p), nil
+}
+
+// take returns the number of the first that was put aside with the path, which is passed
+// with that; -1 for none.
+func (b *builder) take(p string) int {
+	list := b.aside[p]
+	if len(list) == 0 {
+		return -1
+	}
+	b.aside[p] = list[1:]
+	return list[0]
+}
+
+// above returns the number of the first directory above p that was put aside and is not
+// yet passed, and the path in it; -1 for none.
+func (b *builder) above(p string) (n int, below string) {
+	n = -1
+	for i := 0; b.dirs > 0 && i < len(p); i++ {
+		if p[i] != '/' {
+			continue
+		}
+		if list := b.aside[p[:i+1]]; len(list) > 0 && (n < 0 || list[0] < n) {
+			n, below = list[0], p[i+1:]
+		}
+	}
+	return n, below
 }
 
 // number reads a number of the recipe.
@@ -125,20 +174,28 @@ func (b *builder) file(p string, size int64) error {
 }
 
 // open opens the file that was unpacked at this point: of several of the same path
-// the earlier ones were put aside. One without content need not be opened.
+// the earlier ones were put aside, alone or with a directory above. One without content
+// need not be opened.
 func (b *builder) open(p string, size int64) (int, error) {
 	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK
-	if list := b.aside[p]; len(list) > 0 {
-		b.aside[p] = list[1:]
-		if size == 0 {
-			return -1, nil
-		}
-		return unix.Openat(b.tree.aside, strconv.Itoa(list[0]), flags|unix.O_CLOEXEC, 0)
+	n, below := b.above(p)
+	if list := b.aside[p]; len(list) > 0 && (n < 0 || list[0] < n) {
+		n, below = b.take(p), ""
 	}
-	if size == 0 {
+	switch {
+	case size == 0:
 		return -1, nil
+	case n < 0:
+		return b.tree.open(p, flags)
+	case below == "":
+		return unix.Openat(b.tree.aside, strconv.Itoa(n), flags|unix.O_CLOEXEC, 0)
 	}
-	return b.tree.open(p, flags)
+	dir, err := openNoFollow(b.tree.aside, strconv.Itoa(n))
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(dir)
+	return newTree(dir, -1).open(below, flags)
 }
 
 // copy writes n bytes of r.

@@ -16,10 +16,12 @@ import (
 // Bytes of the archive follow as they are; of a file there is its size, as a uvarint
 // before the length, and its path. A size of zero is that of a file without content
 // in the layer, a hard link among them: it tells only that there is a file of that path
-// at this point.
+// at this point. The last kind is the path of a directory that was put aside at this
+// point, with a slash behind it.
 const (
 	partBytes = 'b'
 	partFile  = 'f'
+	partAside = 'a'
 )
 
 // recordSize is the size in bytes of the pieces in which bytes of the archive are
@@ -72,6 +74,15 @@ func (r *recorder) file(p string, h *tar.Header) {
 	}
 	r.flush()
 	r.part(partFile, []byte(p), uint64(size))
+}
+
+// aside records that the directory p was put aside.
+func (r *recorder) aside(p string) {
+	if r.z == nil {
+		return
+	}
+	r.flush()
+	r.part(partAside, []byte(p))
 }
 
 func (r *recorder) flush() {

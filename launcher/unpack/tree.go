@@ -25,7 +25,7 @@ const maxParents = 64
 type tree struct {
 	root    int
 	aside   int            // where replaced files are kept; -1 for nowhere
-	set     []string       // the paths of the files in aside: the n-th is named n
+	set     []string       // the paths of what is in aside, the n-th of which is named n; with a slash for a directory
 	setSize int            // bytes of those
 	parents map[string]int // open directories (O_PATH) by path
 	last    string         // the path of the one asked for last
@@ -121,7 +121,7 @@ func (t *tree) dir(p string) (int, error) {
 
 func (t *tree) openDir(p string, links int) (int, error) {
 	fd, err := t.open(p, unix.O_PATH|unix.O_DIRECTORY)
-	if !errors.Is(err, unix.ENOENT) {
+	if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
 		return fd, err
 	}
 	if links > maxLinks {
@@ -136,23 +136,54 @@ func (t *tree) openDir(p string, links int) (int, error) {
 		defer unix.Close(at)
 	}
 	switch err := unix.Mkdirat(at, name, dirMode); {
-	case errors.Is(err, unix.EEXIST): // a symbolic link to what is not there
-		to, err := readLink(at, name)
+	case errors.Is(err, unix.EEXIST):
+		to, err := t.through(at, name, up)
 		if err != nil {
 			return -1, err
 		}
-		if !path.IsAbs(to) {
-			to = path.Join("/", up, to)
+		if to != "" {
+			return t.openDir(to, links+1)
 		}
-		to, err = clean(to)
-		if err != nil {
-			return -1, err
-		}
-		return t.openDir(to, links+1)
 	case err != nil:
 		return -1, err
 	}
 	return t.open(p, unix.O_PATH|unix.O_DIRECTORY)
+}
+
+// through makes a way through what is no directory: of a symbolic link to what is not
+// there it returns the target; in the place of a whiteout, of which something follows
+// that is below it, it makes a directory that shows nothing of lower layers.
+func (t *tree) through(at int, name, up string) (string, error) {
+	st, err := lookup(at, name)
+	switch {
+	case err != nil:
+		return "", err
+	case st == nil:
+		return "", unix.ENOENT
+	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
+		to, err := readLink(at, name)
+		if err != nil {
+			return "", err
+		}
+		if !path.IsAbs(to) {
+			to = path.Join("/", up, to)
+		}
+		return clean(to)
+	case st.Mode&unix.S_IFMT != unix.S_IFCHR:
+		return "", unix.ENOTDIR
+	}
+	if err := unix.Unlinkat(at, name, 0); err != nil {
+		return "", err
+	}
+	if err := unix.Mkdirat(at, name, dirMode); err != nil {
+		return "", err
+	}
+	fd, err := openNoFollow(at, name)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	return "", setOpaque(fd)
 }
 
 func readLink(at int, name string) (string, error) {
@@ -176,7 +207,8 @@ func lookup(at int, name string) (*unix.Stat_t, error) {
 }
 
 // replace removes the file p, which is name in the directory at, for another. A
-// regular one that the archive is to be made of again is put aside.
+// regular one that the archive is to be made of again is put aside, and so is a
+// directory with all that is in it.
 func (t *tree) replace(at int, name, p string) error {
 	st, err := lookup(at, name)
 	if err != nil || st == nil {
@@ -184,17 +216,24 @@ func (t *tree) replace(at int, name, p string) error {
 	}
 	t.stale = true // it may have been part of a path
 	switch {
+	case st.Mode&unix.S_IFMT == unix.S_IFDIR && t.aside >= 0:
+		return t.putAside(at, name, p+"/")
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		return Remove(at, name)
 	case st.Mode&unix.S_IFMT == unix.S_IFREG && t.aside >= 0:
-		if t.setSize += len(p); t.setSize > maxAside {
-			return fmt.Errorf("more than %d KiB of names of files that are in it more than once", maxAside>>10)
-		}
-		if err := unix.Renameat(at, name, t.aside, strconv.Itoa(len(t.set))); err != nil {
-			return err
-		}
-		t.set = append(t.set, p)
-		return nil
+		return t.putAside(at, name, p)
 	}
 	return unix.Unlinkat(at, name, 0)
+}
+
+// putAside moves the file name in the directory at to those that are put aside.
+func (t *tree) putAside(at int, name, p string) error {
+	if t.setSize += len(p); t.setSize > maxAside {
+		return fmt.Errorf("more than %d KiB of names of files that are in it more than once", maxAside>>10)
+	}
+	if err := unix.Renameat(at, name, t.aside, strconv.Itoa(len(t.set))); err != nil {
+		return err
+	}
+	t.set = append(t.set, p)
+	return nil
 }

@@ -23,6 +23,8 @@ const (
 	OverlayPrefix = "user.overlay."
 	// OpaqueXattr with the value "y" hides a directory of the layers below.
 	OpaqueXattr = OverlayPrefix + "opaque"
+	// fusePrefix begins the names of what fuse-overlayfs says of one.
+	fusePrefix = "user.fuseoverlayfs."
 )
 
 // An attr is an extended attribute.
@@ -47,14 +49,19 @@ func (l *layer) attrs(h *tar.Header) ([]attr, error) {
 		if size > maxXattrs {
 			return nil, fmt.Errorf("more than %d bytes of extended attributes", maxXattrs)
 		}
-		wanted := name == capabilityXattr || strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, OverlayPrefix)
-		if !wanted || h.Typeflag == tar.TypeSymlink {
+		if !keeps(name) || h.Typeflag == tar.TypeSymlink {
 			l.info.Xattrs++
 			continue
 		}
 		list = append(list, attr{name, []byte(v)})
 	}
 	return list, nil
+}
+
+// keeps reports whether files have attributes of the name, which are none of overlayfs's
+// or fuse-overlayfs's own.
+func keeps(name string) bool {
+	return name == capabilityXattr || strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, OverlayPrefix) && !strings.HasPrefix(name, fusePrefix)
 }
 
 // setAttrs gives the open file the attributes. Those that the file system does not
@@ -65,11 +72,30 @@ func setAttrs(fd int, list []attr) (left int64, err error) {
 		switch {
 		case errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPERM):
 			left++
+		case tooLong(fd, len(a.value), err):
+			return left, fmt.Errorf("set extended attribute %s: its %d bytes are more than the file system takes (ext4: 4 KiB): use a directory on xfs or btrfs for --root", a.name, len(a.value))
 		case err != nil:
 			return left, fmt.Errorf("set extended attribute %s: %w", a.name, err)
 		}
 	}
 	return left, nil
+}
+
+// longXattr is the size in bytes from which a value may be too long for a file system:
+// those that take less are none to keep layers on.
+const longXattr = 1 << 10
+
+// tooLong reports whether an error of setting an attribute of size bytes means that it
+// is too long. ext4 says then that the disk is full, which is asked for that reason.
+func tooLong(fd, size int, err error) bool {
+	if size < longXattr {
+		return false
+	}
+	if errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ERANGE) {
+		return true
+	}
+	var st unix.Statfs_t
+	return errors.Is(err, unix.ENOSPC) && unix.Fstatfs(fd, &st) == nil && int64(st.Bavail)*st.Bsize > maxXattrs
 }
 
 // File capabilities (struct vfs_ns_cap_data in include/uapi/linux/capability.h): a

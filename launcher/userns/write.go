@@ -3,12 +3,12 @@
 package userns
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -88,13 +88,16 @@ func runTools(pid int, m Mapping) error {
 // it is a line.
 type tool struct {
 	name string
-	proc *os.Process
-	said *os.File // the reading end of its standard error
-	err  error    // why it was not started
+	pid  int
+	said int   // the reading end of its standard error; -1 for none
+	err  error // why it was not started
 }
 
+// startTool starts one. It is not by os.StartProcess, the first use of which forks once
+// more to find out about pidfds, nor is it waited for through one: nobody else waits for
+// our children.
 func startTool(name string, pid int, ranges []Range) *tool {
-	t := &tool{name: name}
+	t := &tool{name: name, said: -1}
 	path, err := exec.LookPath(name)
 	if err != nil {
 		t.err = err
@@ -106,14 +109,15 @@ func startTool(name string, pid int, ranges []Range) *tool {
 			args = append(args, strconv.FormatUint(uint64(n), 10))
 		}
 	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.err = err
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		t.err = os.NewSyscallError("pipe2", err)
 		return t
 	}
-	defer w.Close()
-	t.said = r
-	t.proc, t.err = os.StartProcess(path, args, &os.ProcAttr{Files: []*os.File{nil, nil, w}})
+	defer unix.Close(ends[1])
+	t.said = ends[0]
+	none := ^uintptr(0)
+	t.pid, t.err = syscall.ForkExec(path, args, &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{none, none, uintptr(ends[1])}})
 	return t
 }
 
@@ -122,22 +126,30 @@ const maxSaid = 512
 
 // wait waits for the tool's end.
 func (t *tool) wait() error {
-	if t.said != nil {
-		defer t.said.Close()
+	if t.said >= 0 {
+		defer unix.Close(t.said)
 	}
 	if t.err != nil {
 		return fmt.Errorf("map ids: %s: %w; to mend it: %s", t.name, t.err, toolFix(t.name))
 	}
-	st, err := t.proc.Wait()
-	if err == nil && st.Success() {
-		return nil
+	var ws unix.WaitStatus
+	var err error
+	for {
+		if _, err = unix.Wait4(t.pid, &ws, 0, nil); err != unix.EINTR {
+			break
+		}
 	}
-	if err == nil {
-		err = errors.New(st.String())
+	switch {
+	case err == nil && ws.Exited() && ws.ExitStatus() == 0:
+		return nil
+	case err == nil && ws.Signaled():
+		err = fmt.Errorf("killed: %s", unix.SignalName(ws.Signal()))
+	case err == nil:
+		err = fmt.Errorf("exit status %d", ws.ExitStatus())
 	}
 	b := make([]byte, maxSaid)
-	n, _ := t.said.Read(b)
-	said, _, _ := strings.Cut(strings.TrimSpace(string(b[:n])), "\n")
+	n, _ := unix.Read(t.said, b)
+	said, _, _ := strings.Cut(strings.TrimSpace(string(b[:max(n, 0)])), "\n")
 	return fmt.Errorf("map ids: %s: %w: %s; to mend it: %s", t.name, err, said, toolFix(t.name))
 }
 

@@ -16,10 +16,10 @@
 //
 // # Process
 //
-// Harden and Tune act on the whole process and are for programs whose only
+// Harden, Tune and Settle act on the whole process and are for programs whose only
 // purpose is a session: the first gives up every privilege that the process has
-// but what Session.Capabilities says, the second trades memory and threads for the
-// way a session uses them.
+// but what Session.Capabilities says, the second raises limits, and the third, once the
+// session is ready, trades memory and threads for the way a session uses them.
 //
 // With the spliced path a session goes on changing rules in the container's
 // network namespace. Who owns the user namespace of that, seen from outside, needs

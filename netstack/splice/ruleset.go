@@ -26,11 +26,11 @@ const (
 	// rulePriority is of the routing rule that says so: before all but the one
 	// for the local table, which is 0.
 	rulePriority = 1
-	// setName is of the sets of the flows that are not to stay in the container.
+	// setName is of the sets of the flows that are not to stay in the container. They
+	// have no size: for one that has, the kernel makes the whole hash table at once
+	// (nft_hash_buckets of net/netfilter/nft_set_hash.c), a megabyte to clear for each
+	// family before the container may start. Who fills a set bounds it.
 	setName = "stacked"
-	// setSize bounds how many tuples a set holds: those of all flows that may be
-	// stacked, and of as many that have ended and are not yet taken out.
-	setSize = 1 << 16
 )
 
 // Where things are in headers, in bytes (RFC 9293 §3.1).
@@ -98,7 +98,7 @@ func (f family) newTable(ifname string, ifindex uint32, port uint16) *table {
 	t := &table{family: f, ifindex: ifindex, port: port, fresh: true}
 	t.Table = &nftables.Table{Name: tablePrefix + ifname, Family: nftables.TableFamily(f.proto)}
 	t.set = &nftables.Set{
-		Table: t.Table, Name: setName, Concatenation: true, Size: setSize,
+		Table: t.Table, Name: setName, Concatenation: true,
 		KeyType: nftables.MustConcatSetType(f.addrType, nftables.TypeInetService, f.addrType, nftables.TypeInetService),
 	}
 	return t

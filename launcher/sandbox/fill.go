@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Names in a volume that is being filled: the first until all is copied, which begins
+// anew if it was broken off, the second while what is copied moves to its place, which
+// goes on then.
+const (
+	fillingName = ".slipway-filling"
+	filledName  = ".slipway-filled"
+)
+
+// maxFillDepth bounds how deep the directories are that a volume is filled with: two
+// descriptors are open for each.
+const maxFillDepth = 200
+
+// fillBuffer is the size in bytes of the pieces in which content is copied.
+const fillBuffer = 128 << 10
+
+// fill copies what is in the directory covered to an empty volume that is to cover it:
+// so a volume has at first what the image has there. Whoever stops in the middle leaves
+// a volume that the next goes on with. Others who start with the volume wait.
+func fill(volume, covered int) error {
+	if err := unix.Flock(volume, unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock it: %w", err)
+	}
+	defer func() { _ = unix.Flock(volume, unix.LOCK_UN) }()
+	names, err := dirNames(volume)
+	if err != nil {
+		return err
+	}
+	switch {
+	case slices.Contains(names, filledName):
+		return settle(volume)
+	case len(names) > 1, len(names) == 1 && names[0] != fillingName:
+		return nil
+	}
+	if err := likeCovered(volume, covered); err != nil {
+		return err
+	}
+	if err := removeBelow(volume, names, maxTreeDepth); err != nil {
+		return err
+	}
+	from, err := unix.Openat(covered, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(from)
+	if isEmpty(from) {
+		return nil
+	}
+	err = unix.Mkdirat(volume, fillingName, 0o700)
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOVERFLOW) {
+		return nil // its owner has no id here: the container cannot write to it either
+	}
+	if err != nil {
+		return err
+	}
+	to, err := openDirNoFollow(volume, fillingName)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(to)
+	f := filler{buf: make([]byte, fillBuffer)}
+	if err := f.below(from, to, maxFillDepth); err != nil {
+		return errors.Join(err, removeBelow(volume, []string{fillingName}, maxTreeDepth))
+	}
+	if err := unix.Renameat(volume, fillingName, volume, filledName); err != nil {
+		return err
+	}
+	return settle(volume)
+}
+
+// settle moves what is copied to its place.
+func settle(volume int) error {
+	dir, err := openDirNoFollow(volume, filledName)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	names, err := dirNames(dir)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := unix.Renameat2(dir, n, volume, n, unix.RENAME_NOREPLACE); err != nil {
+			return fmt.Errorf("move %s to its place: %w", n, err)
+		}
+	}
+	return unix.Unlinkat(volume, filledName, unix.AT_REMOVEDIR)
+}
+
+// A filler copies trees.
+type filler struct{ buf []byte }
+
+// below copies what is in one directory to another. What is mounted there stays out.
+func (f *filler) below(from, to, depth int) error {
+	if depth == 0 {
+		return errors.New("its directories are nested too deep")
+	}
+	names, err := dirNames(from)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if n == fillingName || n == filledName {
+			continue
+		}
+		var st unix.Stat_t
+		if err = unix.Fstatat(from, n, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil {
+			err = f.file(from, to, n, &st, depth)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// file copies one file. Sockets and devices, which no container may make, stay out.
+func (f *filler) file(from, to int, name string, st *unix.Stat_t, depth int) error {
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return f.dir(from, to, name, depth)
+	case unix.S_IFREG:
+		return f.regular(from, to, name)
+	case unix.S_IFLNK:
+		buf := make([]byte, unix.PathMax)
+		n, err := unix.Readlinkat(from, name, buf)
+		if err == nil {
+			err = unix.Symlinkat(string(buf[:n]), to, name)
+		}
+		if err != nil {
+			return err
+		}
+	case unix.S_IFIFO:
+		if err := unix.Mknodat(to, name, st.Mode, 0); err != nil {
+			return err
+		}
+	default:
+		return nil
+	}
+	if err := unix.Fchownat(to, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("set owner: %w", err)
+	}
+	return unix.UtimesNanoAt(to, name, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func (f *filler) dir(from, to int, name string, depth int) error {
+	if err := unix.Mkdirat(to, name, 0o700); err != nil {
+		return err
+	}
+	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS}
+	src, err := unix.Openat2(from, name, &how)
+	if errors.Is(err, unix.EXDEV) {
+		return nil // something is mounted on it
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(src)
+	dst, err := openDirNoFollow(to, name)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dst)
+	if err := f.below(src, dst, depth-1); err != nil {
+		return err
+	}
+	return likeFile(dst, src)
+}
+
+func (f *filler) regular(from, to int, name string) error {
+	fd, err := unix.Openat(from, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	src := os.NewFile(uintptr(fd), name)
+	defer src.Close()
+	if fd, err = unix.Openat(to, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600); err != nil {
+		return err
+	}
+	dst := os.NewFile(uintptr(fd), name)
+	defer dst.Close()
+	for {
+		n, err := src.Read(f.buf)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := dst.Write(f.buf[:n]); err != nil {
+			return err
+		}
+	}
+	return likeFile(int(dst.Fd()), int(src.Fd()))
+}
+
+// likeFile gives an open file owner, mode, capabilities and times of another.
+func likeFile(to, from int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(from, &st); err != nil {
+		return err
+	}
+	if err := unix.Fchown(to, int(st.Uid), int(st.Gid)); err != nil {
+		return fmt.Errorf("set owner: %w", err)
+	}
+	if err := unix.Fchmod(to, st.Mode&allModeBits); err != nil {
+		return fmt.Errorf("set mode: %w", err)
+	}
+	var caps [64]byte // more than any revision of them has
+	if n, err := unix.Fgetxattr(from, "security.capability", caps[:]); err == nil {
+		if err := unix.Fsetxattr(to, "security.capability", caps[:n], 0); err != nil {
+			return fmt.Errorf("set capabilities: %w", err)
+		}
+	}
+	return unix.UtimesNanoAt(unix.AT_FDCWD, fdPath(to), []unix.Timespec{st.Atim, st.Mtim}, 0)
+}
+
+// allModeBits are those of chmod(2).
+const allModeBits = 0o7777
+
+// removeBelow removes the files names in the directory dir.
+func removeBelow(dir int, names []string, depth int) error {
+	if depth == 0 {
+		return errors.New("its directories are nested too deep")
+	}
+	for _, n := range names {
+		err := unix.Unlinkat(dir, n, 0)
+		if errors.Is(err, unix.EISDIR) {
+			err = removeDir(dir, n, depth)
+		}
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("remove %s: %w", n, err)
+		}
+	}
+	return nil
+}
+
+func removeDir(dir int, name string, depth int) error {
+	sub, err := openDirNoFollow(dir, name)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(sub)
+	names, err := dirNames(sub)
+	if err == nil {
+		err = removeBelow(sub, names, depth-1)
+	}
+	if err != nil {
+		return err
+	}
+	return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
+}
+
+// dirNames lists an open directory.
+func dirNames(dir int) ([]string, error) {
+	entries, err := readDir(dir)
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, err
+}
+
+func openDirNoFollow(at int, name string) (int, error) {
+	return unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+}
