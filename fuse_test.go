@@ -87,6 +87,9 @@ func TestFuseEnds(t *testing.T) {
 		if got := u.servers(t); got != "1" {
 			t.Fatalf("%s processes of fuse-overlayfs, want 1", got)
 		}
+		if got := u.Host.Exec(t, "sh", "-c", "grep NoNewPrivs /proc/$(pgrep -x fuse-overlayfs)/status"); strings.Fields(got)[1] != "1" {
+			t.Errorf("fuse-overlayfs may gain privileges: %s", got)
+		}
 		switch who {
 		case "server":
 			u.Host.Exec(t, "pkill", "-KILL", "-x", "fuse-overlayfs")

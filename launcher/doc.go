@@ -12,9 +12,11 @@
 // command, or, with Config.Init, starts that and stays as pid 1.
 //
 //	supervisor                             init stage (pid 1)
-//	start in namespaces            ───►    Go runtime starts
+//	start in namespaces (Begin)    ───►    Go runtime starts
+//	newuidmap ‖ newgidmap
+//	‖ the caller finds out the rest
 //	order                          ───►    decode, open the layers and volumes
-//	newuidmap ‖ newgidmap ‖ Session(pid)   lo
+//	Session(pid)                           lo
 //	mapped                         ───►    become root: root, mounts, devices, masks
 //	                                       pivot, hostname, user, command
 //	go                             ───►    terminal, capabilities, seccomp, execve
@@ -41,8 +43,9 @@
 // and a session keyring of its own; its three standard streams and no other
 // descriptor. A stream that is a terminal is replaced by one of the container's
 // own devpts, so that it cannot type into the caller's (TIOCSTI). The init stage cannot
-// be traced, and runs from a sealed memory file (package stagefile) or, where none is
-// linked in and the caller could write its binary, from a read-only mount of it.
+// be traced, and runs from a file of real root's or a sealed one in memory (package
+// stagefile) or, where none is linked in and the caller could write its binary, from a
+// read-only mount of it.
 //
 // # Limits
 //

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -27,7 +28,9 @@ func serve(args []string) error {
 	if len(args) <= words {
 		return fmt.Errorf("the stage has %d words, want more than %d", len(args), words)
 	}
-	// What it stacks are hostile files, and it is another's program.
+	// What it stacks are hostile files, and it is another's program. The thread that
+	// promises is the one that executes.
+	runtime.LockOSThread()
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}

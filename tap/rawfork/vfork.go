@@ -38,7 +38,7 @@ type CloneArgs struct {
 //go:norace
 //go:nocheckptr
 func Vfork(args *CloneArgs, child func(arg unsafe.Pointer), arg unsafe.Pointer) (pid int, errno syscall.Errno) {
-	args.Flags |= unix.CLONE_VM | unix.CLONE_VFORK
+	args.Flags |= sharedMemory | unix.CLONE_VFORK
 	call, a1, a2, a3 := uintptr(unix.SYS_CLONE), uintptr(args.Flags|args.ExitSignal), uintptr(0), uintptr(args.Pidfd)
 	if args.Flags&unix.CLONE_INTO_CGROUP != 0 {
 		call, a1, a2, a3 = unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0
