@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,6 +49,9 @@ func bootSystemd(t *testing.T) map[string]string {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "linux.uml", "mem=768M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet",
 		"con=null", "con0=null,fd:1", "uml_dir="+dir, "DIR="+dir, "init="+filepath.Join(dir, "init.sh"))
+	// Its processes are many, in one group.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var out bytes.Buffer
 	cmd.Stdout = &out
 	if err := cmd.Run(); err != nil || !strings.Contains(out.String(), "== over") {
@@ -83,6 +87,7 @@ func TestSystemd(t *testing.T) {
 	got := bootSystemd(t)
 	for name, want := range map[string]string{
 		"own group":       `^0::/system.slice/tests.service\nexit 0$`,
+		"doctor":          `ok +cgroup delegation: systemd gives one`,
 		"limits":          `^20\n67108864\n50000 100000\nexit 0$`,
 		"forks":           `annot fork(.*\n)*exit [1-9]\d*$`,
 		"memory":          `exit 137$`,
@@ -94,8 +99,13 @@ func TestSystemd(t *testing.T) {
 		"stats":                 `"name":"long"(.*\n)*exit 0$`,
 		"nothing is left of it": `^exit 0$`,
 
+		"nothing is left of the killed": `^exit 0$`,
+
 		"delegated":  `^20\nexit 0$`,
 		"no manager": `limits: .*to mend it: .*\nexit 125$`,
+
+		"rootless":    `^10.0.2.100/24\n0::/system.slice/manager.service/app.slice/slipway-cni-\d+.scope\nexit 0$`,
+		"by a broker": `^10.0.2.100/24\n0::/system.slice/manager.service/app.slice/slipway-cni-\d+.scope\nexit 0$`,
 
 		"added auto":          `10.0.2.100/24(.*\n)*exit 0$`,
 		"helper auto":         `^0::/system.slice/slipway-cni-\d+.scope\nexit 0$`,

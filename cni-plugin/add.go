@@ -189,7 +189,12 @@ func (a *adding) spawn(ctx context.Context, at helper.Attachment) error {
 		PidFile: a.entry.PidFile(), API: a.entry.API(), Log: a.entry.Log(), Lock: a.entry.Lock(),
 	}
 	if a.conf.OwnScope() {
-		s.Started = func(ctx context.Context, pid int) error { return toScope(ctx, pid, "container "+a.args.ContainerID) }
+		s.Started = func(ctx context.Context, pid int) error {
+			// Half of the time is the helper's, to tell that it is ready.
+			ctx, cancel := context.WithTimeout(ctx, a.conf.ReadyTimeout()/2)
+			defer cancel()
+			return toScope(ctx, pid, "container "+a.args.ContainerID)
+		}
 	}
 	var err error
 	if a.conf.ByBroker() {

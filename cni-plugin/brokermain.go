@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/slipway-net/slipway/cni-plugin/broker"
 	"github.com/slipway-net/slipway/cni-plugin/helper"
@@ -69,6 +70,10 @@ func brokerSocket(outside string) (string, error) {
 	return filepath.Join(dir, "broker"), err
 }
 
+// brokerPatience is how long systemd may take for a helper of the broker's: the plugin
+// waits for the answer, by default ten times as long.
+const brokerPatience = time.Second
+
 // spawnFor starts the helper of a request, in the place where we are.
 func spawnFor(r *broker.Request, log *slog.Logger) (*os.Process, error) {
 	program, err := helper.Program(r.Helper)
@@ -80,7 +85,9 @@ func spawnFor(r *broker.Request, log *slog.Logger) (*os.Process, error) {
 	if err != nil || r.NoScope {
 		return proc, err
 	}
-	if err := toScope(context.Background(), proc.Pid, "namespace "+strconv.Quote(r.NetNS)); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), brokerPatience)
+	defer cancel()
+	if err := toScope(ctx, proc.Pid, "namespace "+strconv.Quote(r.NetNS)); err != nil {
 		log.Warn("the helper stays in the broker's control group", "pid", proc.Pid, "err", err)
 	}
 	return proc, nil

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 	"time"
 
@@ -18,6 +17,10 @@ import (
 // Timeout is how long the manager may take, all in all. It takes milliseconds; one that
 // hangs must not stop who is better off without a scope than late.
 const Timeout = 2 * time.Second
+
+// closeGrace is how long after its context's end a connection is cut off that was not
+// closed by then, since a call is stuck in it.
+const closeGrace = 100 * time.Millisecond
 
 // A Unit is a scope that is to be. Name and PIDs are needed.
 type Unit struct {
@@ -40,12 +43,12 @@ func (m Manager) Start(ctx context.Context, u Unit) error {
 	defer cancel()
 	err := m.start(ctx, u)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded), ctx.Err() != nil && err != nil: // the socket's, or ours
-		return fmt.Errorf("have systemd make %s.scope: %w: %v", u.Name, context.DeadlineExceeded, err)
-	case err != nil:
-		return fmt.Errorf("have systemd make %s.scope: %w", u.Name, err)
+	case err == nil:
+		return nil
+	case ctx.Err() != nil: // what the closed connection says is not what has happened
+		return fmt.Errorf("have systemd make %s.scope: %w: %v", u.Name, ctx.Err(), err)
 	}
-	return nil
+	return fmt.Errorf("have systemd make %s.scope: %w", u.Name, err)
 }
 
 func (m Manager) start(ctx context.Context, u Unit) error {
@@ -99,7 +102,7 @@ func (m Manager) dial(ctx context.Context) (*godbus.Conn, error) {
 		return nil, err
 	}
 	if end, ok := ctx.Deadline(); ok {
-		if err := sock.SetDeadline(end); err != nil {
+		if err := sock.SetDeadline(end.Add(closeGrace)); err != nil {
 			sock.Close()
 			return nil, err
 		}

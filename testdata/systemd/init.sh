@@ -14,6 +14,7 @@ busybox mount -t tmpfs -o mode=755 run /run
 busybox mount -t tmpfs -o mode=1777 tmp /var/tmp
 busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup
 busybox insmod "/usr/lib/uml/modules/$(uname -r)/kernel/drivers/net/tun.ko"
+chmod 666 /dev/net/tun
 ip link set lo up
 mkdir /run/bin
 cp "$DIR/slipway" "$DIR/slipway-cni" "$DIR/tests.sh" /run/bin

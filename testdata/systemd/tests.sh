@@ -41,9 +41,23 @@ i=0
 while [ $i -lt 40 ]; do sleep 100 & i=$((i + 1)); done
 echo all of them
 END
+# In a user namespace of the user's: a plugin's ADD, its helper's group, and DEL.
+cat >/run/bin/rootless <<'END'
+#!/bin/sh
+unshare -n sleep 1000 & pid=$!
+until [ "$(readlink /proc/$pid/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
+export CNI_CONTAINERID=user CNI_NETNS=/proc/$pid/ns/net CNI_IFNAME=eth0 CNI_PATH=/run/bin
+conf='{"cniVersion":"1.0.0","name":"net","type":"slipway-cni","outside":"'$1'"}'
+out=$(echo "$conf" | CNI_COMMAND=ADD /run/bin/slipway-cni)
+echo "$out" | grep -o '10.0.2.100/24' || echo "$out"
+cat "/proc/$(cat "$XDG_RUNTIME_DIR"/slipway-cni/*/*/pid)/cgroup"
+echo "$conf" | CNI_COMMAND=DEL /run/bin/slipway-cni
+kill $pid
+END
 chmod 755 /run/bin/*
 
 try "own group" cat /proc/self/cgroup
+try "doctor" sh -c "/run/bin/as-user /run/bin/slipway doctor | grep 'cgroup delegation'"
 try "limits" /run/bin/as-user /run/bin/container --pids-limit 20 --memory 64m --cpus 0.5 -- \
 	sh -c 'cd /sys/fs/cgroup && cat pids.max memory.max cpu.max'
 forks=$(cat /run/bin/forks)
@@ -63,6 +77,15 @@ try "stats" /run/bin/as-user /run/bin/slipway stats --no-stream --json long
 wait
 try "nothing is left of it" find /sys/fs/cgroup -name 'slipway-run-*' -o -name 'container-*'
 
+# A supervisor that is killed takes the container along, and systemd the groups.
+/run/bin/as-user /run/bin/container --name killed --pids-limit 20 -- sleep 1000 &
+until_true /run/bin/as-user /run/bin/slipway exec killed true
+pkill -KILL -f 'slipway run.*--name killed'
+wait
+# shellcheck disable=SC2016
+until_true sh -c 'test -z "$(find /sys/fs/cgroup -name "slipway-*.scope")"'
+try "nothing is left of the killed" find /sys/fs/cgroup -name 'slipway-*.scope' -o -name 'container-*'
+
 # A group that is delegated and holds nobody else is taken as it is.
 try "delegated" systemd-run --quiet --wait --pipe --unit=alone --uid=1000 -p Delegate=yes \
 	-E XDG_RUNTIME_DIR=/run/user/1000 -E HOME=/run/user/1000 /run/bin/slipway run --rm --net none --userns single --read-only --rootfs / \
@@ -70,6 +93,11 @@ try "delegated" systemd-run --quiet --wait --pipe --unit=alone --uid=1000 -p Del
 mkdir -m 700 /run/other && chown 2000:2000 /run/other
 try "no manager" setpriv --reuid 2000 --regid 2000 --clear-groups --inh-caps=-all \
 	env XDG_RUNTIME_DIR=/run/other HOME=/run/other /run/bin/container --pids-limit 20 -- true
+
+try "rootless" /run/bin/as-user unshare -Ur /run/bin/rootless caller
+/run/bin/as-user /run/bin/slipway-cni broker 2>/dev/null &
+until_true test -S /run/user/1000/slipway-cni/broker
+try "by a broker" /run/bin/as-user unshare -Urn /run/bin/rootless broker
 
 # A runtime's service that runs the plugin, and is stopped.
 for cgroup in auto off; do
