@@ -87,6 +87,7 @@ func TestSystemd(t *testing.T) {
 	got := bootSystemd(t)
 	for name, want := range map[string]string{
 		"own group":       `^0::/system.slice/tests.service\nexit 0$`,
+		"doctor":          `ok +cgroup delegation: systemd gives one`,
 		"limits":          `^20\n67108864\n50000 100000\nexit 0$`,
 		"forks":           `annot fork(.*\n)*exit [1-9]\d*$`,
 		"memory":          `exit 137$`,

@@ -266,6 +266,7 @@ func TestParseStrace(t *testing.T) {
 	const heading = "syscall calls errors\n---- ---- ----\n"
 	for in, want := range map[string]traceCounts{
 		heading + "execve 5 2\nread 7\ntotal 12 2\n":  {Execs: 3, Calls: 12},
+		heading + "execve 3 1\nexecveat 2\ntotal 5 1": {Execs: 4, Calls: 5},
 		heading + "execve 1\nclone3 100 1\ntotal 101": {Execs: 1, Calls: 101},
 	} {
 		if got, err := parseStrace(in); err != nil || got != want {

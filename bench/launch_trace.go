@@ -42,7 +42,7 @@ type traceResult struct {
 
 // traceCounts are what a command and all processes of it did.
 type traceCounts struct {
-	Execs int // programs executed: execve(2) that succeeded
+	Execs int // programs executed: execve(2) and execveat(2) that succeeded
 	Calls int // system calls
 }
 
@@ -141,8 +141,8 @@ func parseStrace(s string) (traceCounts, error) {
 		switch f[0] {
 		case "total":
 			c.Calls, known = calls, true
-		case "execve":
-			c.Execs = calls - failed
+		case "execve", "execveat":
+			c.Execs += calls - failed
 		}
 	}
 	if !known || c.Execs < 1 {

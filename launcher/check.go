@@ -84,17 +84,20 @@ func checkCgroup() tap.Check {
 	have, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 	_, there := scope.Own(os.Getenv)
 	_, limits := Limits{Memory: 1, CPUs: 1, Pids: 1}.files()
+	m, _ := membershipOf("self") // what is wrong with that, ownCgroup has told
+	isLimit := func(c string) bool { return slices.Contains(limits, c) }
+	legacy := slices.DeleteFunc(slices.Clone(limits), func(c string) bool { return !slices.Contains(m.legacy, c) })
 	switch {
 	case err != nil:
 		c.Detail, c.Fix = "containers have no limits: "+err.Error(), unifiedFix
-	case !slices.ContainsFunc(strings.Fields(string(have)), func(c string) bool { return slices.Contains(limits, c) }) && !there:
-		c.Detail, c.Fix = fmt.Sprintf("%s has none of %s; containers have no limits", dir, strings.Join(limits, ", ")), unifiedFix
-	case unix.Access(filepath.Join(dir, "cgroup.procs"), unix.W_OK) == nil:
+	case len(legacy) > 0:
+		c.Detail, c.Fix = fmt.Sprintf("containers have no limit by the controllers of cgroup v1, %s", strings.Join(legacy, ", ")), unifiedFix
+	case unix.Access(filepath.Join(dir, "cgroup.procs"), unix.W_OK) == nil && slices.ContainsFunc(strings.Fields(string(have)), isLimit):
 		c.OK, c.Detail = true, fmt.Sprintf("%s is the caller's, with %s", dir, strings.TrimSpace(string(have)))
 	case there:
 		c.OK, c.Detail = true, "systemd gives one to each container with limits"
 	default:
-		c.Detail, c.Fix = dir+" is not the caller's; containers have no limits", "log in through systemd, or run under: systemd-run --user --scope -p Delegate=yes"
+		c.Detail, c.Fix = dir+" is not the caller's, or has no controllers; containers have no limits", "log in through systemd, or run under: systemd-run --user --scope -p Delegate=yes"
 	}
 	return c
 }

@@ -3,6 +3,7 @@
 package launcher_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -171,12 +172,15 @@ func TestDirectoryRoot(t *testing.T) {
 // TestLinkedFiles has links where the launcher puts files: one that leads nowhere, as
 // systemd-resolved's does in an image, and one that leads to another file.
 func TestLinkedFiles(t *testing.T) {
-	c := imageConfig(t, "cat /etc/resolv.conf /etc/hostname /data/name")
+	c := imageConfig(t, "cat /etc/resolv.conf /etc/hostname /data/name; grep -c localhost /etc/hosts; cut -f 3 -d : /etc/passwd /etc/group | tr '\\n' ' '; grep -c environ /proc/self/mountinfo; true")
 	c.Net, c.Hostname, c.DNS = launcher.NetPrivate, "box", []netip.Addr{netip.MustParseAddr("10.0.2.3")}
 	c.Session = func(int) (launcher.Network, error) { return &fakeNet{}, nil }
+	c.Account = "me:77:78"
 	dir := c.Root.Lowers[0]
-	for link, target := range map[string]string{"etc/resolv.conf": "../run/no/such/file", "etc/hostname": "../../../data/name"} {
-		if err := os.Remove(filepath.Join(dir, link)); err != nil {
+	for link, target := range map[string]string{
+		"etc/resolv.conf": "../run/no/such/file", "etc/hostname": "../../../data/name", "etc/hosts": "/proc/1/environ", "etc/passwd": "/proc/self/environ",
+	} {
+		if err := os.Remove(filepath.Join(dir, link)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			t.Fatal(err)
 		}
 		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
@@ -184,7 +188,7 @@ func TestLinkedFiles(t *testing.T) {
 		}
 	}
 	write(t, filepath.Join(dir, "data/name"), "the image's\n")
-	if diff := cmp.Diff("nameserver 10.0.2.3\nbox\nbox", run(t, c).must(t)); diff != "" {
+	if diff := cmp.Diff("nameserver 10.0.2.3\nbox\nbox\n2\n77 0 33 44 78 0", run(t, c).must(t)); diff != "" {
 		t.Errorf("output (-want +got):\n%s", diff)
 	}
 }

@@ -154,7 +154,8 @@ func (p place) touch() error {
 	return nil
 }
 
-// openFile opens the place, which has to be a regular file.
+// openFile opens the place, which has to be a regular file, and none of the kernel's: what
+// stands in for one of those would lead others astray, and what it says is the stage's.
 func (p place) openFile(flags int) (int, error) {
 	fd, err := p.open(flags)
 	if err != nil {
@@ -167,6 +168,8 @@ func (p place) openFile(flags int) (int, error) {
 		err = fmt.Errorf("look at %s: %w", p.path, err)
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		err = fmt.Errorf("%s: not a regular file", p.path)
+	case notKernels(fd) != nil:
+		err = fmt.Errorf("%s: a link into /proc or /sys", p.path)
 	default:
 		return fd, nil
 	}

@@ -57,6 +57,7 @@ END
 chmod 755 /run/bin/*
 
 try "own group" cat /proc/self/cgroup
+try "doctor" sh -c "/run/bin/as-user /run/bin/slipway doctor | grep 'cgroup delegation'"
 try "limits" /run/bin/as-user /run/bin/container --pids-limit 20 --memory 64m --cpus 0.5 -- \
 	sh -c 'cd /sys/fs/cgroup && cat pids.max memory.max cpu.max'
 forks=$(cat /run/bin/forks)
