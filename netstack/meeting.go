@@ -214,12 +214,14 @@ func (f *tcpFlow) met(ev loop.Events) {
 	f.splice()
 }
 
-// hasMet reports whether the application was met, of which the loop has not told yet.
+// hasMet reports whether the meeting is over, of which the loop has not told yet: by now
+// the application may even have closed.
 func (f *tcpFlow) hasMet() bool {
-	if socketState(f.spliced.fd) != unix.BPF_TCP_ESTABLISHED {
+	switch socketState(f.spliced.fd) {
+	case unix.BPF_TCP_SYN_SENT, unix.BPF_TCP_SYN_RECV:
 		return false
 	}
-	f.met(loop.Writable)
+	f.met(loop.Error | loop.Readable | loop.Writable)
 	return true
 }
 
