@@ -315,8 +315,8 @@ func TestCNINetworkImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.env = append(u.env, "CNI_PATH="+plugins)
-	confs := filepath.Join(u.dir, "home/.config/cni/net.d")
+	confs := filepath.Join(u.dir, "home/networks")
+	u.env = append(u.env, "CNI_PATH="+plugins, "NETCONFPATH="+confs) // which a detached supervisor has, too
 	if err := os.MkdirAll(confs, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -73,6 +73,14 @@
 // table until gVisor's endpoint has said goodbye, so that a SYN which reuses the
 // port can find and end it.
 //
+// # Meetings
+//
+// What the container connects to again and again is met half way by a socket that had an
+// earlier connection there (type meetings). For up to two seconds after the last of them
+// it has the destination's address and port in the container, as the container's end of
+// each spliced flow has while it lasts; a server of the container's own at the same port
+// needs SO_REUSEADDR, as nearly all set it, to listen at all addresses meanwhile.
+//
 // # Published TCP ports
 //
 // Here it is the host's connection that is there first: the kernel has shaken hands with

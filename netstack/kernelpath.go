@@ -29,17 +29,18 @@ type kernelPath struct {
 	forwards    bool          // there are
 	since       time.Duration // … and since when
 
-	turning map[tuple]*tcpFlow // their SYN was turned round
-	live    map[tuple]*tcpFlow // spliced
-	dialing map[tuple]*tcpFlow // are to be: the container is connected to
-	hoping  []*tcpFlow         // the factory had no socket for them
-	leaving []*tcpFlow         // are to be excluded before gVisor answers them
-	ended   map[tuple]struct{} // are still excluded, and need not be any more
-	router  [2]routerState     // by IP version
-	mended  time.Duration      // when the rules were last made again
-	lines   teller             // bounds what the log gets from us
-	files   int                // how many descriptors flows may have
-	limit   int                // … and above how many they are stacked
+	turning  map[tuple]*tcpFlow // their SYN was turned round
+	live     map[tuple]*tcpFlow // spliced
+	dialing  map[tuple]*tcpFlow // are to be: the container is connected to
+	meetings meetings
+	hoping   []*tcpFlow         // the factory had no socket for them
+	leaving  []*tcpFlow         // are to be excluded before gVisor answers them
+	ended    map[tuple]struct{} // are still excluded, and need not be any more
+	router   [2]routerState     // by IP version
+	mended   time.Duration      // when the rules were last made again
+	lines    teller             // bounds what the log gets from us
+	files    int                // how many descriptors flows may have
+	limit    int                // … and above how many they are stacked
 }
 
 // routerState is whether the container forwards packets, as of a moment ago.
@@ -159,6 +160,7 @@ func (k *kernelPath) stop() {
 		k.n.loop.Remove(fd, k.tokens[i])
 	}
 	k.pool.Close()
+	k.meetings.close()
 }
 
 // tick looks after probes, SYNs that got lost and what has ended.
@@ -168,6 +170,7 @@ func (k *kernelPath) tick() {
 		return
 	}
 	k.includeEnded()
+	k.meetings.expire()
 	for _, f := range k.turning {
 		if k.n.now-f.last >= turnTimeout && !f.turnedBy(maxAccepts) {
 			f.unturned()
@@ -358,6 +361,9 @@ func (k *kernelPath) accept(i int) bool {
 	switch f := k.turning[key]; {
 	case f != nil:
 		delete(k.turning, key)
+		if f.endMeeting() || f.unmet {
+			k.meetings.failed(key.remote.Addr(), k.n.now)
+		}
 		if k.n.now-f.last < lateAccept {
 			k.ways[i].misses = 0
 		} else {

@@ -17,6 +17,7 @@ type splicedEnd struct {
 	flow  *tcpFlow
 	fd    int
 	token loop.Token
+	bound bool // to the destination, for good: it meets applications (meetings)
 	relay relay.Relay
 }
 
@@ -27,14 +28,24 @@ func (f *tcpFlow) turn() {
 	f.state, f.last = turning, f.table.n.now
 	k.include(f.key)
 	k.turning[f.key] = f
+	if !f.meet() {
+		f.writeBack()
+	}
+}
+
+// writeBack writes the flow's SYN back into the tap.
+func (f *tcpFlow) writeBack() {
 	f.table.n.turnRound(f.syn, f.partial)
-	// By now it has, as a rule.
-	k.accept(splice.FamilyOf(f.key.container.Addr()))
+	// By now it has shaken hands, as a rule.
+	f.table.kernel.accept(splice.FamilyOf(f.key.container.Addr()))
 }
 
 // turnedBy reports whether the flow turns out to wait to be accepted, as one of the
 // next so many: then it must not be given to gVisor.
 func (f *tcpFlow) turnedBy(accepts int) bool {
+	if f.spliced != nil {
+		return f.hasMet()
+	}
 	for i := 0; i < accepts && f.state == turning && f.table.kernel.accept(splice.FamilyOf(f.key.container.Addr())); i++ {
 	}
 	return f.state != turning
@@ -44,6 +55,9 @@ func (f *tcpFlow) turnedBy(accepts int) bool {
 func (f *tcpFlow) unturned() {
 	k := &f.table.kernel
 	delete(k.turning, f.key)
+	if f.endMeeting() {
+		k.meetings.failed(f.key.remote.Addr(), f.table.n.now)
+	}
 	k.missed(f.key.container.Addr())
 	f.shake()
 }
@@ -51,30 +65,39 @@ func (f *tcpFlow) unturned() {
 // turned is called when the container's kernel has shaken hands; fd is what our
 // listener got.
 func (f *tcpFlow) turned(fd int) {
+	s := &splicedEnd{flow: f, fd: fd}
+	f.joined(s)
+	var err error
+	if s.token, err = f.table.n.loop.Add(fd, hostEvents, s); err != nil {
+		f.table.n.noSocket(err)
+		f.endSpliced(true)
+	}
+}
+
+// joined begins to pass bytes between the host's end and the container's.
+func (f *tcpFlow) joined(s *splicedEnd) {
 	n := f.table.n
 	f.connected()
 	f.state, f.last, f.syn = open, n.now, nil
-	f.spliced = &splicedEnd{flow: f, fd: fd}
+	f.spliced = s
 	f.table.kernel.live[f.key] = f
 	n.count.inc(flowsSpliced)
-	var err error
-	if f.spliced.token, err = n.loop.Add(fd, hostEvents, f.spliced); err != nil {
-		n.noSocket(err)
-		f.endSpliced(true)
-		return
-	}
-	f.spliced.relay.Start(&f.table.kernel.pool, fd, f.fd)
+	s.relay.Start(&f.table.kernel.pool, s.fd, f.fd)
 	if f.socket != "" {
-		f.spliced.relay.MarkUnix(relay.Host)
+		s.relay.MarkUnix(relay.Host)
 	}
-	f.spliced.relay.Note(relay.Host, f.early)
+	s.relay.Note(relay.Host, f.early)
 	n.logFlow("flow open", f.info)
 }
 
 // Ready is called by the loop with the container's end's events.
 func (s *splicedEnd) Ready(ev loop.Events) {
-	if s.flow.state == dialing {
+	switch s.flow.state {
+	case dialing:
 		s.flow.reached(ev)
+		return
+	case turning:
+		s.flow.met(ev)
 		return
 	}
 	s.relay.Note(relay.Container, ev)
@@ -144,7 +167,7 @@ func (f *tcpFlow) closeSpliced(reset bool) {
 	switch {
 	case reset:
 		resetClose(s.fd)
-	case f.by == nil || !f.reuse():
+	case !f.reuse():
 		closeFD(s.fd)
 	}
 	s.fd = -1
@@ -152,8 +175,11 @@ func (f *tcpFlow) closeSpliced(reset bool) {
 	delete(k.dialing, f.key)
 }
 
-// reuse keeps the container's end of an inbound flow that is over for another.
+// reuse keeps the container's end of a flow that is over for another.
 func (f *tcpFlow) reuse() bool {
+	if f.by == nil {
+		return f.meetAgain()
+	}
 	if !f.spliced.relay.First(relay.Host) {
 		shutdownWrite(f.spliced.fd) // as closing it would
 	}

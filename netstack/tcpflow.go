@@ -57,6 +57,7 @@ type tcpFlow struct {
 	spliced  *splicedEnd // of a spliced flow
 	excluded bool        // of a stacked one: from the rules of the spliced path
 	early    loop.Events // of the host's socket, before the container's was there
+	unmet    bool        // it was refused to meet the application
 
 	fd       int
 	token    loop.Token
@@ -151,7 +152,7 @@ func (f *tcpFlow) Ready(ev loop.Events) {
 		}
 		f.shake()
 	}
-	if f.spliced != nil {
+	if f.spliced != nil && f.state != turning {
 		f.spliced.relay.Note(relay.Host, ev)
 		f.splice()
 		return
@@ -331,6 +332,7 @@ func (f *tcpFlow) abort() {
 		f.closeHost(true)
 	case turning:
 		delete(t.kernel.turning, f.key)
+		f.endMeeting()
 		f.connected()
 		f.closeHost(true)
 	case shaking:

@@ -24,6 +24,10 @@
 // address is what the application dialed, and whose peer is the application. Type
 // Hairpin is all of this; package relay joins the accepted socket to the host's.
 //
+// Where the container connects to one destination again and again, netstack has a socket
+// of an earlier connection meet the application instead (type meetings there): it comes
+// from the destination's name, and all but the SYN travels as above.
+//
 // What is where, in the container's network namespace:
 //
 //	nftables   tables "ip slipway-TAP" and "ip6 slipway-TAP": chain "prerouting"
