@@ -22,7 +22,7 @@ PAGES  := $(wildcard docs/man/*.1)
 
 build: ## build bin/slipway, bin/slipway-cni and bin/slipway-init, static binaries (this is the default)
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(STAGE) ./launcher/initstage
-	@install -m 0755 $(STAGE) $(HELPER)
+	@install -D -m 0755 $(STAGE) $(HELPER)
 	@CGO_ENABLED=0 $(GO) build -trimpath -tags slipway_stage -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) .
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.pluginVersion=$(VERSION)' -o $(PLUGIN) ./cni-plugin
 

@@ -7,7 +7,7 @@ import (
 	"os"
 	"strconv"
 
-	"github.com/slipway-net/slipway/scope"
+	"github.com/slipway-net/slipway/launcher/scope"
 )
 
 // toScope moves a helper, a child of ours, to a scope of its own, if systemd runs. In the

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/slipway-net/slipway/scope"
+	"github.com/slipway-net/slipway/launcher/scope"
 )
 
 // cpuPeriod is the period in microseconds of which cpu.max gives a share (the kernel's

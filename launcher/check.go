@@ -17,9 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-net/slipway/launcher/sandbox"
+	"github.com/slipway-net/slipway/launcher/scope"
 	"github.com/slipway-net/slipway/launcher/userns"
 	"github.com/slipway-net/slipway/launcher/userns/inside"
-	"github.com/slipway-net/slipway/scope"
 	"github.com/slipway-net/slipway/tap"
 )
 

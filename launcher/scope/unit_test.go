@@ -15,7 +15,7 @@ import (
 	godbus "github.com/godbus/dbus/v5"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/slipway-net/slipway/scope"
+	"github.com/slipway-net/slipway/launcher/scope"
 )
 
 // descriptors returns how many this process has open.
