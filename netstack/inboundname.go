@@ -36,10 +36,11 @@ func (t *inboundTable) name(client, container netip.AddrPort, free func(netip.Ad
 
 // showable reports whether a client's address can be the source of a packet to that
 // address of the container's, and the answer comes back to us: it is of its family,
-// is nothing to the container's kernel but a stranger, and beyond the gateway.
+// is nothing to the container's kernel but a stranger, and beyond the gateway, or a
+// neighbor for whom we answer.
 func (n *Network) showable(client, container netip.Addr) bool {
 	f := n.cfg.Plan.Of(container)
 	return client.Is4() == container.Is4() && client != container && !client.IsLoopback() &&
 		!client.IsUnspecified() && !client.IsMulticast() && !client.IsLinkLocalUnicast() &&
-		!f.Prefix.Contains(client) && !n.cfg.Policy.Serves(client)
+		(f.Shared && client != f.Container || !f.Prefix.Contains(client)) && !n.cfg.Policy.Serves(client)
 }

@@ -79,8 +79,8 @@ func (n *Network) transport(p *packet, l3 []byte, segment int, partial bool) {
 			n.count.inc(dropMulticast)
 			return
 		}
-		if l3 == nil {
-			n.count.inc(dropProtocol) // TCP in fragments: no kernel sends it
+		if l3 == nil || n.cfg.Without.TCP {
+			n.count.inc(dropProtocol) // TCP in fragments: no kernel sends it; or none is carried
 			return
 		}
 		n.tcp.ingress(p, l3)
@@ -141,13 +141,15 @@ func (n *Network) icmp(p *packet, partial bool) {
 		n.count.inc(dropMalformed)
 		return
 	}
-	if p.src.Is6() {
+	if p.src.Is6() && !n.cfg.Without.NDP {
 		if reply, from, to, ok := n.neighbor.ICMPv6(p.src, p.dst, p.ttl, msg); ok {
 			n.emit.ip(ipHeader{src: from, dst: to, proto: protoICMPv6, ttl: neighbor.HopLimit}, reply)
 			return
 		}
 	}
 	switch kind := msg[0]; {
+	case n.cfg.Without.ICMP && (p.src.Is4() && kind == echoRequest4 || p.src.Is6() && kind == echoRequest6):
+		n.count.inc(dropProtocol)
 	case p.src.Is4() && kind == echoRequest4 && !p.dst.IsMulticast(), p.src.Is6() && kind == echoRequest6 && !p.dst.IsMulticast():
 		n.ping.echo(p, msg)
 	case p.src.Is4() && kind == unreachKindv4, p.src.Is6() && kind == unreachKindv6:

@@ -65,6 +65,8 @@ type Config struct {
 	Loopback *Loopback
 	// Bandwidth bounds what is carried each way.
 	Bandwidth Bandwidth
+	// Without lists what the container is not to have.
+	Without Without
 	// MaxFlows bounds the flows of each kind; 0 means DefaultMaxFlows.
 	MaxFlows int
 	Log      *slog.Logger
@@ -175,6 +177,7 @@ func (n *Network) initServices() error {
 		RDNSS:  n.cfg.DNS != nil,
 		Search: search,
 		Extra:  n.cfg.Policy.Served(),
+		NoRA:   n.cfg.Without.RA,
 	})
 	if err != nil {
 		return fmt.Errorf("set up neighbor discovery: %w", err)

@@ -24,6 +24,9 @@ const (
 // whether it was for one.
 func (n *Network) udpService(p *packet, src, dst netip.AddrPort) bool {
 	switch {
+	case n.cfg.Without.datagram(src, dst):
+		n.count.inc(dropProtocol)
+		return true
 	case n.cfg.DNS != nil && n.isDNS(dst):
 		n.dns.ask(n.udpPayload(p), src, dst)
 		return true
@@ -73,7 +76,7 @@ func (n *Network) answerDHCP6(req []byte, from netip.AddrPort) {
 
 // advertise sends a router advertisement to whoever listens.
 func (n *Network) advertise() {
-	if !n.cfg.Plan.V6.Enabled() {
+	if !n.cfg.Plan.V6.Enabled() || n.cfg.Without.NDP || n.cfg.Without.RA {
 		return
 	}
 	h := ipHeader{

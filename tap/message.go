@@ -76,9 +76,10 @@ func addrMsg(p netip.Prefix) []byte {
 // own for IPv6 is 1024, and for IPv4 0; the least comes first).
 const spareMetric = 2048
 
-// routeMsg returns the addition of a route to the network through the gateway. As a
-// spare one it goes behind all that are there.
-func routeMsg(to netip.Prefix, gateway netip.Addr, spare bool) []byte {
+// routeMsg returns the addition of a route to the network through the gateway, which
+// need not be near, in the container's own network. As a spare one it goes behind all
+// that are there.
+func routeMsg(to netip.Prefix, gateway netip.Addr, near, spare bool) []byte {
 	flags := unix.NLM_F_ACK | unix.NLM_F_CREATE
 	if spare {
 		flags |= unix.NLM_F_APPEND
@@ -89,6 +90,9 @@ func routeMsg(to netip.Prefix, gateway netip.Addr, spare bool) []byte {
 	msg := nl.NewRtMsg()
 	msg.Family = uint8(family(gateway))
 	msg.Dst_len = uint8(to.Bits())
+	if !near {
+		msg.Flags |= unix.RTNH_F_ONLINK
+	}
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(0)))
 	req.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, gateway.AsSlice()))

@@ -47,15 +47,31 @@ type Family struct {
 	// LeaseFirst and LeaseLast bound the addresses that DHCP hands out besides
 	// Container, both included.
 	LeaseFirst, LeaseLast netip.Addr
+	// Shared means that the network is one of the host's own, which the container is
+	// shown as its own: the other addresses in it are others', Gateway is that of a
+	// router there, and all of them are dialed like any address. Gateway and DNS may
+	// then lie outside of Prefix, and DNS may be the zero Addr, for none.
+	Shared bool
+	// NextHop is the address that the routes of the container lead through, where that
+	// is not Gateway: a router's link-local one. The zero Addr means Gateway.
+	NextHop netip.Addr
 }
 
 // Enabled reports whether the family is part of the plan.
 func (f Family) Enabled() bool { return f.Prefix.IsValid() }
 
 // Ours reports whether a is one of the addresses at which slipway itself
-// answers: the gateway or the resolver.
+// answers: the gateway, by either of its addresses, or the resolver.
 func (f Family) Ours(a netip.Addr) bool {
-	return f.Enabled() && (a == f.Gateway || a == f.DNS)
+	return f.Enabled() && a.IsValid() && (a == f.Gateway || a == f.DNS || a == f.NextHop)
+}
+
+// Via returns the address that the container's routes lead through.
+func (f Family) Via() netip.Addr {
+	if f.NextHop.IsValid() {
+		return f.NextHop
+	}
+	return f.Gateway
 }
 
 // A Plan says which addresses the container's network has. It is a plain value,

@@ -246,7 +246,7 @@ func (s *setup) addresses(index []byte) {
 		p := netip.PrefixFrom(f.Container, f.Prefix.Bits())
 		a := s.indexed("add the address "+p.String(), addrMsg(p), addrIndexAt, index)
 		for _, to := range s.routes(f) {
-			s.route(to, f.Gateway, index)
+			s.route(to, f, index)
 		}
 		if f.Container.Is6() {
 			s.late = s.await("wait for the address "+p.String(), regInner, s.bytes(lookupMsg(f.Container)))
@@ -270,17 +270,18 @@ func (s *setup) routes(f Family) []netip.Prefix {
 	return rs
 }
 
-// route adds a route to a network through the gateway.
-func (s *setup) route(to netip.Prefix, gateway netip.Addr, index ifreq) {
+// route adds a route to a network through the family's gateway.
+func (s *setup) route(to netip.Prefix, f Family, index ifreq) {
+	gateway, near := f.Via(), f.Prefix.Contains(f.Via())
 	what := "add the route to " + to.String() + " via " + gateway.String()
 	if to.Bits() == 0 {
 		what = "add the default route via " + gateway.String()
 	}
-	r := s.indexed(what, routeMsg(to, gateway, false), routeIndexAt, index,
+	r := s.indexed(what, routeMsg(to, gateway, near, false), routeIndexAt, index,
 		hint{unix.EEXIST, "there is one already: remove it, or leave the configuration to the container"})
 	if s.cfg.Beside {
 		spare := s.next()
-		s.indexed(what+" behind another one", routeMsg(to, gateway, true), routeIndexAt, index)
+		s.indexed(what+" behind another one", routeMsg(to, gateway, near, true), routeIndexAt, index)
 		s.steps[r].then, s.steps[r].otherwise = s.next(), spare
 		s.soft = append(s.soft, soft{r, exists})
 	} else if s.way == takenOver {

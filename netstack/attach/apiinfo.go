@@ -39,7 +39,7 @@ func (a *API) info(w http.ResponseWriter, r *http.Request) {
 	}
 	for i, f := range s.families() {
 		n := portapi.Network{CIDR: f.Prefix, Gateway: f.Gateway, Container: f.Container}
-		if !s.cfg.NoDNS {
+		if !s.cfg.NoDNS && f.DNS.IsValid() {
 			n.DNS = []netip.Addr{f.DNS}
 			info.NetworkDriver.DNS = append(info.NetworkDriver.DNS, f.DNS)
 		}

@@ -74,6 +74,8 @@ type Config struct {
 	Outbound netstack.Outbound
 	// Bandwidth bounds what is carried each way.
 	Bandwidth netstack.Bandwidth
+	// Without lists what the container is not to have.
+	Without netstack.Without
 	// NoSplice keeps TCP off the spliced path, which is otherwise used where the
 	// container's kernel allows it.
 	NoSplice bool
@@ -165,6 +167,7 @@ func (s *Session) assemble(rules *policy.Policy) (err error) {
 		DNS:          s.dns,
 		Outbound:     cfg.Outbound,
 		Bandwidth:    cfg.Bandwidth,
+		Without:      cfg.Without,
 		Hairpin:      s.hairpin,
 		Factory:      s.factory,
 		Loopback:     s.loopback,

@@ -100,7 +100,7 @@ func (s *Server) grant4(m *dhcpv4.DHCPv4, t dhcpv4.MessageType, a netip.Addr) *d
 	}
 	r.UpdateOption(dhcpv4.OptSubnetMask(net.CIDRMask(f.Prefix.Bits(), f.Prefix.Addr().BitLen())))
 	r.UpdateOption(dhcpv4.OptRouter(f.Gateway.AsSlice()))
-	if s.cfg.DNS {
+	if s.cfg.DNS && f.DNS.IsValid() {
 		r.UpdateOption(dhcpv4.OptDNS(f.DNS.AsSlice()))
 	}
 	if s.cfg.MTU != 0 {

@@ -156,7 +156,7 @@ func (s *Server) giveBack6(m, r *dhcpv6.Message, now time.Time) {
 
 // configure6 adds what is the same for all clients.
 func (s *Server) configure6(r *dhcpv6.Message) {
-	if s.cfg.DNS {
+	if s.cfg.DNS && s.cfg.Plan.V6.DNS.IsValid() {
 		r.AddOption(dhcpv6.OptDNS(s.cfg.Plan.V6.DNS.AsSlice()))
 	}
 	if len(s.search) > 0 {

@@ -68,7 +68,7 @@ func advert(c Config) []byte {
 		b = append(b, optMTU, 1, 0, 0)
 		b = binary.BigEndian.AppendUint32(b, uint32(c.MTU))
 	}
-	if c.RDNSS {
+	if c.RDNSS && f.DNS.IsValid() {
 		b = append(b, optRDNSS, rdnssLenOption, 0, 0)
 		b = appendSeconds(b, routerLifetime)
 		b = append(b, f.DNS.AsSlice()...)

@@ -43,7 +43,7 @@ func (r *Responder) ARP(frame []byte) (reply []byte, ok bool) {
 	target := netip.AddrFrom4([4]byte(p[arpTargetIP:]))
 	// A sender with an address of ours announces it or errs; answering would
 	// only tell it that both of us have it, and it would go on.
-	if !r.Owns(target) || r.Owns(sender) || p[arpSenderMAC]&1 != 0 {
+	if !r.answersFor(target) || r.Owns(sender) || p[arpSenderMAC]&1 != 0 {
 		return nil, false
 	}
 	reply = make([]byte, arpLen)

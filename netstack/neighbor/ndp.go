@@ -68,6 +68,9 @@ func (r *Responder) ICMPv6(src, dst netip.Addr, hopLimit uint8, msg []byte) (rep
 			return reply, from, to, true
 		}
 	case typeRouterSolicit:
+		if r.advert == nil {
+			break
+		}
 		if hasMAC, ok := sourceMAC(msg[routerSolicit:]); ok && !(hasMAC && src.IsUnspecified()) {
 			return r.routerAdvert(to), r.router, to, true
 		}
@@ -91,7 +94,7 @@ func (r *Responder) neighborAdvert(src, dst, to netip.Addr, msg []byte) (reply [
 		return nil, from, false
 	}
 	target := netip.AddrFrom16([addrLen]byte(msg[targetAt:]))
-	if !r.Owns(target) || dst != target && dst != solicitedNode(target) {
+	if !r.answersFor(target) || dst != target && dst != solicitedNode(target) {
 		return nil, from, false
 	}
 	hasMAC, ok := sourceMAC(msg[neighborMessage:])

@@ -31,6 +31,8 @@ type Config struct {
 	// Extra lists addresses that are ours besides those of the plan: those at which
 	// something of the host is reached.
 	Extra []netip.Addr
+	// NoRA leaves router solicitations unanswered.
+	NoRA bool
 }
 
 // A Responder answers for our addresses. It is safe for concurrent use. Make one
@@ -40,7 +42,7 @@ type Responder struct {
 	mac    [macLen]byte
 	ours   []netip.Addr
 	router netip.Addr // our link-local address
-	advert []byte     // router advertisement, checksum zero
+	advert []byte     // nil for none; router advertisement, checksum zero
 }
 
 // New returns the responder that c describes.
@@ -53,11 +55,17 @@ func New(c Config) (*Responder, error) {
 	}
 	r := &Responder{plan: c.Plan, mac: [macLen]byte(c.MAC), router: c.Plan.RouterLinkLocal()}
 	for _, f := range c.Plan.Families() {
-		r.ours = append(r.ours, f.Gateway, f.DNS)
+		for _, a := range []netip.Addr{f.Gateway, f.DNS, f.NextHop} {
+			if a.IsValid() {
+				r.ours = append(r.ours, a)
+			}
+		}
 	}
 	if c.Plan.V6.Enabled() {
 		r.ours = append(r.ours, r.router)
-		r.advert = advert(c)
+		if !c.NoRA {
+			r.advert = advert(c)
+		}
 	}
 	for _, a := range c.Extra {
 		f := c.Plan.Of(a)
@@ -71,5 +79,12 @@ func New(c Config) (*Responder, error) {
 	return r, nil
 }
 
-// Owns reports whether the Responder answers for a.
+// Owns reports whether a is an address of ours.
 func (r *Responder) Owns(a netip.Addr) bool { return slices.Contains(r.ours, a) }
+
+// answersFor reports whether the Responder answers for a: it is ours, or, in a network
+// that is the host's too, that of somebody who is reached through us.
+func (r *Responder) answersFor(a netip.Addr) bool {
+	f := r.plan.Of(a)
+	return r.Owns(a) || f.Shared && a != f.Container && f.Prefix.Contains(a)
+}

@@ -10,7 +10,8 @@ import (
 )
 
 // A LoopbackAt says that an address of the container's side leads to the host's
-// loopback: an IPv4 address to 127.0.0.1, an IPv6 address to ::1. It is a plain
+// loopback, or to another address of the host: an IPv4 address to 127.0.0.1, an IPv6
+// address to ::1, where Host says no other. It is a plain
 // value; the zero LoopbackAt is not valid.
 type LoopbackAt struct {
 	Addr netip.Addr // without zone, not IPv4-mapped
@@ -21,6 +22,9 @@ type LoopbackAt struct {
 	// lead to those that follow it; 0 means that all lead to their own number.
 	HostPort uint16
 	Proto    Proto // TCP, UDP or Any for both
+	// Host is the address of the host that Addr leads to in place of its loopback, of
+	// the same family; the zero Addr means loopback.
+	Host netip.Addr
 }
 
 // ParseLoopback reads what follows --host-loopback:
@@ -94,6 +98,8 @@ func (l LoopbackAt) String() string {
 func (l LoopbackAt) validate() error {
 	const maxPort = 1<<16 - 1
 	switch {
+	case l.Host.IsValid() && (l.Host.Is4() != l.Addr.Is4() || l.Host.Is4In6() || l.Host.IsUnspecified() || l.Host.IsMulticast() || l.Host.Zone() != ""):
+		return fmt.Errorf("%s cannot lead to %s: want an address of the host of the same family", l.Addr, l.Host)
 	case l.Addr.Is4In6():
 		return fmt.Errorf("%s is an IPv4 address in IPv6 notation: write it as %s", l.Addr, l.Addr.Unmap())
 	case l.Proto > UDP:
@@ -104,6 +110,14 @@ func (l LoopbackAt) validate() error {
 		return fmt.Errorf("ports %d-%d lead beyond port %d, from %d on", l.PortLo, l.PortHi, maxPort, l.HostPort)
 	}
 	return checkPorts(l.PortLo, l.PortHi)
+}
+
+// leadsTo reports whether something at that address of the host is what Addr leads to.
+func (l *LoopbackAt) leadsTo(host netip.Addr) bool {
+	if l.Host.IsValid() {
+		return l.Host == host
+	}
+	return host.IsLoopback() && l.Addr.Is4() == host.Is4()
 }
 
 // whole reports whether all ports of the address lead to the host's loopback.

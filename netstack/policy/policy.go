@@ -126,7 +126,7 @@ func (p *Policy) Decide(proto uint8, dst netip.AddrPort) Decision {
 		}
 		return Decision{Reason: HostLoopbackOff}
 	}
-	if f := p.plan.Of(a); f.Prefix.Contains(a) {
+	if f := p.plan.Of(a); f.Prefix.Contains(a) && !f.Shared || a == f.DNS {
 		return Decision{Reason: inPlan(f, a)}
 	}
 	if rule == Allow {

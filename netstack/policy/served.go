@@ -18,21 +18,22 @@ func (p *Policy) Serves(a netip.Addr) bool { return slices.Contains(p.served, a)
 
 // SeenAs returns how an address of the host's side, from which traffic of the IP
 // protocol comes, looks from the container: the host's loopback is behind the
-// address and port that lead there, or else behind the gateway. For a protocol
+// address and port that lead there, or else behind the gateway; so are other addresses
+// of the host's that something leads to. For a protocol
 // without ports the port stays what it is. It does not block or allocate.
 func (p *Policy) SeenAs(proto uint8, host netip.AddrPort) netip.AddrPort {
 	a := host.Addr()
-	if !a.IsLoopback() {
-		return host
-	}
 	for i := range p.mapped {
 		l := &p.mapped[i]
-		if l.Addr.Is4() != a.Is4() {
+		if !l.leadsTo(a) {
 			continue
 		}
 		if port, ok := l.seen(proto, host.Port()); ok {
 			return netip.AddrPortFrom(l.Addr, port)
 		}
+	}
+	if !a.IsLoopback() {
+		return host
 	}
 	return netip.AddrPortFrom(p.plan.Of(a).Gateway, host.Port())
 }
@@ -48,6 +49,9 @@ func (p *Policy) hostLoopback(proto uint8, dst netip.AddrPort) (netip.AddrPort, 
 			to := p.loopback[0]
 			if l.Addr.Is6() {
 				to = p.loopback[1]
+			}
+			if l.Host.IsValid() {
+				to = l.Host
 			}
 			return netip.AddrPortFrom(to, port), true
 		}
@@ -85,7 +89,7 @@ func (p *Policy) checkMapped(i int) error {
 		switch {
 		case l.overlaps(m):
 			return fmt.Errorf("%s is mapped already, for some of its ports too: name each port once", m)
-		case l.whole() && m.whole() && l.Addr.Is4() == m.Addr.Is4() && l.Proto.overlaps(m.Proto):
+		case l.whole() && m.whole() && l.Host == m.Host && l.Addr.Is4() == m.Addr.Is4() && l.Proto.overlaps(m.Proto):
 			return fmt.Errorf("all ports of %s are mapped already: name the ports that this address is for", m)
 		}
 	}

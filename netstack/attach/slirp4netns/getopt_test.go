@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/slipway-net/slipway/netstack/attach/getopt"
 )
 
 // normal is what getopt(1) of util-linux writes for these arguments: options in full,
@@ -17,9 +19,9 @@ import (
 func normal(args []string) (out string, err error) {
 	var b strings.Builder
 	quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-	operands, err := getopt(args, specs(), func(s spec, value string) error {
-		b.WriteString(" --" + s.long)
-		if s.value {
+	operands, err := getopt.Parse(args, specs(), getopt.Anywhere, func(s getopt.Spec, value string) error {
+		b.WriteString(" --" + s.Long)
+		if s.Value {
 			b.WriteString(" " + quote(value))
 		}
 		return nil
@@ -38,10 +40,10 @@ func theirs(t *testing.T, args []string) (out, complaint string) {
 	var long []string
 	short := ""
 	for _, s := range specs() {
-		colon := map[bool]string{true: ":"}[s.value]
-		long = append(long, s.long+colon)
-		if s.short != 0 {
-			short += string(s.short) + colon
+		colon := map[bool]string{true: ":"}[s.Value]
+		long = append(long, s.Long+colon)
+		if s.Short != 0 {
+			short += string(s.Short) + colon
 		}
 	}
 	argv := append([]string{"-n", "x", "-o", short, "-l", strings.Join(long, ","), "--"}, args...)
@@ -84,9 +86,9 @@ func TestGetoptAsC(t *testing.T) {
 		}
 		good++
 		for _, s := range specs() {
-			if s.short != 0 {
-				want = strings.ReplaceAll(want, fmt.Sprintf(" -%c ", s.short), " --"+s.long+" ")
-				want = strings.ReplaceAll(want, fmt.Sprintf(" -%c ", s.short), " --"+s.long+" ") // one after the other
+			if s.Short != 0 {
+				want = strings.ReplaceAll(want, fmt.Sprintf(" -%c ", s.Short), " --"+s.Long+" ")
+				want = strings.ReplaceAll(want, fmt.Sprintf(" -%c ", s.Short), " --"+s.Long+" ") // one after the other
 			}
 		}
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
@@ -105,8 +107,8 @@ func FuzzGetopt(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line string) {
 		type option struct{ long, value string }
 		var options []option
-		operands, err := getopt(strings.Split(line, "\x00"), specs(), func(s spec, value string) error {
-			options = append(options, option{s.long, value})
+		operands, err := getopt.Parse(strings.Split(line, "\x00"), specs(), getopt.Anywhere, func(s getopt.Spec, value string) error {
+			options = append(options, option{s.Long, value})
 			return nil
 		})
 		if err != nil {
@@ -115,17 +117,16 @@ func FuzzGetopt(f *testing.F) {
 		var again []string
 		for _, o := range options {
 			again = append(again, "--"+o.long)
-			if s, err := findLong("", o.long, specs()); err != nil {
-				t.Fatal(err)
-			} else if s.value {
+			i := slices.IndexFunc(specs(), func(s getopt.Spec) bool { return s.Long == o.long })
+			if specs()[i].Value {
 				again = append(again, o.value)
 			}
 		}
 		again = append(append(again, "--"), operands...)
 		i := 0
-		rest, err := getopt(again, specs(), func(s spec, value string) error {
-			if i == len(options) || options[i] != (option{s.long, value}) {
-				t.Errorf("option %d is %s %q, want one of %q", i, s.long, value, options)
+		rest, err := getopt.Parse(again, specs(), getopt.Anywhere, func(s getopt.Spec, value string) error {
+			if i == len(options) || options[i] != (option{s.Long, value}) {
+				t.Errorf("option %d is %s %q, want one of %q", i, s.Long, value, options)
 			}
 			i++
 			return nil

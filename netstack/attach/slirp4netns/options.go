@@ -2,6 +2,8 @@
 
 package slirp4netns
 
+import "github.com/slipway-net/slipway/netstack/attach/getopt"
+
 // DefaultMTU is the MTU of the container's interface where --mtu is not given.
 const DefaultMTU = 1500
 
@@ -78,28 +80,28 @@ type Options struct {
 
 // specs are the options, in the order in which messages of getopt_long(3) name
 // them.
-func specs() []spec {
-	return []spec{
-		{"configure", 'c', false},
-		{"exit-fd", 'e', true},
-		{"ready-fd", 'r', true},
-		{"mtu", 'm', true},
-		{"cidr", 0, true},
-		{"disable-host-loopback", 0, false},
-		{"no-host-loopback", 0, false},
-		{"netns-type", 0, true},
-		{"userns-path", 0, true},
-		{"api-socket", 'a', true},
-		{"enable-ipv6", '6', false},
-		{"enable-sandbox", 0, false},
-		{"create-sandbox", 0, false},
-		{"enable-seccomp", 0, false},
-		{"help", 'h', false},
-		{"version", 'v', false},
-		{"outbound-addr", 0, true},
-		{"outbound-addr6", 0, true},
-		{"disable-dns", 0, false},
-		{"macaddress", 0, true},
-		{"target-type", 0, true},
+func specs() []getopt.Spec {
+	return []getopt.Spec{
+		{Long: "configure", Short: 'c'},
+		{Long: "exit-fd", Short: 'e', Value: true},
+		{Long: "ready-fd", Short: 'r', Value: true},
+		{Long: "mtu", Short: 'm', Value: true},
+		{Long: "cidr", Value: true},
+		{Long: "disable-host-loopback"},
+		{Long: "no-host-loopback"},
+		{Long: "netns-type", Value: true},
+		{Long: "userns-path", Value: true},
+		{Long: "api-socket", Short: 'a', Value: true},
+		{Long: "enable-ipv6", Short: '6'},
+		{Long: "enable-sandbox"},
+		{Long: "create-sandbox"},
+		{Long: "enable-seccomp"},
+		{Long: "help", Short: 'h'},
+		{Long: "version", Short: 'v'},
+		{Long: "outbound-addr", Value: true},
+		{Long: "outbound-addr6", Value: true},
+		{Long: "disable-dns"},
+		{Long: "macaddress", Value: true},
+		{Long: "target-type", Value: true},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/slipway-net/slipway/netstack/attach/getopt"
 	"github.com/slipway-net/slipway/tap"
 	"golang.org/x/sys/unix"
 )
@@ -28,12 +29,12 @@ func Parse(name string, args []string) (Options, error) {
 		netnsType: typePID, targetType: typeNetNS,
 	}
 	given := map[string]bool{}
-	operands, err := getopt(args, specs(), func(s spec, value string) error {
-		given[s.long] = true
-		return o.set(s.long, value)
+	operands, err := getopt.Parse(args, specs(), getopt.Anywhere, func(s getopt.Spec, value string) error {
+		given[s.Long] = true
+		return o.set(s.Long, value)
 	})
-	if bad, ok := errors.AsType[*optionError](err); ok {
-		return o, usagef("%s: %s", name, bad.text)
+	if bad, ok := errors.AsType[*getopt.Error](err); ok {
+		return o, usagef("%s: %s", name, bad.Error())
 	}
 	if errors.Is(err, errDone) {
 		return o, nil

@@ -66,9 +66,9 @@ func TestTexts(t *testing.T) {
 func TestHelpHasWhatClientsSeek(t *testing.T) {
 	help := HelpText("slirp4netns")
 	for _, s := range specs() {
-		hidden := s.long == "no-host-loopback" || s.long == "create-sandbox"
-		if strings.Contains(help, "--"+s.long) == hidden {
-			t.Errorf("--%s is in the help: %v, want %v", s.long, hidden, !hidden)
+		hidden := s.Long == "no-host-loopback" || s.Long == "create-sandbox"
+		if strings.Contains(help, "--"+s.Long) == hidden {
+			t.Errorf("--%s is in the help: %v, want %v", s.Long, hidden, !hidden)
 		}
 	}
 }
