@@ -41,6 +41,7 @@ func commands() []command {
 	return []command{
 		{"attach", "give the network namespace of a process, or at a path, a network", runAttach},
 		{"slirp4netns", "the same with the command line of slirp4netns", runSlirp4netns},
+		{"pasta", "the same with the command line of pasta", runPasta},
 		{"run", "run a command in a container", runRun},
 		{"ps", "list containers", runPs},
 		{"start", "start containers that have ended again", runStart},
@@ -87,6 +88,14 @@ func main() {
 	}
 	if filepath.Base(os.Args[0]) == slirp4netnsName {
 		os.Exit(slirp4netnsMain(os.Args[0], os.Args[1:], os.Stdout, os.Stderr))
+	}
+	switch {
+	case os.Args[0] == pastaDaemonName:
+		os.Exit(pastaDaemon(os.Args[1:]))
+	case os.Args[0] == pastaCommandName:
+		os.Exit(pastaCommand(os.Args[1:], os.Stderr))
+	case filepath.Base(os.Args[0]) == pastaName:
+		os.Exit(pastaMain(os.Args[0], os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(dispatch(os.Args[1:], os.Stdout, os.Stderr))
 }

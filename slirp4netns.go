@@ -99,7 +99,7 @@ func (h *slirpHelper) attach(stderr io.Writer) (syscall.Signal, error) {
 	if err := attach.Tune(); err != nil {
 		return 0, err
 	}
-	ctx, stop := watchSignals()
+	ctx, stop := watchSignals(syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	err = h.serve(ctx, p, w, log)
 	if sig := stop(); sig != 0 {
@@ -173,12 +173,12 @@ func (h *slirpHelper) confine(s *attach.Session) error {
 	return err
 }
 
-// watchSignals returns a context that ends with the first signal that is to end us.
+// watchSignals returns a context that ends with the first of the signals.
 // stop ends the watch and returns that signal, 0 for none; it may be called again.
-func watchSignals() (ctx context.Context, stop func() syscall.Signal) {
+func watchSignals(which ...os.Signal) (ctx context.Context, stop func() syscall.Signal) {
 	ctx, cancel := context.WithCancel(context.Background())
 	sigs, done := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(sigs, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(sigs, which...)
 	var got atomic.Int32
 	go func() {
 		defer close(done)

@@ -14,7 +14,7 @@ import (
 
 // inside returns what is to be made in the container besides the tap: first what
 // package splice asks for, and the socket for services at loopback, where the tap is
-// pinned, then the socket to follow ports by.
+// pinned, then the socket to follow ports by, and those of HostPorts.
 func (c Config) inside() tap.Inside {
 	var in tap.Inside
 	if c.Tap.Pin {
@@ -27,6 +27,7 @@ func (c Config) inside() tap.Inside {
 	if c.Auto != nil {
 		in.Sockets = append(in.Sockets, portfwd.DiagSocket())
 	}
+	in.Sockets = append(in.Sockets, hostPortSockets(c.HostPorts)...)
 	return in
 }
 
@@ -35,6 +36,7 @@ type opened struct {
 	splice   tap.Opened
 	loopback []tap.File // as netstack.LoopbackSockets asks for
 	diag     tap.File
+	ports    []tap.File // as hostPortSockets asks for
 }
 
 func (s *Session) opened() opened {
@@ -48,6 +50,7 @@ func (s *Session) opened() opened {
 		fs, o.splice.Sockets = all[len(all)-n:], all[:len(all)-n]
 		return fs
 	}
+	o.ports = last(len(hostPortSockets(s.cfg.HostPorts)))
 	if s.cfg.Auto != nil {
 		o.diag = last(1)[0]
 	}

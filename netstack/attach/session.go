@@ -64,6 +64,9 @@ type Config struct {
 	// is left in it when Close is called. What was made there is then left to the kernel,
 	// which removes it with the namespace; to remove it first takes 10 to 40 ms.
 	OwnNamespace bool
+	// Unwatched goes on when what names the namespace is gone, as long as the tap is
+	// there; see tap.Device.Watch.
+	Unwatched bool
 	// LocalNames, if not nil, has addresses of names that no resolver is asked for; see
 	// dns.Config.
 	LocalNames func(name string) []netip.Addr
@@ -79,6 +82,9 @@ type Config struct {
 	// NoSplice keeps TCP off the spliced path, which is otherwise used where the
 	// container's kernel allows it.
 	NoSplice bool
+	// HostPorts lists ports of the container's loopback that lead to the host's, at most
+	// MaxHostPorts. They need a tap that New opens.
+	HostPorts []HostPort
 	// Publish lists the ports of the host that lead to the container from the start.
 	Publish []portfwd.Rule
 	// Version is the program's, as the API tells it.
@@ -103,7 +109,8 @@ type Session struct {
 	capturing  atomic.Bool
 	ports      *portfwd.Table
 	follower   *portfwd.Follower // nil where nothing is followed
-	carries    context.Context   // until the loop runs no more
+	hostPorts  hostPorts
+	carries    context.Context // until the loop runs no more
 	ended      context.CancelFunc
 	closing    sync.Once
 	closed     error
@@ -146,7 +153,7 @@ func New(cfg Config) (*Session, error) {
 		s.device.Close()
 		return nil, err
 	}
-	if err := s.publish(); err != nil {
+	if err := errors.Join(s.publish(), s.openHostPorts()); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -187,7 +194,7 @@ func (s *Session) Run(ctx context.Context) error {
 	var watch sync.WaitGroup
 	var watchErr error
 	// A caller that ends the namespace itself does not have to be told.
-	if !s.cfg.OwnNamespace {
+	if !s.cfg.OwnNamespace && !s.cfg.Unwatched {
 		watch.Go(func() {
 			// The watch ends before ctx only where the namespace is gone.
 			if watchErr = s.device.Watch(ctx); watchErr != nil {
@@ -196,6 +203,7 @@ func (s *Session) Run(ctx context.Context) error {
 		})
 	}
 	watch.Go(func() { s.follow(ctx) })
+	watch.Go(func() { s.hostPorts.serve(ctx) })
 	err := s.network.Run(ctx)
 	s.ended()
 	cancel()
@@ -212,6 +220,7 @@ func (s *Session) Close() error {
 	s.closing.Do(func() {
 		s.ended()
 		s.ports.Close()
+		s.hostPorts.close()
 		if s.hairpin != nil {
 			s.closed = s.hairpin.Close()
 		}
