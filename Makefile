@@ -60,8 +60,9 @@ install: build ## install the binaries and the man pages below DESTDIR and PREFI
 	@install -d $(DESTDIR)$(PREFIX)/share/man/man1
 	@install -m 0644 $(PAGES) $(DESTDIR)$(PREFIX)/share/man/man1
 
-install-compat: install ## install, and put slipway in the place of slirp4netns: a link in PREFIX/bin
+install-compat: install ## install, and put slipway in the place of slirp4netns and pasta: links in PREFIX/bin
 	@ln -sf slipway $(DESTDIR)$(PREFIX)/bin/slirp4netns
+	@ln -sf slipway $(DESTDIR)$(PREFIX)/bin/pasta
 
 install-cni: install ## install, and put the CNI plugin where runtimes look: a link in CNIDIR (/opt/cni/bin)
 	@install -d $(DESTDIR)$(CNIDIR)

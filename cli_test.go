@@ -24,6 +24,7 @@ func TestHelp(t *testing.T) {
 		{"help.txt", []string{"--help"}},
 		{"attach-help.txt", []string{"attach", "--help"}},
 		{"slirp4netns-help.txt", []string{"slirp4netns", "--help"}},
+		{"pasta-help.txt", []string{"pasta", "--help"}},
 		{"run-help.txt", []string{"run", "--help"}},
 		{"pull-help.txt", []string{"pull", "--help"}},
 		{"images-help.txt", []string{"images", "--help"}},

@@ -105,6 +105,8 @@ func (h *pastaHelper) attach(ctx context.Context, p *process) error {
 		return err
 	}
 	defer stopCapture()
+	// The end of the path or the process is the end, whoever is still in the namespace.
+	s.Device().ForgetProc()
 	policy := sandbox.Policy{}
 	if cfg.Auto != nil {
 		policy.Keep = sandbox.LowPorts()

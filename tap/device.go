@@ -92,6 +92,9 @@ type Device struct {
 	granted bool // see namespaces
 	file    fileID
 	process *os.File // the pidfd, where Watch needs one
+	// removals tells of files that are removed beside the target's, where Watch looks at
+	// that; nil for none.
+	removals *os.File
 	// residents are there where the tap keeps the namespace alive.
 	residents residents
 	closing   sync.Once
@@ -130,6 +133,8 @@ func Open(cfg Config) (*Device, error) {
 	if d.way != moved {
 		if fd := ns.takePidfd(); fd >= 0 {
 			d.process = os.NewFile(uintptr(fd), "pidfd")
+		} else if cfg.Target.NetNS != "" {
+			d.removals = watchRemovals(cfg.Target.NetNS)
 		}
 	}
 	cfg.Log.Debug("tap is open", "target", cfg.Target.String(), "interface", d.name, "mtu", d.mtu,
@@ -178,6 +183,9 @@ func (d *Device) Close() error {
 	d.closing.Do(func() {
 		if d.process != nil {
 			d.process.Close()
+		}
+		if d.removals != nil {
+			d.removals.Close()
 		}
 		d.residents.close()
 		d.inside.close()

@@ -11,7 +11,7 @@ import (
 
 // How many files and sockets, taken together, and settings Inside may ask for.
 const (
-	maxInside   = 16
+	maxInside   = 48
 	maxSettings = 8
 )
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/vishvananda/netns"
@@ -37,8 +38,8 @@ type fileID struct{ dev, ino uint64 }
 // the namespace:
 //   - a process id, or the path of that in /proc, names it until the process ends,
 //     which is seen at once,
-//   - another path names it until it is missing or another file, which is seen within
-//     watchInterval.
+//   - another path names it until it is missing, which is seen at once where the file
+//     is removed, or another file, which is seen within watchInterval.
 //
 // At most one Watch may run at a time, and it must end before Close.
 func (d *Device) Watch(ctx context.Context) error {
@@ -98,6 +99,30 @@ func waitProcess(ctx context.Context, pidfd *os.File, pid int) error {
 }
 
 func (d *Device) watchPath(ctx context.Context) error {
+	if d.removals == nil {
+		return d.lookAtPath(ctx)
+	}
+	past := func() { d.removals.SetReadDeadline(time.Unix(1, 0)) }
+	stop := context.AfterFunc(ctx, past)
+	defer stop()
+	events := make([]byte, 4096)
+	for {
+		if err := d.pathGone(); err != nil {
+			return err
+		}
+		d.removals.SetReadDeadline(time.Now().Add(watchInterval))
+		if ctx.Err() != nil {
+			return nil
+		}
+		// What was removed does not matter: it is looked at.
+		if _, err := d.removals.Read(events); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return d.lookAtPath(ctx)
+		}
+	}
+}
+
+// lookAtPath is watchPath where the kernel tells of no removals.
+func (d *Device) lookAtPath(ctx context.Context) error {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
@@ -110,6 +135,21 @@ func (d *Device) watchPath(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// watchRemovals returns a descriptor that tells when files are removed from the
+// directory of path (inotify(7)), or nil: that there is no more to be had is no failure.
+// Of /proc it tells nothing.
+func watchRemovals(path string) *os.File {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil
+	}
+	if _, err := unix.InotifyAddWatch(fd, filepath.Dir(path), unix.IN_DELETE|unix.IN_MOVE|unix.IN_ONLYDIR); err != nil {
+		unix.Close(fd)
+		return nil
+	}
+	return os.NewFile(uintptr(fd), "inotify")
 }
 
 func (d *Device) pathGone() error {

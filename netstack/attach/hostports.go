@@ -154,12 +154,26 @@ func (h *hostPorts) close() {
 	}
 }
 
+// dialHost connects to a service at the host's loopback, at that of the other family
+// where it does not listen at the client's.
+func dialHost(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	other := netip.IPv6Loopback()
+	if to.Addr().Is6() {
+		other = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", to.String())
+	if err != nil {
+		c, err = d.DialContext(ctx, "tcp", netip.AddrPortFrom(other, to.Port()).String())
+	}
+	return c, err
+}
+
 // lead joins a client to a service of the host, and closes it. Nobody there is told by a
 // reset.
 func lead(ctx context.Context, client *net.TCPConn, to netip.AddrPort) {
 	defer client.Close()
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", to.String())
+	c, err := dialHost(ctx, to)
 	if err != nil {
 		_ = client.SetLinger(0)
 		return

@@ -30,7 +30,7 @@ const (
 const date = "November 25, 2026"
 
 // byHand are the commands whose pages are written by hand.
-var byHand = []string{"attach", "doctor", "ports", "slirp4netns"}
+var byHand = []string{"attach", "doctor", "pasta", "ports", "slirp4netns"}
 
 func main() {
 	if err := run("."); err != nil {
