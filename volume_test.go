@@ -5,9 +5,12 @@ package main_test
 import (
 	"archive/tar"
 	"bytes"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // volumeImage is the user of an image "vol" with files for volumes to begin with.
@@ -88,5 +91,22 @@ func TestVolumeBrokenOff(t *testing.T) {
 		see := map[string]string{"copying": volumeScript, "moving": "echo $(ls -A /srv) $(cat /srv/d/secret /srv/suid)", "foreign": "ls /srv"}[name]
 		u.says(t, want, "run", "--net=none", "-u", "0", "-v", name+":/srv", "vol", "sh", "-c", see)
 	}
+	u.Host.Exec(t, "rm", "-rf", filepath.Join(u.dir, "home/.local/share/slipway/volumes"))
+}
+
+// TestVolumeLocked starts a container with a volume that somebody keeps locked, as a
+// program in another container may. What is filled already is not waited for.
+func TestVolumeLocked(t *testing.T) {
+	u := volumeImage(t)
+	u.says(t, "mail", "run", "--net=none", "-v", "one:/home", "vol", "sh", "-c", "ls -A /home")
+	dir, err := os.Open(filepath.Join(u.dir, "home/.local/share/slipway/volumes/one/_data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	u.says(t, "mail", "run", "--net=none", "-v", "one:/home", "vol", "sh", "-c", "ls -A /home")
 	u.Host.Exec(t, "rm", "-rf", filepath.Join(u.dir, "home/.local/share/slipway/volumes"))
 }

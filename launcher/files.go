@@ -44,9 +44,12 @@ func etcFiles(c Config) ([]sandbox.File, error) {
 	}
 	// The host's own root knows its users, and an OCI runtime knows nothing of entries.
 	if f := strings.Split(c.Account, ":"); len(f) == 3 && !c.Root.IsHost() && c.Runtime == "" {
-		name, uid, gid := f[0], f[1], f[2]
+		name, uid, gid, home := f[0], f[1], f[2], cmp.Or(c.Workdir, "/")
+		if strings.ContainsAny(home, ":\n") { // passwd(5) has no way to write it
+			home = "/"
+		}
 		files = append(files,
-			sandbox.File{Path: "/etc/passwd", Content: fmt.Sprintf("%s:*:%s:%s::%s:/bin/sh\n", name, uid, gid, cmp.Or(c.Workdir, "/")), Entry: true},
+			sandbox.File{Path: "/etc/passwd", Content: fmt.Sprintf("%s:*:%s:%s::%s:/bin/sh\n", name, uid, gid, home), Entry: true},
 			sandbox.File{Path: "/etc/group", Content: fmt.Sprintf("%s:*:%s:\n", name, gid), Entry: true})
 	}
 	return files, nil

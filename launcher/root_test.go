@@ -193,6 +193,18 @@ func TestLinkedFiles(t *testing.T) {
 	}
 }
 
+// TestAccountHome has a home that passwd(5) cannot name.
+func TestAccountHome(t *testing.T) {
+	c := imageConfig(t, "pwd; grep me: /etc/passwd")
+	c.Account, c.Workdir = "me:77:78", "/data/a:b"
+	if err := os.MkdirAll(filepath.Join(c.Root.Lowers[0], c.Workdir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff("/data/a:b\nme:*:77:78::/:/bin/sh", run(t, c).must(t)); diff != "" {
+		t.Errorf("output (-want +got):\n%s", diff)
+	}
+}
+
 func TestReadOnlyRoot(t *testing.T) {
 	c := imageConfig(t, "touch /data/x 2> /dev/null || echo refused; touch /tmp/x /run/x /dev/shm/x && echo taken")
 	c.Root.ReadOnly = true

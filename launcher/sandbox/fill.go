@@ -29,21 +29,22 @@ const fillBuffer = 128 << 10
 
 // fill copies what is in the directory covered to an empty volume that is to cover it:
 // so a volume has at first what the image has there. Whoever stops in the middle leaves
-// a volume that the next goes on with. Others who start with the volume wait.
+// a volume that the next goes on with. Others who start with the volume wait, but only
+// while there is something to do: a program in a container may have locked what it has.
 func fill(volume, covered int) error {
+	names, err := dirNames(volume)
+	if err != nil || isFilled(names) {
+		return err
+	}
 	if err := unix.Flock(volume, unix.LOCK_EX); err != nil {
 		return fmt.Errorf("lock it: %w", err)
 	}
 	defer func() { _ = unix.Flock(volume, unix.LOCK_UN) }()
-	names, err := dirNames(volume)
-	if err != nil {
+	if names, err = dirNames(volume); err != nil || isFilled(names) {
 		return err
 	}
-	switch {
-	case slices.Contains(names, filledName):
+	if slices.Contains(names, filledName) {
 		return settle(volume)
-	case len(names) > 1, len(names) == 1 && names[0] != fillingName:
-		return nil
 	}
 	if err := likeCovered(volume, covered); err != nil {
 		return err
@@ -79,6 +80,11 @@ func fill(volume, covered int) error {
 		return err
 	}
 	return settle(volume)
+}
+
+// isFilled reports whether a volume with these files is left as it is.
+func isFilled(names []string) bool {
+	return !slices.Contains(names, filledName) && slices.ContainsFunc(names, func(n string) bool { return n != fillingName })
 }
 
 // settle moves what is copied to its place.

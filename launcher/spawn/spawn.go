@@ -50,9 +50,8 @@ func Start(c Config) (pid, pidfd int, err error) {
 		return 0, -1, err
 	}
 	defer p.close()
-	fd := int32(-1)
 	args := rawfork.CloneArgs{
-		Flags: uint64(c.New) | unix.CLONE_PIDFD, ExitSignal: uint64(unix.SIGCHLD), Pidfd: uint64(uintptr(unsafe.Pointer(&fd))),
+		Flags: uint64(c.New) | unix.CLONE_PIDFD, ExitSignal: uint64(unix.SIGCHLD), Pidfd: uint64(uintptr(unsafe.Pointer(&p.told.pidfd))),
 	}
 	if c.Cgroup != 0 {
 		args.Flags |= unix.CLONE_INTO_CGROUP
@@ -60,16 +59,15 @@ func Start(c Config) (pid, pidfd int, err error) {
 	}
 	pid, errno := rawfork.Vfork(&args, enter, unsafe.Pointer(p))
 	runtime.KeepAlive(p)
-	runtime.KeepAlive(&fd)
 	if errno != 0 {
 		return 0, -1, os.NewSyscallError("clone", errno)
 	}
 	if p.told.errno != 0 {
-		unix.Close(int(fd))
+		unix.Close(int(p.told.pidfd))
 		_, _ = rawfork.Wait(pid) // it has told already
 		return 0, -1, fmt.Errorf("%s: %w", stepNames[p.told.step], syscall.Errno(p.told.errno))
 	}
-	return pid, int(fd), nil
+	return pid, int(p.told.pidfd), nil
 }
 
 // Steps of the child, as told tells of them.
@@ -90,10 +88,12 @@ var stepNames = [...]string{
 	stepExecute: "execute it",
 }
 
-// told is what the child tells.
+// told is what the child tells, and the kernel of it. It lies outside of Go's memory: by
+// its address alone, a variable of a goroutine's stack would be missed once that moves.
 type told struct {
 	step  int32 // the last that was begun
 	errno int32 // why it failed; 0 if it did not
+	pidfd int32
 }
 
 // A write is one of a file by its name.

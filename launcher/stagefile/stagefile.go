@@ -76,8 +76,12 @@ func trusted(fd int, stage string) bool {
 	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Uid != 0 || st.Size != int64(len(stage)) {
 		return false
 	}
-	// An owner may chmod(2) what is not writable yet.
-	if os.Geteuid() == 0 || unix.Faccessat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), unix.W_OK, unix.AT_EACCESS) == nil {
+	may := func(do uint32) bool {
+		return unix.Faccessat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), do, unix.AT_EACCESS) == nil
+	}
+	// An owner may chmod(2) what is not writable yet. A copy may lack the right to be
+	// executed, which is no reason for a container not to start.
+	if os.Geteuid() == 0 || may(unix.W_OK) || !may(unix.X_OK) {
 		return false
 	}
 	head := make([]byte, min(headSize, len(stage)))

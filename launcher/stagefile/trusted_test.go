@@ -9,16 +9,20 @@ import (
 )
 
 // TestTrusted takes a file of real root's for a stage, unless it is another, or the
-// caller's own, or the caller is real root.
+// caller's own, or cannot be executed, or the caller is real root.
 func TestTrusted(t *testing.T) {
 	t.Parallel()
-	const roots = "/etc/passwd"
+	const roots, text = "/bin/sh", "/etc/passwd"
 	b, err := os.ReadFile(roots)
 	if err != nil {
 		t.Fatal(err)
 	}
+	textb, err := os.ReadFile(text)
+	if err != nil {
+		t.Fatal(err)
+	}
 	own := filepath.Join(t.TempDir(), Name)
-	if err := os.WriteFile(own, b, 0o444); err != nil {
+	if err := os.WriteFile(own, b, 0o555); err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
@@ -28,6 +32,7 @@ func TestTrusted(t *testing.T) {
 		{"root's", roots, string(b), os.Geteuid() != 0},
 		{"one that is longer", roots, string(b[1:]), false},
 		{"one of another build", roots, "x" + string(b[1:]), false},
+		{"one that cannot be executed", text, string(textb), false},
 		{"the caller's", own, string(b), false},
 		{"a directory", "/etc", string(b), false},
 	} {

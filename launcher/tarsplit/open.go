@@ -27,7 +27,7 @@ const maxErrors = 4 << 10
 // whose pieces are in the file list. The ids m are those under which the files have
 // owners. The caller closes it; its end without an error is that of the archive.
 func Open(ctx context.Context, m userns.Mapping, dir, list string) (io.ReadCloser, error) {
-	pieces, err := os.Open(list)
+	pieces, err := openList(list)
 	if err != nil {
 		return nil, fmt.Errorf("read the headers of the layer: %w", err)
 	}
@@ -49,6 +49,24 @@ func Open(ctx context.Context, m userns.Mapping, dir, list string) (io.ReadClose
 	}
 	a.wait = sync.OnceValue(cmd.Wait)
 	return a, nil
+}
+
+// openList opens the list of pieces, which is a file: a pipe could have it wait for good,
+// and a link lead out of the storage.
+func openList(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s: it is not a regular file", name)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // An archive is what a stage writes.

@@ -12,7 +12,7 @@ import (
 // CloneArgs are those of clone3(2) (struct clone_args of include/uapi/linux/sched.h).
 type CloneArgs struct {
 	Flags      uint64
-	Pidfd      uint64 // address of an int32, with CLONE_PIDFD
+	Pidfd      uint64 // address of an int32 that is on no goroutine's stack, with CLONE_PIDFD
 	ChildTID   uint64
 	ParentTID  uint64
 	ExitSignal uint64
