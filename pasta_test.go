@@ -324,3 +324,81 @@ func TestPastaUsage(t *testing.T) {
 		}
 	}
 }
+
+// TestPastaLinkLocalGateway has a host whose IPv6 router has a link-local address, as
+// most have: the container's routes lead there, and traffic both ways is carried.
+func TestPastaLinkLocalGateway(t *testing.T) {
+	pasta := pastas(t)["ours"]
+	m := attachtest.NewMachine(t)
+	v6 := attachtest.Families()[1]
+	m.Peer.Exec(t, "ip", "addr", "add", "fe80::77/64", "dev", "peer0", "nodad")
+	m.Host.Exec(t, "ip", "-6", "route", "add", "default", "via", "fe80::77", "dev", "host0")
+	peer := serveHTTP(t, m.Peer, v6.PeerAddr, []byte(hello))
+	r, said := startPasta(t, m, pasta, "-t 18080-18080:8080-8080 -u none")
+	if strings.TrimSpace(said) != "exit 0" {
+		t.Fatalf("pasta: %s", said)
+	}
+	if got := r.run(t, "ip -6 route show default | cut -d' ' -f1-5"); got != "default via fe80::77 dev host0" {
+		t.Errorf("the default route is %q", got)
+	}
+	if got := r.run(t, "busybox wget -q -O - http://"+peer+" 2>&1"); got != strings.TrimSpace(hello) {
+		t.Errorf("a neighbour: %q", got)
+	}
+	r.say(t, "socat -d -d TCP6-LISTEN:8080,fork,reuseaddr SYSTEM:'echo $SOCAT_PEERADDR' >"+r.dir+"/log 2>&1 & echo over")
+	r.proc.WaitLine(t, "done")
+	r.waitFile(t, "log", "AF=10", 1)
+	for _, from := range []*attachtest.Place{r.Peer, r.Host} {
+		got := visitTCP(t, from, netip.AddrPortFrom(v6.HostAddr, 18080))
+		// The host, whose address the container has, is the address that differs in a bit.
+		if want := map[bool]string{true: "0000:0002", false: "0000:0000"}[from == r.Peer]; !strings.Contains(got, want) {
+			t.Errorf("a client is seen as %q, want an end of %s", got, want)
+		}
+	}
+	r.end(t)
+}
+
+// TestPastaAlone has a host without a default route.
+func TestPastaAlone(t *testing.T) {
+	pasta := pastas(t)["ours"]
+	r, said := startPasta(t, attachtest.NewMachine(t), pasta, "-t none -u none")
+	if strings.TrimSpace(said) != "exit 0" {
+		t.Fatalf("pasta: %s", said)
+	}
+	if got := r.run(t, "ip -o -4 addr show tap0 | grep -o 'inet [^ ]*'; ip -4 route show default"); got != "inet 169.254.2.1/16\ndefault via 169.254.2.2 dev tap0" {
+		t.Errorf("the container has %q", got)
+	}
+	r.end(t)
+}
+
+// TestPastaFiles has what it writes, and goes on without the file of the namespace where
+// it is told to.
+func TestPastaFiles(t *testing.T) {
+	pasta := pastas(t)["ours"]
+	m := newPastaMachine(t)
+	dir, err := os.MkdirTemp("", "pasta")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	log, frames := filepath.Join(dir, "log"), filepath.Join(dir, "pcap")
+	r, said := startPasta(t, m, pasta, "-t none -u none --pcap "+frames+" --no-netns-quit")
+	if strings.TrimSpace(said) != "exit 0" {
+		t.Fatalf("pasta: %s", said)
+	}
+	r.run(t, "ping -c 1 -W 1 10.97.0.2")
+	r.run(t, "umount "+r.dir+"/netns-1")
+	if out := m.Host.Exec(t, "pgrep", "-c", "-x", "pasta"); strings.TrimSpace(out) != "1" {
+		t.Errorf("%s of it run, want 1", out)
+	}
+	m.Host.Exec(t, "pkill", "-TERM", "-x", "pasta")
+	waitGone(t, m, ".*--no-netns-quit.*--netns.*--pid.*pid")
+	// Podman asks for quiet, and nothing went wrong: another one has something to tell.
+	m.Host.Exec(t, m.AsUser([]string{"PATH=" + podmanPath}, pasta, "--config-net", "--debug", "--log-file", log, "--", "true")...)
+	text, err := os.ReadFile(log)
+	if err != nil || !strings.Contains(string(text), "sandbox") {
+		t.Errorf("the log has %q, error %v", text, err)
+	}
+	if info, err := os.Stat(frames); err != nil || info.Size() <= 24 {
+		t.Errorf("the capture is %v, error %v, want frames", info, err)
+	}
+}
