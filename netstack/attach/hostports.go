@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/slipway-net/slipway/tap"
 	"golang.org/x/sys/unix"
@@ -25,6 +26,8 @@ const (
 	maxHostConns = 1024
 	// hostBacklog is how many wait.
 	hostBacklog = 128
+	// acceptPause is between tries to accept, where the process lacks something.
+	acceptPause = 100 * time.Millisecond
 )
 
 // A HostPort says that the TCP port Port of the container's loopback leads to the port
@@ -134,6 +137,10 @@ func (h *hostPorts) serve(ctx context.Context) {
 					<-room
 					if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 						return
+					}
+					select { // such as no descriptors, which takes time to pass
+					case <-time.After(acceptPause):
+					case <-ctx.Done():
 					}
 					continue
 				}
