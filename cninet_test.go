@@ -69,7 +69,7 @@ func (u *cniUser) words(network string, words ...string) []string {
 // detached fails the test unless nothing of an attachment is left.
 func (u *cniUser) detached(t *testing.T) {
 	t.Helper()
-	eventually(t, "no helper is left", func() bool { return u.helpers(t) == 0 })
+	attachtest.Eventually(t, "no helper is left", func() bool { return u.helpers(t) == 0 })
 	for _, glob := range []string{u.run + "/slipway/cni/*", u.state + "/*/*/*", u.leases() + "/*/[0-9]*"} {
 		left, err := filepath.Glob(glob)
 		if err != nil || len(left) > 0 {
@@ -141,7 +141,7 @@ func TestCNINetwork(t *testing.T) {
 	u.must(t, u.words("shop", "-d", "--name", "web", "--network-alias", "store", "-p", "18097:8080", "--", "sh", "-ec",
 		"mkdir /run/www; echo of the shop >/run/www/index.html; exec busybox httpd -f -p 8080 -h /run/www")...)
 	url := "http://" + netip.AddrPortFrom(host, 18097).String()
-	eventually(t, "the server answers", func() bool {
+	attachtest.Eventually(t, "the server answers", func() bool {
 		return finish(t, exec.Command("curl", "-sS", "-m", "5", url)).stdout == "of the shop\n"
 	})
 	var seen []struct {
@@ -175,7 +175,7 @@ func TestCNINetworkKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		eventually(t, "the supervisor is gone", func() bool { return u.abandoned(t) })
+		attachtest.Eventually(t, "the supervisor is gone", func() bool { return u.abandoned(t) })
 		if got := u.slipway(t, clean...); got.code != 0 || got.stderr != "" {
 			t.Errorf("%v: %+v", clean, got)
 		}
@@ -202,7 +202,7 @@ func TestCNINetworkPluginGone(t *testing.T) {
 	if err := unix.Kill(u.inspect(t, "c").Supervisor.PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the supervisor is gone", func() bool { return u.abandoned(t) })
+	attachtest.Eventually(t, "the supervisor is gone", func() bool { return u.abandoned(t) })
 	if err := os.Rename(plugin, plugin+".old"); err != nil {
 		t.Fatal(err)
 	}

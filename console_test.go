@@ -41,10 +41,10 @@ func TestConsole(t *testing.T) {
 	defer look.Close()
 	said := func(l *lines, text string) {
 		t.Helper()
-		eventually(t, "the console shows "+text, func() bool { return strings.Contains(l.String(), text) })
+		attachtest.Eventually(t, "the console shows "+text, func() bool { return strings.Contains(l.String(), text) })
 	}
 	// What is answered before a console is open is not shown there.
-	eventually(t, "both consoles show an answer", func() bool {
+	attachtest.Eventually(t, "both consoles show an answer", func() bool {
 		fmt.Fprintln(in, "one")
 		return strings.Contains(out.String(), "got one\n") && strings.Contains(seen.String(), "got one\n")
 	})

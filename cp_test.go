@@ -18,7 +18,7 @@ func TestCopy(t *testing.T) {
 	u := newUser(t)
 	u.must(t, "run", "-d", "--name", "box", "--net", "none", "--", "sh", "-c", `mkdir -p /srv/sub; echo inside > /srv/sub/file; chmod 640 /srv/sub/file
 		ln -s ../../etc/passwd /srv/sub/link; ln -s srv /s; mkfifo /srv/sub/pipe; touch /ready; exec sleep 1000`)
-	eventually(t, "the container has its files", func() bool { return u.slipway(t, "exec", "box", "test", "-e", "/ready").code == 0 })
+	attachtest.Eventually(t, "the container has its files", func() bool { return u.slipway(t, "exec", "box", "test", "-e", "/ready").code == 0 })
 	path := func(name string) string { return filepath.Join(u.dir, name) }
 	read := func(name, want string) {
 		t.Helper()

@@ -20,7 +20,7 @@ func TestExec(t *testing.T) {
 	u.must(t, "run", "-d", "--name", "box", "-e", "OURS=1", "-w", "/usr", "--", "sh", "-c", "grep -E '^(Cap|NoNew|Seccomp)|Groups' /proc/self/status; ls -l /proc/self/ns | sed 's/.*-> //'; exec sleep 1000")
 	t.Run("rights", func(t *testing.T) {
 		got := u.must(t, "exec", "box", "sh", "-c", "grep -E '^(Cap|NoNew|Seccomp)|Groups' /proc/self/status; ls -l /proc/self/ns | sed 's/.*-> //'")
-		eventually(t, "the container has told its own", func() bool { return strings.Contains(u.must(t, "logs", "box"), "uts:") })
+		attachtest.Eventually(t, "the container has told its own", func() bool { return strings.Contains(u.must(t, "logs", "box"), "uts:") })
 		if diff := cmp.Diff(u.must(t, "logs", "box"), got); diff != "" {
 			t.Errorf("rights and namespaces (-container's +exec's):\n%s", diff)
 		}
@@ -87,7 +87,7 @@ func TestExec(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the command runs", func() bool { return strings.Contains(out.String(), "ready") })
+			attachtest.Eventually(t, "the command runs", func() bool { return strings.Contains(out.String(), "ready") })
 			if err := cmd.Process.Signal(sig); err != nil {
 				t.Fatal(err)
 			}
@@ -96,7 +96,7 @@ func TestExec(t *testing.T) {
 				t.Errorf("%v: exit code %d, want %d", sig, got, code)
 			}
 		}
-		eventually(t, "none of the commands is left", func() bool {
+		attachtest.Eventually(t, "none of the commands is left", func() bool {
 			return u.slipway(t, "exec", "box", "sh", "-c", "cat /proc/[0-9]*/cmdline 2>/dev/null | grep -ac 'exit [9]'").stdout == "0\n"
 		})
 	})
@@ -104,7 +104,7 @@ func TestExec(t *testing.T) {
 		ended := make(chan result)
 		cmd := u.command(t, "exec", "box", "sleep", "1000")
 		go func() { ended <- finish(t, cmd) }()
-		eventually(t, "the command runs", func() bool {
+		attachtest.Eventually(t, "the command runs", func() bool {
 			return u.slipway(t, "exec", "box", "sh", "-c", "cat /proc/*/comm 2>/dev/null | grep -c sleep").stdout == "2\n"
 		})
 		u.must(t, "stop", "-t", "0", "box")

@@ -98,7 +98,7 @@ func TestFuseEnds(t *testing.T) {
 		default:
 			u.says(t, who, "stop", "-t", "0", who)
 		}
-		eventually(t, "fuse-overlayfs ends with the container", func() bool { return u.servers(t) == "0" })
+		attachtest.Eventually(t, "fuse-overlayfs ends with the container", func() bool { return u.servers(t) == "0" })
 		u.slipway(t, "wait", who)
 		if who == "server" {
 			if got := u.inspect(t, who); got.Exit == nil || !strings.Contains(got.Exit.Error, "fuse-overlayfs ended") {

@@ -346,7 +346,7 @@ func dockerRegistry(t *testing.T, u *imageUser) string {
 		}
 	}
 	u.Host.Start(t, u.AsUser(u.env, "docker-registry", "serve", filepath.Join(u.dir, "registry.yml"))...)
-	eventually(t, "the registry answers", func() bool {
+	attachtest.Eventually(t, "the registry answers", func() bool {
 		_, code := u.Host.Run(t, "curl", "-s", "-o", "/dev/null", "http://"+addr+"/v2/")
 		return code == 0
 	})

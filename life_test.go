@@ -58,7 +58,7 @@ func (u *user) clean(t testing.TB) {
 			t.Errorf("files are left behind: %v %v", left, err)
 		}
 	}
-	eventually(t, "no process is left", func() bool { return len(supervisors(t, u)) == 0 })
+	attachtest.Eventually(t, "no process is left", func() bool { return len(supervisors(t, u)) == 0 })
 }
 
 // supervisors lists the processes that have this user's directories in their
@@ -138,17 +138,6 @@ func (u *user) inspect(t testing.TB, name string) inspected {
 	return all[0]
 }
 
-// eventually waits until is is true.
-func eventually(t testing.TB, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(attachtest.Patience); !is(); {
-		if time.Now().After(end) {
-			t.Fatalf("it never came to be that %s", what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
 // TestLife takes a detached container from its start to its removal.
 func TestLife(t *testing.T) {
 	attachtest.Open(t)
@@ -176,7 +165,7 @@ func TestLife(t *testing.T) {
 			t.Errorf("ps --filter %s: %q, want %q", filter, got, want)
 		}
 	}
-	eventually(t, "both lines are in the log", func() bool {
+	attachtest.Eventually(t, "both lines are in the log", func() bool {
 		got := u.slipway(t, "logs", id[:6])
 		return got == result{0, "out\n", "err\n"}
 	})
@@ -217,14 +206,14 @@ func TestForeground(t *testing.T) {
 	ended := make(chan result)
 	cmd := u.command(t, "run", "--name", "fore", "--", "sh", "-c", "echo up; exec sleep 1000")
 	go func() { ended <- finish(t, cmd) }()
-	eventually(t, "the container runs", func() bool {
+	attachtest.Eventually(t, "the container runs", func() bool {
 		return u.slipway(t, "ps", "-q", "-f", "name=fore").stdout != "" && u.inspect(t, "fore").Status == "running"
 	})
 	u.refuse(t, 1, "in the foreground", "logs", "fore")
 	waited := make(chan result)
 	waiting := u.command(t, "wait", "fore")
 	go func() { waited <- finish(t, waiting) }()
-	eventually(t, "somebody waits", func() bool { return waiting.Process != nil })
+	attachtest.Eventually(t, "somebody waits", func() bool { return waiting.Process != nil })
 	u.must(t, "kill", "-s", "TERM", "fore")
 	if got := <-ended; (got != result{143, "up\n", ""}) {
 		t.Errorf("run: %+v, want code 143", got)
@@ -282,10 +271,10 @@ func TestKilled(t *testing.T) {
 				if err := syscall.Kill(tt.pid(i), syscall.SIGKILL); err != nil {
 					t.Fatal(err)
 				}
-				eventually(t, "pid 1 is gone", func() bool { return syscall.Kill(i.Init.PID, 0) != nil })
+				attachtest.Eventually(t, "pid 1 is gone", func() bool { return syscall.Kill(i.Init.PID, 0) != nil })
 			}
-			eventually(t, "one is left", func() bool { return strings.Count(u.must(t, "ps", "-aq"), "\n") == 0 })
-			eventually(t, "it has ended", func() bool { return u.inspect(t, "kept").Status == "exited" })
+			attachtest.Eventually(t, "one is left", func() bool { return strings.Count(u.must(t, "ps", "-aq"), "\n") == 0 })
+			attachtest.Eventually(t, "it has ended", func() bool { return u.inspect(t, "kept").Status == "exited" })
 			if i := u.inspect(t, "kept"); i.Exit.Code != tt.code || !strings.Contains(i.Exit.Error, tt.why) {
 				t.Errorf("inspect: %+v", i)
 			}
@@ -360,7 +349,7 @@ func TestRemoveWhileStarting(t *testing.T) {
 	for range 10 {
 		ended := make(chan result)
 		go func() { ended <- u.slipway(t, "run", "-d", "--name", "early", "--", "sleep", "1000") }()
-		eventually(t, "it is there", func() bool { return u.slipway(t, "rm", "-f", "early").code == 0 })
+		attachtest.Eventually(t, "it is there", func() bool { return u.slipway(t, "rm", "-f", "early").code == 0 })
 		<-ended
 		u.slipway(t, "rm", "-f", "early")
 		u.clean(t)

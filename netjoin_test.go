@@ -64,7 +64,7 @@ func TestKeepID(t *testing.T) {
 	}
 	u.says(t, strconv.Itoa(os.Getuid()), "exec", "kept", "id", "-u")
 	u.says(t, "0", "exec", "-u", "0", "kept", "id", "-u")
-	eventually(t, "the command is ready", func() bool { return u.slipway(t, "logs", "kept").stdout == "ready\n" })
+	attachtest.Eventually(t, "the command is ready", func() bool { return u.slipway(t, "logs", "kept").stdout == "ready\n" })
 	if got := u.slipway(t, "stop", "-t", "-1", "kept"); got.code != 0 {
 		t.Errorf("stop: %+v", got)
 	}

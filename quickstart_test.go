@@ -149,7 +149,7 @@ func webSteps() []quickStep {
 	return []quickStep{
 		stepPrints("bin/slipway run -d --name web -p 8080:80 docker.io/library/nginx", ""),
 		{"curl http://127.0.0.1:8080/", func(t *testing.T, u *imageUser, line string) {
-			eventually(t, "the server answers", func() bool { return u.run(t, "sh", "-c", line).stdout == "hello from nginx\n" })
+			attachtest.Eventually(t, "the server answers", func() bool { return u.run(t, "sh", "-c", line).stdout == "hello from nginx\n" })
 		}},
 		stepPrints("bin/slipway ps", "docker.io/library/nginx"),
 		{"bin/slipway exec -it web sh", func(t *testing.T, u *imageUser, line string) {
@@ -158,7 +158,7 @@ func webSteps() []quickStep {
 			sh.answers(t, "# ", "nginx -s reload")
 			sh.answers(t, "# ", "exit")
 			sh.ends(t)
-			eventually(t, "the server has other workers", func() bool {
+			attachtest.Eventually(t, "the server has other workers", func() bool {
 				now := u.workers(t)
 				return len(now) > 0 && !slices.ContainsFunc(now, func(pid string) bool { return slices.Contains(before, pid) })
 			})
@@ -210,7 +210,7 @@ func webAgain(t *testing.T, u *imageUser, line string) {
 		t.Errorf("ps -a: %s", got)
 	}
 	u.sh(t, "bin/slipway start web")
-	eventually(t, "the server has what was written before", func() bool {
+	attachtest.Eventually(t, "the server has what was written before", func() bool {
 		return u.run(t, "curl", "http://127.0.0.1:8080/").stdout == "changed\n"
 	})
 	u.sh(t, line)
@@ -243,7 +243,7 @@ func databaseSteps() []quickStep {
 func (u *imageUser) database(t *testing.T, line string) {
 	t.Helper()
 	u.sh(t, line)
-	eventually(t, "the database is ready", func() bool {
+	attachtest.Eventually(t, "the database is ready", func() bool {
 		logs := u.sh(t, "bin/slipway logs db 2>&1")
 		if u.sh(t, "bin/slipway ps -q -f name=db") == "" {
 			t.Fatalf("the database does not start: %s", logs)

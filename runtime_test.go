@@ -37,7 +37,7 @@ func TestRuntimeLife(t *testing.T) {
 					t.Logf("%+v\n%+v\n%s", u.slipway(t, "inspect", "other"), u.slipway(t, "logs", "other"), u.run(t, "sh", "-c", "cat home/.local/share/slipway/containers/*/supervisor*").stdout)
 				}
 			})
-			eventually(t, "the command runs", func() bool {
+			attachtest.Eventually(t, "the command runs", func() bool {
 				return u.slipway(t, "logs", "other").stdout == "up\n" || u.slipway(t, "ps", "-q").stdout == ""
 			})
 			for want, words := range map[string]string{
@@ -69,7 +69,7 @@ func TestRuntimeLife(t *testing.T) {
 				t.Errorf("stats: %s", got)
 			}
 			must("kill", "-s", "HUP", "other")
-			eventually(t, "the command has the signal", func() bool { return strings.Contains(u.slipway(t, "logs", "other").stdout, "got it") })
+			attachtest.Eventually(t, "the command has the signal", func() bool { return strings.Contains(u.slipway(t, "logs", "other").stdout, "got it") })
 			must("stop", "other")
 			if got := must("wait", "other"); got != "3" {
 				t.Errorf("the exit code is %s, want 3", got)
@@ -78,7 +78,7 @@ func TestRuntimeLife(t *testing.T) {
 				t.Errorf("the log is %q", got)
 			}
 			must("start", "other")
-			eventually(t, "the command runs again", func() bool { return u.slipway(t, "exec", "other", "cat", "/tmp/there").stdout == "carried\n" })
+			attachtest.Eventually(t, "the command runs again", func() bool { return u.slipway(t, "exec", "other", "cat", "/tmp/there").stdout == "carried\n" })
 			must("kill", "other")
 			if got := must("wait", "other"); got != "137" {
 				t.Errorf("the exit code is %s, want 137", got)

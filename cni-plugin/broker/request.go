@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/slipway-net/slipway/tap/seqpacket"
 	"golang.org/x/sys/unix"
 )
 
@@ -72,7 +73,7 @@ func Ask(ctx context.Context, socket string, r Request) error {
 		return fmt.Errorf("%w: %w", ErrBroker, err)
 	}
 	buf := make([]byte, maxMessage)
-	n, err := conn.Read(buf)
+	n, _, _, err := seqpacket.Receive(conn, buf, nil)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrBroker, err)
 	}
@@ -89,7 +90,7 @@ func Ask(ctx context.Context, socket string, r Request) error {
 // receive reads a request. The caller closes its files, also after an error.
 func receive(c *net.UnixConn) (*Request, error) {
 	body, oob := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4*len(new(Request).files())))
-	n, oobn, flags, _, err := c.ReadMsgUnix(body, oob)
+	n, oobn, flags, err := seqpacket.Receive(c, body, oob)
 	if err != nil {
 		return nil, fmt.Errorf("read the request: %w", err)
 	}
@@ -127,7 +128,6 @@ func rights(oob []byte) ([]*os.File, error) {
 			continue // something else
 		}
 		for _, fd := range fds {
-			unix.CloseOnExec(fd)
 			files = append(files, os.NewFile(uintptr(fd), "received"))
 		}
 	}

@@ -84,18 +84,9 @@ func network(t testing.TB) string {
 	attachtest.Open(t)
 	dir := filepath.Join(t.TempDir(), "net")
 	t.Cleanup(func() {
-		await(t, "the switch's end", func() bool { return switchPID(dir) == 0 })
+		attachtest.Eventually(t, "the switch's end", func() bool { return switchPID(dir) == 0 })
 	})
 	return dir
-}
-
-func await(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	for end := time.Now().Add(attachtest.Patience); !done(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited for %s in vain", what)
-		}
-	}
 }
 
 // switchPID returns the process that is the switch of the network, or 0.
@@ -162,7 +153,7 @@ func TestNetwork(t *testing.T) {
 		talk(t, web, db, a.Addr())
 		talk(t, extra, db, a.Addr())
 	}
-	await(t, "all three names", func() bool { return web.Lookup("extra") != nil })
+	attachtest.Eventually(t, "all three names", func() bool { return web.Lookup("extra") != nil })
 	for name, want := range map[string][]netip.Prefix{
 		"web": web.Addrs(), "DB": db.Addrs(), "extra": extra.Addrs(),
 		"shared": slices.Concat(web.Addrs(), db.Addrs()), "nobody": nil,
@@ -177,7 +168,7 @@ func TestNetwork(t *testing.T) {
 		}
 	}
 	db.leave()
-	await(t, "the name of who left", func() bool { return web.Lookup("db") == nil })
+	attachtest.Eventually(t, "the name of who left", func() bool { return web.Lookup("db") == nil })
 	if out, code := web.Place.Run(t, "ping", "-c", "1", "-W", "5", extra.Addrs()[0].Addr().String()); code != 0 {
 		t.Errorf("ping: %s", out)
 	}
@@ -195,7 +186,7 @@ func TestSwitchEnds(t *testing.T) {
 			t.Fatal("there is no switch")
 		}
 		g.leave()
-		await(t, "the switch's end", func() bool { return switchPID(dir) == 0 })
+		attachtest.Eventually(t, "the switch's end", func() bool { return switchPID(dir) == 0 })
 		left, err := os.ReadDir(dir)
 		if err != nil || len(left) > 0 {
 			t.Errorf("left in the directory: %v, %v", left, err)
@@ -212,7 +203,7 @@ func TestSwitchKilled(t *testing.T) {
 		if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "another switch with both", func() bool {
+		attachtest.Eventually(t, "another switch with both", func() bool {
 			pid := switchPID(dir)
 			if pid == 0 || pid == old {
 				return false
@@ -230,9 +221,9 @@ func TestSwitchKilled(t *testing.T) {
 func TestSupervisorDies(t *testing.T) {
 	dir := network(t)
 	a, b := newGuest(t, dir, "a"), newGuest(t, dir, "b")
-	await(t, "the other's name", func() bool { return a.Lookup("b") != nil })
+	attachtest.Eventually(t, "the other's name", func() bool { return a.Lookup("b") != nil })
 	b.leave()
-	await(t, "its end", func() bool { return a.Lookup("b") == nil })
+	attachtest.Eventually(t, "its end", func() bool { return a.Lookup("b") == nil })
 	if out := b.Exec(t, "ip", "-br", "link"); strings.Contains(out, DefaultInterface) {
 		t.Errorf("the interface is left: %s", out)
 	}
@@ -325,7 +316,7 @@ func TestJoinFails(t *testing.T) {
 			if after := c.Exec(t, "ip", "-br", "link"); after != before {
 				t.Errorf("the container has\n%safter\n%s", after, before)
 			}
-			await(t, "descriptors closed", func() bool { return openFDs(t) <= fds })
+			attachtest.Eventually(t, "descriptors closed", func() bool { return openFDs(t) <= fds })
 		})
 	}
 }

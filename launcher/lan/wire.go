@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/slipway-net/slipway/tap/seqpacket"
 	"golang.org/x/sys/unix"
 )
 
@@ -88,7 +89,7 @@ func send(sock int, m message, fd int) error {
 // the socket is non-blocking the error may be EAGAIN.
 func receive(sock int, buf []byte) (message, int, error) {
 	oob := make([]byte, unix.CmsgSpace(4))
-	n, oobn, flags, _, err := unix.Recvmsg(sock, buf, oob, unix.MSG_CMSG_CLOEXEC)
+	n, oobn, flags, err := seqpacket.Recvmsg(sock, buf, oob)
 	if err != nil {
 		return message{}, -1, os.NewSyscallError("recvmsg", err)
 	}

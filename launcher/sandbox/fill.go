@@ -166,12 +166,8 @@ func (f *filler) dir(from, to int, name string, depth int) error {
 	if err := unix.Mkdirat(to, name, 0o700); err != nil {
 		return err
 	}
-	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS}
-	src, err := unix.Openat2(from, name, &how)
-	if errors.Is(err, unix.EXDEV) {
-		return nil // something is mounted on it
-	}
-	if err != nil {
+	src, err := openUncovered(from, name, unix.O_DIRECTORY)
+	if src < 0 {
 		return err
 	}
 	defer unix.Close(src)
@@ -187,8 +183,8 @@ func (f *filler) dir(from, to int, name string, depth int) error {
 }
 
 func (f *filler) regular(from, to int, name string) error {
-	fd, err := unix.Openat(from, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
+	fd, err := openUncovered(from, name, unix.O_NONBLOCK)
+	if fd < 0 {
 		return err
 	}
 	src := os.NewFile(uintptr(fd), name)
@@ -211,6 +207,19 @@ func (f *filler) regular(from, to int, name string) error {
 		}
 	}
 	return likeFile(int(dst.Fd()), int(src.Fd()))
+}
+
+// openUncovered opens a file to read it; -1 and no error if something is mounted on it.
+func openUncovered(dir int, name string, flags uint64) (int, error) {
+	how := unix.OpenHow{Flags: flags | unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS}
+	fd, err := unix.Openat2(dir, name, &how)
+	switch {
+	case errors.Is(err, unix.EXDEV):
+		return -1, nil
+	case err != nil:
+		return -1, err
+	}
+	return fd, nil
 }
 
 // likeFile gives an open file owner, mode, capabilities and times of another.

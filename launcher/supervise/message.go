@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+
+	"github.com/slipway-net/slipway/tap/seqpacket"
 )
 
 // ControlFile is the name of the control socket in the container's directory.
@@ -50,12 +53,12 @@ type answer struct {
 // readPacket reads one packet into v. An empty one is the end of the connection.
 func readPacket(c *net.UnixConn, v any) error {
 	b := make([]byte, maxPacket)
-	n, err := c.Read(b)
+	n, _, _, err := seqpacket.Receive(c, b, nil)
+	if errors.Is(err, io.EOF) {
+		return net.ErrClosed
+	}
 	if err != nil {
 		return err
-	}
-	if n == 0 {
-		return net.ErrClosed
 	}
 	return decodePacket(b[:n], v)
 }

@@ -69,7 +69,7 @@ func (c *Cmd) Start() error {
 	c.cmd.ExtraFiles = append(slices.Clone(c.ExtraFiles), r)
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER | c.Namespaces,
-		AmbientCaps: AllCaps(),
+		AmbientCaps: allCaps(),
 		Pdeathsig:   unix.SIGKILL,
 	}
 	if err := c.cmd.Start(); err != nil {
@@ -126,10 +126,10 @@ func Stage(args []string) (name string, rest []string, err error) {
 	return args[stageWords], args[stageWords+1:], nil
 }
 
-// AllCaps are the capabilities that this kernel knows, for SysProcAttr.AmbientCaps: a
+// allCaps are the capabilities that this kernel knows, for SysProcAttr.AmbientCaps: a
 // process that executes in a new user namespace before its ids are mapped keeps only
 // what is ambient.
-func AllCaps() []uintptr {
+func allCaps() []uintptr {
 	var caps []uintptr
 	for c := uintptr(0); c <= lastCap; c++ {
 		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err != nil {

@@ -48,7 +48,7 @@ func TestAPI(t *testing.T) {
 	t.Run(netstack.PathSpliced, func(t *testing.T) {
 		r := start(t, nil)
 		families(t, func(t *testing.T, f attachtest.Family) {
-			eventually(t, "TCP is spliced", func() bool {
+			attachtest.Eventually(t, "TCP is spliced", func() bool {
 				return strings.Contains(r.log.String(), `msg="TCP is spliced" family=`+f.Name)
 			})
 		})
@@ -137,7 +137,7 @@ func TestAPICapture(t *testing.T) {
 	// A client that has left makes room for the next, when the capture has ended.
 	body.Close()
 	r.c.Exec(t, "ping", "-n", "-c", "1", r.plan.V4.Gateway.String())
-	eventually(t, "the next client may capture", func() bool {
+	attachtest.Eventually(t, "the next client may capture", func() bool {
 		b, err := c.Get(t.Context(), "pcap")
 		if err == nil {
 			b.Close()

@@ -83,7 +83,7 @@ func TestAPIHealth(t *testing.T) {
 		}
 	}
 	r.run(t)
-	eventually(t, "the spliced path is open", func() bool {
+	attachtest.Eventually(t, "the spliced path is open", func() bool {
 		return strings.Contains(health(t, path), `"splice":[{"family":"IPv4","state":"open"},{"family":"IPv6","state":"open"}]`)
 	})
 	var got struct {

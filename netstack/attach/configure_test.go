@@ -104,7 +104,7 @@ func TestSLAAC(t *testing.T) {
 // waitAddress waits for an IPv6 address that is there to be used.
 func (r *rig) waitAddress(t testing.TB, what string) {
 	t.Helper()
-	eventually(t, "an address of "+what, func() bool {
+	attachtest.Eventually(t, "an address of "+what, func() bool {
 		return strings.Contains(r.c.Exec(t, "ip", "-6", "-o", "addr", "show", "dev", "tap0", "-tentative"), what)
 	})
 }
@@ -126,7 +126,7 @@ func TestDuplicateAddress(t *testing.T) {
 		r := bare(t)
 		own := netip.PrefixFrom(r.plan.V6.Container, r.plan.V6.Prefix.Bits()).String()
 		r.c.Exec(t, "sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/tap0/accept_ra; ip link set tap0 up; ip addr add "+own+" dev tap0")
-		eventually(t, "the kernel has decided about "+own, func() bool {
+		attachtest.Eventually(t, "the kernel has decided about "+own, func() bool {
 			out := r.c.Exec(t, "ip", "-6", "-o", "addr", "show", "dev", "tap0", "to", own)
 			if strings.Contains(out, "dadfailed") {
 				t.Fatalf("somebody else has %s: %s", own, out)

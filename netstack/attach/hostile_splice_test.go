@@ -81,7 +81,7 @@ func TestSpliceRouted(t *testing.T) {
 	r := spliced(t)
 	r.c = r.bridged(t, "ip daddr 127.9.9.9 accept")
 	families(t, func(t *testing.T, f attachtest.Family) {
-		eventually(t, "a routed connection is spliced", func() bool {
+		attachtest.Eventually(t, "a routed connection is spliced", func() bool {
 			p := r.connectAny(t, f)
 			path := r.flowOf(t, p).Path
 			exchange(t, p.container, p.peer)

@@ -24,7 +24,7 @@ import (
 // else does, to get sockets there, and returns the port.
 func (r *rig) factoryPort(t testing.TB, f attachtest.Family) (port uint16) {
 	t.Helper()
-	eventually(t, "the factory is open", func() bool {
+	attachtest.Eventually(t, "the factory is open", func() bool {
 		for _, word := range strings.Fields(r.c.Exec(t, "ss", "-Htln")) {
 			if a, err := netip.ParseAddrPort(word); err == nil && a.Addr() == f.Loopback {
 				port = a.Port()
@@ -61,12 +61,12 @@ func TestInboundFactoryBlocked(t *testing.T) {
 			r.noFlows(t)
 			if long {
 				// So long that the attempt to make one has ended by itself.
-				eventually(t, "the attempt has ended", func() bool {
+				attachtest.Eventually(t, "the attempt has ended", func() bool {
 					return !strings.Contains(r.c.Exec(t, "ss", "-Htn", "state", "syn-sent"), fmt.Sprint(":", port))
 				})
 			}
 			r.c.Exec(t, "nft", "delete", "table", "ip", "f")
-			eventually(t, "a client is spliced again", func() bool {
+			attachtest.Eventually(t, "a client is spliced again", func() bool {
 				p := enter(t, r.Peer, host, l)
 				pass(t, p.peer, p.container)
 				fs := r.flows(t)
@@ -90,7 +90,7 @@ func TestInboundClientLeaves(t *testing.T) {
 			host := r.publish(t, portfwd.Rule{Host: f.HostAddr, ContainerPort: 99})
 			c, err := r.Peer.Dial(t, "tcp", host)
 			check(t, err)
-			eventually(t, "the container is connected to", func() bool { return len(r.flows(t)) == 1 })
+			attachtest.Eventually(t, "the container is connected to", func() bool { return len(r.flows(t)) == 1 })
 			check(t, c.(interface{ SetLinger(int) error }).SetLinger(0), c.Close())
 			r.noFlows(t)
 		})
@@ -169,10 +169,10 @@ func TestAutoLeavesOurs(t *testing.T) {
 		}
 	}
 	r.c.Listen(t, netip.AddrPortFrom(f.Loopback, 2345))
-	eventually(t, "the service is published", published(2345))
-	eventually(t, "the factory is open", func() bool { return strings.Count(r.c.Exec(t, "ss", "-Htln"), f.Loopback.String()) == 2 })
+	attachtest.Eventually(t, "the service is published", published(2345))
+	attachtest.Eventually(t, "the factory is open", func() bool { return strings.Count(r.c.Exec(t, "ss", "-Htln"), f.Loopback.String()) == 2 })
 	r.c.Listen(t, netip.AddrPortFrom(f.Loopback, 2346)) // a look later
-	eventually(t, "another service is published", published(2346))
+	attachtest.Eventually(t, "another service is published", published(2346))
 	if got := r.s.Ports().Ports(); len(got) != 2 {
 		t.Errorf("published: %v, want 2 ports", got)
 	}

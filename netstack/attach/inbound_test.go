@@ -196,7 +196,7 @@ func enterFrom(t testing.TB, from *attachtest.Place, addr, host netip.AddrPort, 
 	fd := int(s.Fd())
 	check(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
 		unix.Bind(fd, &unix.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}))
-	eventually(t, "the tuple is free", func() bool {
+	attachtest.Eventually(t, "the tuple is free", func() bool {
 		err := unix.Connect(fd, &unix.SockaddrInet4{Addr: host.Addr().As4(), Port: int(host.Port())})
 		if err != unix.EADDRNOTAVAIL {
 			check(t, err)
@@ -330,11 +330,11 @@ func TestAuto(t *testing.T) {
 	f := attachtest.Families()[0]
 	l := r.c.Listen(t, netip.AddrPortFrom(netip.IPv4Unspecified(), 2345))
 	r.c.Listen(t, netip.AddrPortFrom(netip.IPv4Unspecified(), 1234))
-	eventually(t, "the port is published", func() bool { return len(r.s.Ports().Ports()) == 1 })
+	attachtest.Eventually(t, "the port is published", func() bool { return len(r.s.Ports().Ports()) == 1 })
 	p := enter(t, r.Peer, netip.AddrPortFrom(f.HostAddr, 2345), l)
 	pass(t, p.container, p.peer)
 	check(t, l.Close())
-	eventually(t, "the port is taken back", func() bool { return len(r.s.Ports().Ports()) == 0 })
+	attachtest.Eventually(t, "the port is taken back", func() bool { return len(r.s.Ports().Ports()) == 0 })
 	pass(t, p.peer, p.container)
 }
 

@@ -130,7 +130,7 @@ func TestInboundLoopbackUDP6(t *testing.T) {
 			go echo(four)
 			families(t, func(t *testing.T, f attachtest.Family) {
 				c := dialUDP(t, r.Peer, netip.AddrPortFrom(f.HostAddr, host.Port()))
-				eventually(t, "the client hears the service", func() bool { return echoed(t, c) })
+				attachtest.Eventually(t, "the client hears the service", func() bool { return echoed(t, c) })
 			})
 		})
 	}
@@ -171,13 +171,13 @@ func TestInboundLoopbackUDPRefused(t *testing.T) {
 	host := r.publish(t, loopbackRule(at.Port()))
 	f := attachtest.Families()[0]
 	c := dialUDP(t, r.Peer, netip.AddrPortFrom(f.HostAddr, host.Port()))
-	eventually(t, "the client hears that the port is closed", func() bool {
+	attachtest.Eventually(t, "the client hears that the port is closed", func() bool {
 		_, err := c.Write([]byte("anybody there?"))
 		return errors.Is(err, unix.ECONNREFUSED)
 	})
 	go echo(r.c.ListenPacket(t, at))
 	again := dialUDP(t, r.Peer, netip.AddrPortFrom(f.HostAddr, host.Port()))
-	eventually(t, "the client hears the service", func() bool { return echoed(t, again) })
+	attachtest.Eventually(t, "the client hears the service", func() bool { return echoed(t, again) })
 }
 
 // TestInboundLoopbackUDPNoPort tells who publishes that the container has no port left
@@ -200,7 +200,7 @@ func TestInboundLoopbackUDPNoPort(t *testing.T) {
 	}
 	check(t, last.Close())
 	// A program that is being started may have a copy of it for a moment.
-	eventually(t, "the port is to be had", func() bool { return add() == nil })
+	attachtest.Eventually(t, "the port is to be had", func() bool { return add() == nil })
 }
 
 // TestInboundLoopbackUnpinned says that nothing reaches the container's loopback where

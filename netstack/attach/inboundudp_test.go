@@ -206,7 +206,7 @@ func TestPublishedUDPRefused(t *testing.T) {
 				r := start(t, nil)
 				port := r.publishUDP(t, 1, host)
 				c := dialUDP(t, r.Peer, netip.AddrPortFrom(f.HostAddr, port))
-				eventually(t, "the client hears that the port is closed", func() bool {
+				attachtest.Eventually(t, "the client hears that the port is closed", func() bool {
 					_, err := c.Write([]byte("anybody there?"))
 					return errors.Is(err, unix.ECONNREFUSED)
 				})
@@ -216,7 +216,7 @@ func TestPublishedUDPRefused(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				eventually(t, "the client hears the service", func() bool {
+				attachtest.Eventually(t, "the client hears the service", func() bool {
 					_, _ = again.Write([]byte("hello"))
 					var n int
 					err := nonblocking.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), make([]byte, 16)) })
@@ -251,7 +251,7 @@ func TestPublishedUDPClientGone(t *testing.T) {
 		if err := errors.Join(raw.Control(connect), err); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the server hears that the client has gone", func() bool {
+		attachtest.Eventually(t, "the server hears that the client has gone", func() bool {
 			_, err := server.Write([]byte("still there?"))
 			return errors.Is(err, unix.ECONNREFUSED)
 		})

@@ -12,7 +12,6 @@ import (
 	"os"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/netstack/attach/attachtest"
@@ -163,22 +162,6 @@ func newPlan(t testing.TB) tap.Plan {
 func families(t *testing.T, test func(*testing.T, attachtest.Family)) {
 	for _, f := range attachtest.Families() {
 		t.Run(f.Name, func(t *testing.T) { test(t, f) })
-	}
-}
-
-// eventually waits until the condition holds. It gives way to others in between:
-// what it waits for happens on other goroutines, or in the kernel.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	late := time.After(attachtest.Patience)
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("never happened: %s", what)
-		}
 	}
 }
 

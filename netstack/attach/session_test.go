@@ -194,7 +194,7 @@ func settle(t testing.TB, before held) {
 			t.Logf("held before: %+v, after: %+v", before, now)
 		}
 	}()
-	eventually(t, "descriptors, goroutines and children are back at rest", func() bool {
+	attachtest.Eventually(t, "descriptors, goroutines and children are back at rest", func() bool {
 		now = resources(t)
 		return now.Descriptors <= before.Descriptors && now.Goroutines <= before.Goroutines && now.Children <= before.Children
 	})

@@ -171,7 +171,7 @@ func TestSpliceTimeout(t *testing.T) {
 	}
 	for _, a := range attempts {
 		fd := int(a.Fd())
-		eventually(t, "the connect has ended", func() bool {
+		attachtest.Eventually(t, "the connect has ended", func() bool {
 			poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 			n, err := unix.Poll(poll, 0)
 			return n == 1 && err == nil

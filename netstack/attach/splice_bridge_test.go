@@ -64,7 +64,7 @@ func TestSpliceBridge(t *testing.T) {
 				r.c, r.path = place, ""
 				defer func() { r.c, r.path = old, oldPath }()
 				// The first ones make the rules for the others.
-				eventually(t, "forwarded flows are spliced", func() bool {
+				attachtest.Eventually(t, "forwarded flows are spliced", func() bool {
 					p := r.connect(t, f)
 					defer r.noFlows(t)
 					defer func() { check(t, p.container.Close(), p.peer.Close()) }()
@@ -80,7 +80,7 @@ func TestSpliceBridge(t *testing.T) {
 						t.Errorf("the container is connected to %s, want %s", got, p.peer.LocalAddr())
 					}
 					flows := r.flows(t)
-					eventually(t, "the flow is open", func() bool { flows = r.flows(t); return len(flows) == 1 && flows[0].State == "open" })
+					attachtest.Eventually(t, "the flow is open", func() bool { flows = r.flows(t); return len(flows) == 1 && flows[0].State == "open" })
 					if flows[0].Path != netstack.PathSpliced || flows[0].Container.Addr() != r.family(f).Container {
 						t.Errorf("not spliced: %+v", flows[0])
 					}

@@ -30,7 +30,7 @@ func TestSpliceKeepalive(t *testing.T) {
 				"TCP_KEEPINTVL": {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL},
 			} {
 				// A flow that lives for a second gets its keep-alives.
-				eventually(t, option+" of the "+name+" is set", func() bool {
+				attachtest.Eventually(t, option+" of the "+name+" is set", func() bool {
 					got, err := unix.GetsockoptInt(fd, o[0], o[1])
 					check(t, err)
 					return got != 0 && (option != "TCP_KEEPINTVL" || got < 75) // 75: the kernel's own

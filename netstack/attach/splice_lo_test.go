@@ -20,11 +20,11 @@ func TestSpliceLoDown(t *testing.T) {
 		}
 	})
 	for _, f := range attachtest.Families() {
-		eventually(t, "the log says that TCP is stacked by "+f.Name, func() bool { return r.logged(saysStacked+" family="+f.Name) > 0 })
+		attachtest.Eventually(t, "the log says that TCP is stacked by "+f.Name, func() bool { return r.logged(saysStacked+" family="+f.Name) > 0 })
 	}
 	r.c.Exec(t, "ip", "link", "set", "lo", "up")
 	families(t, func(t *testing.T, f attachtest.Family) {
-		eventually(t, "TCP is spliced again", func() bool {
+		attachtest.Eventually(t, "TCP is spliced again", func() bool {
 			p := r.connectAny(t, f)
 			defer p.close()
 			return r.flowOf(t, p).Path == netstack.PathSpliced
@@ -49,6 +49,6 @@ func TestSpliceLoDownLeavesNothing(t *testing.T) {
 				r.speaksBy(t, f, netstack.PathStacked)
 			}
 		})
-		eventually(t, "a repair was tried", func() bool { return r.logged(saysStacked+" family=IPv4") > 1 })
+		attachtest.Eventually(t, "a repair was tried", func() bool { return r.logged(saysStacked+" family=IPv4") > 1 })
 	})
 }

@@ -74,14 +74,14 @@ func (r *rig) elements(t testing.TB) int {
 func (r *rig) calm(t testing.TB, before kinds, goroutines int) {
 	t.Helper()
 	r.noFlows(t)
-	eventually(t, "no tuple is left in the container", func() bool { return r.elements(t) == 0 })
+	attachtest.Eventually(t, "no tuple is left in the container", func() bool { return r.elements(t) == 0 })
 	now, g := kinds{}, 0
 	defer func() {
 		if t.Failed() {
 			t.Logf("before: %+v and %d goroutines, now: %+v and %d", before, goroutines, now, g)
 		}
 	}()
-	eventually(t, "descriptors and goroutines are at rest", func() bool {
+	attachtest.Eventually(t, "descriptors and goroutines are at rest", func() bool {
 		now, g = descriptors(t), runtime.NumGoroutine()
 		return now.Sockets <= before.Sockets && now.Pipes <= before.Pipes && g <= goroutines
 	})
@@ -137,7 +137,7 @@ func TestSpliceIdle(t *testing.T) {
 	for _, c := range clients {
 		c.WaitLine(t, fmt.Sprint("holds ", n))
 	}
-	eventually(t, "all flows are open", func() bool { return len(r.flows(t)) == 2*n })
+	attachtest.Eventually(t, "all flows are open", func() bool { return len(r.flows(t)) == 2*n })
 	for _, f := range r.flows(t) {
 		if f.Path != netstack.PathSpliced || f.State != "open" || f.BytesUp != 1 || f.BytesDown != 1 {
 			t.Fatalf("not as wanted: %+v", f)
@@ -180,7 +180,7 @@ func TestSpliceManyConnects(t *testing.T) {
 	for _, addr := range addrs {
 		clients = append(clients, r.traffic(t, r.c, "hold", addr, strconv.Itoa(n)))
 	}
-	eventually(t, "many connects are under way", func() bool { return len(r.flows(t)) >= min(2*n, 8000) })
+	attachtest.Eventually(t, "many connects are under way", func() bool { return len(r.flows(t)) >= min(2*n, 8000) })
 	for _, a := range answer {
 		a()
 	}
@@ -244,7 +244,7 @@ func TestSpliceStuckReaders(t *testing.T) {
 	for _, p := range pairs {
 		from := tcpAddr(p.container.LocalAddr())
 		last, same := uint64(0), 0
-		eventually(t, "the flow is stuck", func() bool {
+		attachtest.Eventually(t, "the flow is stuck", func() bool {
 			now := r.flowFrom(t, from).BytesUp
 			if now == last && now > 0 {
 				same++

@@ -88,7 +88,7 @@ func TestSpliceMeets(t *testing.T) {
 				// Destinations are remembered for a tick: on a slow machine the second
 				// connection may come too late to be one that was expected.
 				before := r.metSYNs(t)
-				eventually(t, "the application is met", func() bool {
+				attachtest.Eventually(t, "the application is met", func() bool {
 					r.talks(t, l, false)
 					return r.metSYNs(t) > before
 				})

@@ -86,7 +86,7 @@ func waitError(t testing.TB, c *net.TCPConn, want unix.Errno) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the socket has the error "+want.Error(), func() bool {
+	attachtest.Eventually(t, "the socket has the error "+want.Error(), func() bool {
 		got := 0
 		_ = raw.Control(func(fd uintptr) { got, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR) })
 		if got != 0 && unix.Errno(got) != want {

@@ -34,7 +34,7 @@ func (r *rig) begin(t testing.TB, from, to netip.AddrPort) *os.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the tuple is free", func() bool {
+	attachtest.Eventually(t, "the tuple is free", func() bool {
 		err := unix.Connect(fd, sockaddr(to))
 		if err != unix.EINPROGRESS && err != unix.EADDRNOTAVAIL {
 			t.Fatalf("connect from %s to %s: %v, want %v", from, to, err, unix.EINPROGRESS)
@@ -222,7 +222,7 @@ func TestSpliceRetransmittedSYN(t *testing.T) {
 		l := r.Peer.Listen(t, netip.AddrPortFrom(f.PeerAddr, 0))
 		answer := r.mute(t, tcpAddr(l.Addr()))
 		s := r.begin(t, netip.AddrPortFrom(r.family(f).Container, 20200), tcpAddr(l.Addr()))
-		eventually(t, "the SYN is sent again", func() bool {
+		attachtest.Eventually(t, "the SYN is sent again", func() bool {
 			ti, err := unix.GetsockoptTCPInfo(int(s.Fd()), unix.IPPROTO_TCP, unix.TCP_INFO)
 			return err == nil && ti.Total_retrans > 0
 		})
@@ -250,7 +250,7 @@ func TestSpliceAbortWhileConnecting(t *testing.T) {
 		for i := range connects {
 			sockets = append(sockets, r.begin(t, netip.AddrPortFrom(r.family(f).Container, uint16(20300+i)), tcpAddr(l.Addr())))
 		}
-		eventually(t, "all connects are under way", func() bool { return len(r.flows(t)) == connects })
+		attachtest.Eventually(t, "all connects are under way", func() bool { return len(r.flows(t)) == connects })
 		for _, s := range sockets {
 			s.Close()
 		}

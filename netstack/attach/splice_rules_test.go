@@ -49,12 +49,12 @@ func TestSpliceMeddling(t *testing.T) {
 			if !tt.itself {
 				families(t, func(t *testing.T, f attachtest.Family) { r.speaksBy(t, f, netstack.PathStacked) })
 				for _, f := range attachtest.Families() {
-					eventually(t, "the log says that TCP is stacked by "+f.Name, func() bool { return r.logged(saysStacked+" family="+f.Name) > 0 })
+					attachtest.Eventually(t, "the log says that TCP is stacked by "+f.Name, func() bool { return r.logged(saysStacked+" family="+f.Name) > 0 })
 				}
 				r.c.Exec(t, "sh", "-ec", tt.mend)
 			}
 			families(t, func(t *testing.T, f attachtest.Family) {
-				eventually(t, "TCP is spliced again", func() bool {
+				attachtest.Eventually(t, "TCP is spliced again", func() bool {
 					p := r.connectAny(t, f)
 					defer p.close()
 					return r.flowOf(t, p).Path == netstack.PathSpliced
@@ -160,7 +160,7 @@ func TestSpliceFilterFromTheStart(t *testing.T) {
 			r.speaksBy(t, f, netstack.PathStacked)
 		}
 	})
-	eventually(t, "the log says for both families that TCP is stacked", func() bool { return r.logged(saysStacked) >= 2 })
+	attachtest.Eventually(t, "the log says for both families that TCP is stacked", func() bool { return r.logged(saysStacked) >= 2 })
 }
 
 // TestSpliceRefused has a container that keeps our table's name for itself.

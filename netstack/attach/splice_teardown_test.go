@@ -157,8 +157,8 @@ func TestSpliceKilled(t *testing.T) {
 			}
 			p.close()
 		}
-		eventually(t, "the tables are gone", func() bool { return !strings.Contains(traces(t, r.c), "slipway-tap0") })
-		eventually(t, "the interface is gone", func() bool {
+		attachtest.Eventually(t, "the tables are gone", func() bool { return !strings.Contains(traces(t, r.c), "slipway-tap0") })
+		attachtest.Eventually(t, "the interface is gone", func() bool {
 			return !strings.Contains(r.c.Exec(t, "ls", "/proc/sys/net/ipv4/conf"), "tap0")
 		})
 	}

@@ -54,7 +54,7 @@ func spliced(t testing.TB) *rig {
 // waitSpliced waits until the log has said n times that each family is spliced.
 func (r *rig) waitSpliced(t testing.TB, n int) {
 	t.Helper()
-	eventually(t, "both families are spliced", func() bool {
+	attachtest.Eventually(t, "both families are spliced", func() bool {
 		return r.logged(saysSpliced+" family=IPv4") >= n && r.logged(saysSpliced+" family=IPv6") >= n
 	})
 }
@@ -79,7 +79,7 @@ func (r *rig) flows(t testing.TB) []netstack.FlowInfo {
 func (r *rig) flowOf(t testing.TB, p tcpPair) netstack.FlowInfo {
 	t.Helper()
 	var found netstack.FlowInfo
-	eventually(t, "the flow is open", func() bool {
+	attachtest.Eventually(t, "the flow is open", func() bool {
 		found = r.flowFrom(t, tcpAddr(p.container.LocalAddr()))
 		return found.State == "open"
 	})
@@ -101,7 +101,7 @@ func (r *rig) flowFrom(t testing.TB, from netip.AddrPort) netstack.FlowInfo {
 // noFlows waits until no TCP flow is left.
 func (r *rig) noFlows(t testing.TB) {
 	t.Helper()
-	eventually(t, "all flows are closed", func() bool { return len(r.flows(t)) == 0 })
+	attachtest.Eventually(t, "all flows are closed", func() bool { return len(r.flows(t)) == 0 })
 }
 
 // speaksBy proves that TCP works, by the path.

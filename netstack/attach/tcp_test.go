@@ -88,7 +88,7 @@ func tcpStream(t *testing.T, path string) {
 			exchange(t, p.container, p.peer)
 		})
 	})
-	eventually(t, "all flows are closed", func() bool { return len(r.s.Flows(t.Context())) == 0 })
+	attachtest.Eventually(t, "all flows are closed", func() bool { return len(r.s.Flows(t.Context())) == 0 })
 }
 
 // TestTCPReset closes one end with a RST, which the other one must see.

@@ -161,7 +161,7 @@ func TestUDPContainerClosed(t *testing.T) {
 		deadline(t, again)
 		// The first datagram makes the container say so; the host says so of those
 		// that come after.
-		eventually(t, "the peer hears that the port is closed", func() bool {
+		attachtest.Eventually(t, "the peer hears that the port is closed", func() bool {
 			_, err := again.Write([]byte("still there?"))
 			return errors.Is(err, unix.ECONNREFUSED)
 		})

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"syscall"
 
+	"github.com/slipway-net/slipway/tap/seqpacket"
 	"golang.org/x/sys/unix"
 )
 
@@ -195,12 +196,9 @@ func send(c *net.UnixConn, v any, files []*os.File) error {
 // receive returns the next message; io.EOF when there will be none.
 func receive(c *net.UnixConn) ([]byte, []*os.File, error) {
 	body, oob := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4*maxFDs))
-	n, oobn, _, _, err := c.ReadMsgUnix(body, oob)
+	n, oobn, _, err := seqpacket.Receive(c, body, oob)
 	if err != nil {
 		return nil, nil, err
-	}
-	if n == 0 {
-		return nil, nil, io.EOF
 	}
 	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
 	if err != nil {
@@ -213,7 +211,6 @@ func receive(c *net.UnixConn) ([]byte, []*os.File, error) {
 			return nil, nil, err
 		}
 		for _, fd := range fds {
-			unix.CloseOnExec(fd)
 			files = append(files, os.NewFile(uintptr(fd), "passed"))
 		}
 	}
