@@ -14,17 +14,18 @@ import (
 	"sync"
 
 	"github.com/slipway-net/slipway/launcher"
+	"github.com/slipway-net/slipway/launcher/state"
 	"github.com/slipway-net/slipway/launcher/tarball"
 	"golang.org/x/sys/unix"
 )
 
 const (
 	cpSynopsis = "cp CONTAINER:PATH PATH|-  or  cp PATH|- CONTAINER:PATH"
-	cpAbout    = `Copies a file, or a directory with all that is in it, out of a CONTAINER that runs,
-or into it. Into a directory that is there it goes by its own name, else it gets
-the new one. - is a tar archive at standard output or input. What is copied belongs
-to you, or in the container to its root; devices, pipes and sockets in a directory
-are left out.`
+	cpAbout    = `Copies a file, or a directory with all that is in it, out of a CONTAINER or into it,
+whether it runs or not. Into a directory that is there it goes by its own name, else
+it gets the new one. - is a tar archive at standard output or input. What is copied
+belongs to you, or in the container to its root; devices, pipes and sockets in a
+directory are left out.`
 )
 
 // runCp is `slipway cp`.
@@ -46,18 +47,57 @@ func copyFiles(from, to string) error {
 	if out == in {
 		return fmt.Errorf("%w: one of the two has to be CONTAINER:PATH, and the other a path of this machine", errUsage)
 	}
-	name := fromName + toName
-	var e launcher.Exec
-	done, err := joinable(name, &e)
+	var err error
+	if out { // it is found from another directory, too
+		to, err = absolute(to)
+	} else {
+		from, err = absolute(from)
+	}
+	if err != nil {
+		return fmt.Errorf("copy: %w", err)
+	}
+	c, done, err := copierOf(fromName + toName)
 	if err != nil {
 		return err
 	}
-	defer done()
-	c := launcher.Copy{Order: e.Order, PID: e.PID, Pidfd: e.Pidfd}
 	if out {
-		return copyOut(c, fromPath, to)
+		err = copyOut(c, fromPath, to)
+	} else {
+		err = copyIn(c, from, toPath)
 	}
-	return copyIn(c, from, toPath)
+	return errors.Join(err, done())
+}
+
+// absolute is filepath.Abs of a path that is not -.
+func absolute(path string) (string, error) {
+	if path == "-" {
+		return path, nil
+	}
+	return filepath.Abs(path)
+}
+
+// A copier carries files between a container and archives.
+type copier interface {
+	Out(ctx context.Context, path string, w *os.File) error
+	In(ctx context.Context, path string, r *os.File) error
+}
+
+// copierOf returns who carries the files of the container that the word names, and what
+// is to be called after that.
+func copierOf(word string) (c copier, done func() error, err error) {
+	_, ct, err := findContainer(word)
+	if err != nil {
+		return nil, nil, err
+	}
+	if ct.Status == state.Exited {
+		return stillCopier(ct)
+	}
+	var e launcher.Exec
+	left, err := joinable(word, &e)
+	if err != nil {
+		return nil, nil, err
+	}
+	return launcher.Copy{Order: e.Order, PID: e.PID, Pidfd: e.Pidfd}, func() error { left(); return nil }, nil
 }
 
 // cutContainer parts CONTAINER:PATH. A path of this machine with a colon in it begins
@@ -73,7 +113,7 @@ func cutContainer(s string) (name, path string, ok bool) {
 }
 
 // copyOut copies from the container to a path of this machine.
-func copyOut(c launcher.Copy, path, to string) error {
+func copyOut(c copier, path, to string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if to == "-" {
@@ -124,20 +164,16 @@ func destination(to, as string) (*os.Root, tarball.Options, error) {
 }
 
 // copyIn copies a path of this machine into the container.
-func copyIn(c launcher.Copy, from, path string) error {
+func copyIn(c copier, from, path string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if from == "-" {
 		return c.In(ctx, path, os.Stdin)
 	}
-	abs, err := filepath.Abs(from)
-	if err != nil {
-		return fmt.Errorf("copy %s: %w", from, err)
-	}
-	if _, err := os.Lstat(abs); err != nil {
+	if _, err := os.Lstat(from); err != nil {
 		return fmt.Errorf("copy: %w", err)
 	}
-	root, err := os.OpenRoot(filepath.Dir(abs))
+	root, err := os.OpenRoot(filepath.Dir(from))
 	if err != nil {
 		return fmt.Errorf("copy: %w", err)
 	}
@@ -149,7 +185,7 @@ func copyIn(c launcher.Copy, from, path string) error {
 	var packing sync.WaitGroup
 	var perr error
 	packing.Go(func() {
-		perr = tarball.Pack(w, root, filepath.Base(abs), filepath.Base(abs))
+		perr = tarball.Pack(w, root, filepath.Base(from), filepath.Base(from))
 		if perr != nil && !errors.Is(perr, unix.EPIPE) {
 			cancel() // an archive that is cut off is not to look whole
 		}

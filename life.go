@@ -30,6 +30,7 @@ type lifeFlags struct {
 	logSize    int64
 	restart    string
 	env        map[string]string // what was looked up in the environment
+	recorded   map[string]string // goes before it: of a container that was started before
 }
 
 // add adds the flags to fs.
@@ -50,7 +51,10 @@ func (f *lifeFlags) add(fs *pflag.FlagSet) {
 // lookup is os.LookupEnv, or what of the environment is written down of a container
 // that is started again. It remembers what was looked up.
 func (f *lifeFlags) lookup(key string) (string, bool) {
-	v, ok := os.LookupEnv(key)
+	v, ok := f.recorded[key]
+	if !ok {
+		v, ok = os.LookupEnv(key)
+	}
 	if ok {
 		if f.env == nil {
 			f.env = map[string]string{}

@@ -27,6 +27,7 @@ type Container struct {
 	ended  chan struct{}       // closed at the end of Run
 	order  []byte              // what the init stage is told
 	bundle *bundle             // of an OCI runtime; nil without one
+	still  bool                // files are carried, in place of a command
 }
 
 // New checks c and writes the container down; it starts nothing and holds
@@ -127,6 +128,9 @@ func (ct *Container) Run(ctx context.Context) (code int, err error) {
 	}
 	// If the init stage is gone the wait tells why.
 	_ = sandbox.WriteFrame(r.ctl, sandbox.FrameGo, nil)
+	if ct.still { // which does not execute anything
+		r.start()
+	}
 	return r.wait(ctx, sigs)
 }
 

@@ -138,15 +138,11 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 	if err != nil {
 		return err
 	}
-	exe, err := c.Stage.open()
+	exe, mode, err := r.ct.openInit()
 	if err != nil {
 		return err
 	}
 	defer exe.Close()
-	mode := runMode(exe)
-	if r.ct.bundle != nil {
-		mode = sandbox.ModeRuntime
-	}
 	if !c.Limits.IsZero() {
 		if r.group, err = limitedGroup(groupPrefix+c.Hostname, c.Limits); err != nil {
 			return err
@@ -170,6 +166,21 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 		return startError(err)
 	}
 	return nil
+}
+
+// openInit opens the binary that is the init stage, and says what it is started for.
+func (ct *Container) openInit() (exe *os.File, mode string, err error) {
+	if ct.still { // the small binary knows no archives
+		exe, err = openSelf()
+		return exe, sandbox.ModeStill, err
+	}
+	if exe, err = ct.cfg.Stage.open(); err != nil {
+		return nil, "", err
+	}
+	if ct.bundle != nil {
+		return exe, sandbox.ModeRuntime, nil
+	}
+	return exe, runMode(exe), nil
 }
 
 // selfExe is this process's binary.

@@ -20,6 +20,7 @@ const (
 	ModeSeal    = "seal"    // the same, of a binary that the container's root could change
 	ModeExec    = "exec"    // run one more command in a container that it has joined
 	ModeCopy    = "copy"    // carry files into or out of a container that it has joined
+	ModeStill   = "still"   // make a container and carry files into or out of it
 	ModeRuntime = "runtime" // make a root and have an OCI runtime do the rest
 	ModeProbe   = "probe"   // find out whether a container's root can be made
 )
@@ -34,7 +35,7 @@ func IsInit(args []string) bool { return len(args) > 1 && args[0] == InitArg }
 // Init is the main function of an init stage, which args (os.Args) start; it
 // returns the process's exit code. It must be called on the main goroutine before
 // the process does anything else, and by nobody but main. copier is what ModeCopy
-// needs; nil is for a binary that is not started for that.
+// and ModeStill need; nil is for a binary that is not started for them.
 func Init(args []string, copier Copier) int {
 	runtime.LockOSThread() // capabilities, ids and the session keyring belong to a thread
 	// What the caller left open and inheritable must not reach the command.
@@ -53,6 +54,8 @@ func Init(args []string, copier Copier) int {
 		main = execMain
 	case ModeCopy:
 		main = func(ctl *Control) (int, error) { return copyMain(ctl, copier) }
+	case ModeStill:
+		main = func(ctl *Control) (int, error) { return stillMain(ctl, copier) }
 	case ModeRuntime:
 		main = runtimeMain
 	}
