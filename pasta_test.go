@@ -19,7 +19,7 @@ import (
 
 // podmanNetNS does for $1, a directory, what Podman 5 does when a container starts and
 // ends: as root of a user namespace it binds a network namespace to a file, runs pasta
-// ($2) with the words of containers/common (libnetwork/pasta, createPastaArgs) and waits
+// ($2) with the words of containers/common (libnetwork/pasta) and waits
 // for the end of all that pasta has open, as exec.CombinedOutput. $3 are more options.
 // Each line that is read from $1/do is a command in the container; the word end removes
 // the namespace's file, and waits for the end of pasta, as nobody else does.

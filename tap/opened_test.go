@@ -107,8 +107,8 @@ func checkSockets(t *testing.T, c *taptest.Container, fs []tap.File) {
 // TestInsideTooMany is refused before anything is made.
 func TestInsideTooMany(t *testing.T) {
 	c := taptest.NewContainer(t)
-	in := tap.Inside{Files: make([]string, 8), Sockets: make([]tap.Socket, 9)}
-	mustFail(t, c, tap.Config{Target: tap.Target{PID: c.PID()}, Inside: in}, nil, "at most 16")
+	in := tap.Inside{Files: make([]string, 8), Sockets: make([]tap.Socket, 41)}
+	mustFail(t, c, tap.Config{Target: tap.Target{PID: c.PID()}, Inside: in}, nil, "at most 48")
 	in = tap.Inside{Settings: make([]tap.Setting, 9)}
 	mustFail(t, c, tap.Config{Target: tap.Target{PID: c.PID()}, Inside: in}, nil, "at most 8")
 }
@@ -117,7 +117,7 @@ func TestInsideTooMany(t *testing.T) {
 // for, in each way.
 func TestInsideLargest(t *testing.T) {
 	name := strings.Repeat("x", unix.IFNAMSIZ-1)
-	in := tap.Inside{Sockets: make([]tap.Socket, 6)}
+	in := tap.Inside{Sockets: make([]tap.Socket, 42)}
 	for i := range in.Sockets {
 		in.Sockets[i] = tap.Socket{Domain: unix.AF_INET6, Type: unix.SOCK_STREAM}
 	}
