@@ -18,7 +18,7 @@ HELPER := bin/slipway-init
 PAGES  := $(wildcard docs/man/*.1)
 
 .DEFAULT_GOAL := build
-.PHONY: man build test lint fuzz demo bench bench-launch bench-readme bench-soak microbench install install-compat install-cni clean help
+.PHONY: man build test lint fuzz demo bench bench-cni bench-launch bench-readme bench-soak microbench install install-compat install-cni clean help
 
 build: ## build bin/slipway, bin/slipway-cni and bin/slipway-init, static binaries (this is the default)
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(STAGE) ./launcher/initstage
@@ -43,6 +43,9 @@ bench: build ## measure slipway beside its peers: bench/results/RESULT.json and 
 
 bench-launch: build ## measure slipway beside other container engines: bench/results/launch-RESULT.json; as root, for LAUNCHUSER
 	@$(GO) run ./bench -launch -out launch-$(RESULT) $(if $(LAUNCHUSER),-user $(LAUNCHUSER))
+
+bench-cni: ## measure ADD and DEL of the CNI plugin by libcni, as the user who asks: medians, in milliseconds
+	@$(GO) test -run '^$$' -bench ADD -benchtime 25x -count 3 ./cni-plugin
 
 bench-readme: ## write the newest results in bench/results into README.md and docs/benchmarks.md
 	@$(GO) run ./bench -readme bench/results
