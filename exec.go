@@ -29,16 +29,22 @@ COMMAND cannot be run, 127 that it was not found. It ends with slipway exec.`
 // runExec is `slipway exec`.
 func runExec(args []string, stdout, stderr io.Writer) int {
 	var e launcher.Exec
+	var preserve preserveFlags
 	fs := newFlagSet("exec")
 	fs.SetInterspersed(false)
 	interactive := fs.BoolP("interactive", "i", false, "pass standard input on")
 	fs.BoolVarP(&e.TTY, "tty", "t", false, "give the command a terminal")
 	fs.StringVarP(&e.User, "user", "u", "", "`USER[:GROUP]` to run the command as (default: the container's)")
+	preserve.add(fs)
 	launcher.AddProcessFlags(fs, &e.Env, &e.Workdir, os.LookupEnv)
 	if code, over := parseFlags(fs, args, execSynopsis, execAbout, stdout, stderr); over {
 		return code
 	}
-	code, err := execIn(fs, &e, *interactive)
+	code := exitRun
+	var err error
+	if e.Files, err = preserve.files(firstPreserved); err == nil {
+		code, err = execIn(fs, &e, *interactive)
+	}
 	if err != nil {
 		complain(stderr, err)
 	}

@@ -34,6 +34,9 @@ func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 // testMain builds the program once, for all tests, as it is released.
 func testMain(m *testing.M) int {
+	if os.Getenv(listenedVar) != "" {
+		return serveListened()
+	}
 	flag.Parse()
 	if os.Getenv(binaryVar) != "" || testing.Short() {
 		return attachtest.Main(m)

@@ -62,18 +62,24 @@ func runRun(args []string, stdout, stderr io.Writer) int {
 	} else if err != nil {
 		return report(stderr, fmt.Errorf("%w: %w", errUsage, err))
 	}
-	var code int
-	var err error
+	code := exitRun
+	fds, err := r.passed()
+	if err != nil {
+		complain(stderr, err)
+		return exitCode(code, err)
+	}
 	if r.life.detach && !r.life.foreground {
 		// What takes long is to be seen. The supervisor finds it done.
 		if err := r.root.bring(r.fs, stderr); err != nil {
 			complain(stderr, err)
 			return exitCode(exitRun, err)
 		}
-		code, err = detach(newContainer, args, state.Invocation{}, stdout)
+		code, err = detach(newContainer, args, state.Invocation{}, fds, stdout)
 	} else {
 		r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr = os.Stdin, os.Stdout, os.Stderr
-		code, err = r.run(stderr)
+		if err = r.give(fds); err == nil {
+			code, err = r.run(stderr)
+		}
 	}
 	if err != nil {
 		complain(stderr, err)
@@ -83,15 +89,16 @@ func runRun(args []string, stdout, stderr io.Writer) int {
 
 // A runner runs one container as its command line says.
 type runner struct {
-	args []string // the words behind "run"
-	fs   *pflag.FlagSet
-	net  netFlags
-	lans lanFlags
-	cni  cniFlags
-	life lifeFlags
-	root rootFlags
-	more *launcher.Flags
-	cfg  launcher.Config
+	args     []string // the words behind "run"
+	fs       *pflag.FlagSet
+	net      netFlags
+	lans     lanFlags
+	cni      cniFlags
+	life     lifeFlags
+	root     rootFlags
+	more     *launcher.Flags
+	preserve preserveFlags
+	cfg      launcher.Config
 	// again is the id of a container that is started again; empty is a new one.
 	again string
 	// began and started are called as those of supervise.Config are; either may be
@@ -114,6 +121,7 @@ func newRunner(args []string) *runner {
 	r.net.add(r.fs)
 	r.lans.add(r.fs)
 	r.cni.add(r.fs)
+	r.preserve.add(r.fs)
 	must(r.fs.Lookup("log-level").Value.Set("warn"))
 	r.fs.Lookup("log-level").DefValue = "warn"
 	return r

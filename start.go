@@ -34,7 +34,7 @@ func again(c *state.Container, stdout io.Writer) error {
 	if c.Status != state.Exited {
 		return fmt.Errorf("container %s is %s already", c.DisplayName(), c.Status)
 	}
-	if _, err := detach(c.ID, c.Run.Args, c.Run, io.Discard); err != nil {
+	if _, err := detach(c.ID, c.Run.Args, c.Run, nil, io.Discard); err != nil {
 		return fmt.Errorf("start container %s: %w", c.DisplayName(), err)
 	}
 	fmt.Fprintln(stdout, c.DisplayName())

@@ -30,7 +30,7 @@ const supervisorLogSize = 1 << 20
 // of a new one, or, if the first word is an id, of one that is started again. What
 // follows are the words behind "run".
 func superviseDetached(args []string) int {
-	caller := supervise.NewCaller()
+	caller, args := supervise.NewCaller(args)
 	log := &lateLog{}
 	defer log.close()
 	r := newRunner(args[1:])
@@ -47,7 +47,7 @@ func superviseDetached(args []string) int {
 	code := exitRun
 	if err != nil {
 		err = fmt.Errorf("%w: %w", errUsage, err)
-	} else {
+	} else if err = r.giveDetached(caller.Files()); err == nil {
 		code, err = r.run(log)
 	}
 	if err != nil {
@@ -68,9 +68,10 @@ func exitCode(code int, err error) int {
 
 // detach starts a supervisor for the words args of a run, and prints the container's
 // id when its command runs. which is newContainer, or the id of a container that is
-// started again, in the place and the environment of its invocation.
-func detach(which string, args []string, place state.Invocation, stdout io.Writer) (int, error) {
-	s, err := supervise.Detach(append([]string{which}, args...), place.Dir, place.Env)
+// started again, in the place and the environment of its invocation. fds are for the
+// command.
+func detach(which string, args []string, place state.Invocation, fds []int, stdout io.Writer) (int, error) {
+	s, err := supervise.Detach(append([]string{which}, args...), place.Dir, place.Env, fds)
 	if err != nil {
 		return exitRun, err
 	}

@@ -4,6 +4,7 @@ package launcher
 
 import (
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +20,7 @@ type Begun struct {
 	ids     userns.Mapping
 	tty     bool
 	streams [3]*os.File
+	files   []int
 }
 
 // Begin starts an init stage for a container that will have c's network mode, ids, terminal
@@ -38,7 +40,7 @@ func Begin(c Config) *Begun {
 	if err != nil {
 		return nil // Run will say what is wrong
 	}
-	return &Begun{r: r, net: c.Net, ids: c.IDs, tty: c.TTY, streams: [3]*os.File{c.Stdin, c.Stdout, c.Stderr}}
+	return &Begun{r: r, net: c.Net, ids: c.IDs, tty: c.TTY, streams: [3]*os.File{c.Stdin, c.Stdout, c.Stderr}, files: c.Files}
 }
 
 // take hands the init stage over to a container, if it is one for that; nil is none.
@@ -53,7 +55,7 @@ func (b *Begun) take(c *Config) *running {
 
 func (b *Begun) fits(c *Config) bool {
 	return b.net == c.Net && b.tty == c.TTY && b.ids.Equal(c.IDs) && c.Runtime == "" && c.Limits.IsZero() &&
-		b.streams == [3]*os.File{c.Stdin, c.Stdout, c.Stderr}
+		b.streams == [3]*os.File{c.Stdin, c.Stdout, c.Stderr} && slices.Equal(b.files, c.Files)
 }
 
 // Close ends the init stage, unless a container has taken it.

@@ -65,15 +65,16 @@ func newBundle(c *Config) (*bundle, error) {
 
 func (b *bundle) close() { _ = os.RemoveAll(b.dir) } // what is mounted there is gone with its namespace
 
-// order adds to the stage's order what the runtime needs.
-func (b *bundle) order(o *sandbox.Order) {
+// order adds to the stage's order what the runtime needs; files is the number of
+// descriptors that the command has besides its streams.
+func (b *bundle) order(o *sandbox.Order, files int) {
 	o.Base = filepath.Join(b.dir, bundleBase)
 	o.Mounts, o.Devices = nil, nil // the runtime's to make, as are the files, which others look at
 	o.Runtime = []string{b.runtime, "--root", filepath.Join(b.dir, bundleState)}
 	if !strings.Contains(filepath.Base(b.runtime), "runc") {
 		o.Runtime = append(o.Runtime, "--cgroup-manager=disabled")
 	}
-	o.Runtime = append(o.Runtime, "run", "--bundle", b.dir, filepath.Base(b.dir))
+	o.Runtime = append(o.Runtime, "run", "--preserve-fds", strconv.Itoa(files), "--bundle", b.dir, filepath.Base(b.dir))
 	for _, name := range []string{"PATH", "HOME", "XDG_RUNTIME_DIR"} {
 		if v, ok := os.LookupEnv(name); ok {
 			o.RuntimeEnv = append(o.RuntimeEnv, name+"="+v)

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/slipway-net/slipway/launcher/sandbox"
 	"github.com/slipway-net/slipway/launcher/userns"
 )
 
@@ -185,6 +186,9 @@ type Config struct {
 	// Stdin, Stdout and Stderr are the command's streams; they stay the caller's
 	// to close. Nil is /dev/null.
 	Stdin, Stdout, Stderr *os.File
+	// Files are the command's descriptors from 3 on, MaxFiles at most: open ones of this
+	// process, which are closed once the command's process has them, or Run has failed.
+	Files []int
 
 	// Session sets up the network in the namespaces of the process pid. It is
 	// needed by NetPrivate alone. The command starts after it has returned. The
@@ -211,6 +215,9 @@ type Config struct {
 	// Log receives what the user need not act on; nil discards it.
 	Log *slog.Logger
 }
+
+// MaxFiles bounds Config.Files.
+const MaxFiles = sandbox.MaxFiles
 
 // SeccompUnconfined is the value of Config.Seccomp for no filter.
 const SeccompUnconfined = "unconfined"
@@ -280,6 +287,9 @@ func (c *Config) checkCommand() error {
 	}
 	if !strings.HasPrefix(c.Workdir, "/") {
 		return fmt.Errorf("%w: working directory %q: want an absolute path", ErrUsage, c.Workdir)
+	}
+	if len(c.Files) > MaxFiles {
+		return fmt.Errorf("%w: %d descriptors for the command: want %d at most", ErrUsage, len(c.Files), MaxFiles)
 	}
 	for _, w := range slices.Concat([]string{c.Workdir, c.User}, c.Args, c.Env, c.Groups) {
 		if strings.ContainsRune(w, 0) {

@@ -41,7 +41,7 @@ func newContainer(c Config, legacy bool) (*Container, error) {
 	ct := &Container{cfg: c, asked: make(chan func(*running)), ended: make(chan struct{})}
 	ct.plan = plan{root: c.Root, user: c.User, groups: c.Groups, init: *c.Init, mapped: isMapped(c.IDs), legacy: legacy}
 	pty := c.TTY || isTerminal(c.Stdin)
-	ct.plan.streams = replacedStreams(&c)
+	ct.plan.streams, ct.plan.passed = replacedStreams(&c), len(c.Files)
 	if c.Runtime != "" {
 		pty = isTerminal(c.Stdin) && isTerminal(c.Stdout)
 		ct.plan.init = false
@@ -105,6 +105,7 @@ const maxProfile = 1 << 20
 // is done, the command is asked to end by SIGTERM and killed ten seconds later.
 func (ct *Container) Run(ctx context.Context) (code int, err error) {
 	defer close(ct.ended)
+	defer ct.closeFiles()
 	r, err := ct.start()
 	if err != nil {
 		return sandbox.ExitOurs, err
@@ -132,6 +133,14 @@ func (ct *Container) Run(ctx context.Context) (code int, err error) {
 		r.start()
 	}
 	return r.wait(ctx, sigs)
+}
+
+// closeFiles closes Config.Files, once.
+func (ct *Container) closeFiles() {
+	for _, fd := range ct.cfg.Files {
+		unix.Close(fd)
+	}
+	ct.cfg.Files = nil
 }
 
 // hasTun reports whether the host has the tun device.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +37,7 @@ type Exec struct {
 	// TTY and the streams are as in Config.
 	TTY                   bool
 	Stdin, Stdout, Stderr *os.File
+	Files                 []int // as in Config
 
 	mode string // of the init stage; empty is sandbox.ModeExec
 }
@@ -52,6 +54,7 @@ func (e Exec) Run(ctx context.Context) (int, error) {
 	if err != nil {
 		return sandbox.ExitOurs, err
 	}
+	defer ct.closeFiles()
 	r, err := ct.launch(func(r *running, theirs *sandbox.Control) error { return e.join(r, theirs, namespaces) })
 	if err == nil {
 		err = r.follow(ct)
@@ -69,7 +72,7 @@ func (e Exec) Run(ctx context.Context) (int, error) {
 // what the command has of it. It returns the namespaces to join, too.
 func (e Exec) container() (*Container, uintptr, error) {
 	no := false
-	cfg := Config{Args: e.Args, Env: e.Env, Workdir: e.Workdir, TTY: e.TTY, Net: NetNone, Init: &no, Stdin: e.Stdin, Stdout: e.Stdout, Stderr: e.Stderr}
+	cfg := Config{Args: e.Args, Env: e.Env, Workdir: e.Workdir, TTY: e.TTY, Net: NetNone, Init: &no, Stdin: e.Stdin, Stdout: e.Stdout, Stderr: e.Stderr, Files: e.Files}
 	if err := cfg.check(); err != nil {
 		return nil, 0, err
 	}
@@ -90,6 +93,7 @@ func (e Exec) container() (*Container, uintptr, error) {
 	if e.User != "" {
 		p.User, p.Groups = e.User, nil
 	}
+	p.Files = uint32(len(e.Files))
 	p.Init, p.Streams, p.Terminal, p.Rows, p.Columns = false, ct.plan.streams, pty, 0, 0
 	if pty {
 		p.Env = mergeEnv([]string{"TERM=xterm"}, p.Env)
@@ -131,7 +135,7 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 	if err != nil {
 		return err
 	}
-	fds := append(streams[:], ctl.FD())
+	fds := slices.Concat(streams[:], []int{ctl.FD()}, e.Files)
 	r.pid, err = join.Start(join.Config{
 		Join: []join.Namespaces{{FD: e.Pidfd, Flags: namespaces}}, Exe: int(exe.Fd()),
 		Args: []string{sandbox.InitArg, cmp.Or(e.mode, sandbox.ModeExec)}, Env: inside.Environ(), Files: fds,

@@ -5,6 +5,7 @@ package launcher
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -45,7 +46,7 @@ func (r *running) startJoined(exe int, files []int, mode string) error {
 	r.pid, err = join.Start(join.Config{
 		Join: []join.Namespaces{{FD: j.User, Flags: unix.CLONE_NEWUSER}, {FD: j.Net, Flags: unix.CLONE_NEWNET}},
 		New:  unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,
-		Exe:  exe, Args: []string{sandbox.InitArg, mode}, Env: stageEnv(), Files: files,
+		Exe:  exe, Args: []string{sandbox.InitArg, mode, strconv.Itoa(len(r.ct.cfg.Files))}, Env: stageEnv(), Files: files,
 	})
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: it belongs to another user", err)

@@ -22,6 +22,7 @@ type plan struct {
 	user    string   // as the caller or the image gave it, to be looked up in the container
 	groups  []string // supplementary groups, likewise
 	streams [3]bool  // which of the standard streams the container's terminal replaces
+	passed  int      // number of descriptors besides the streams
 	init    bool     // pid 1 is ours
 	mapped  bool     // ids are mapped after the start
 	filter  []byte   // a seccomp filter of the caller's, if there is one
@@ -76,6 +77,7 @@ func (p *plan) process(o *sandbox.Process) error {
 	o.Bounding, o.Caps, o.UserCaps = capMask(sp.Capabilities.Bounding), capMask(sp.Capabilities.Permitted), capMask(sp.Capabilities.Ambient)
 	o.NoNewPrivs = sp.NoNewPrivileges
 	o.Terminal, o.Streams, o.Init = sp.Terminal, p.streams, p.init
+	o.Files = uint32(p.passed)
 	if sp.ConsoleSize != nil {
 		o.Rows, o.Columns = uint32(sp.ConsoleSize.Height), uint32(sp.ConsoleSize.Width)
 	}

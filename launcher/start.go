@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -25,7 +27,7 @@ func (ct *Container) start() (*running, error) {
 		if ct.bundle, err = newBundle(&ct.cfg); err != nil {
 			return nil, err
 		}
-		ct.bundle.order(o)
+		ct.bundle.order(o, ct.plan.passed)
 	}
 	encoded := o.Encode()
 	if len(encoded) > sandbox.MaxFrame {
@@ -68,7 +70,9 @@ func (ct *Container) launch(start func(*running, *sandbox.Control) error) (*runn
 // follow waits until the init stage has been started, sends it the order of ct, and begins
 // to look after it.
 func (r *running) follow(ct *Container) error {
-	if err := r.wasBegun(); err != nil {
+	err := r.wasBegun()
+	ct.closeFiles() // which the init stage has, or nobody
+	if err != nil {
 		return err
 	}
 	r.ct = ct
@@ -148,13 +152,13 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 			return err
 		}
 	}
-	files := append(streams[:], ctl.FD())
+	files := slices.Concat(streams[:], []int{ctl.FD()}, c.Files)
 	if c.Net == NetJoined {
 		return r.startJoined(int(exe.Fd()), files, mode)
 	}
 	sc := spawn.Config{
 		New: newNamespaces(c.Net), Own: !r.ct.plan.mapped, Exe: int(exe.Fd()),
-		Args: []string{sandbox.InitArg, mode}, Env: stageEnv(), Files: files,
+		Args: []string{sandbox.InitArg, mode, strconv.Itoa(len(c.Files))}, Env: stageEnv(), Files: files,
 	}
 	if r.group != nil {
 		sc.Cgroup = r.group.fd

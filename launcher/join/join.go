@@ -42,15 +42,16 @@ type Config struct {
 	Files []int
 }
 
-// maxFiles bounds Config.Files: the standard streams, and a few more; maxJoin
+// maxFiles bounds Config.Files: the standard streams, a few more, and those that a
+// command is given besides; maxJoin
 // Config.Join: each kind of namespace may be a file of its own.
 const (
-	maxFiles = 8
+	maxFiles = 72
 	maxJoin  = 8
 )
 
 // firstFree is where duplicates of the files lie before they are put in place.
-const firstFree = 16
+const firstFree = 2 * maxFiles
 
 // Start starts a process, which is the caller's child: Wait waits for it. It is
 // killed when the calling thread ends, to which the caller has locked its goroutine

@@ -86,6 +86,7 @@ func (p *Process) code(c *coder) {
 	number(c, &p.OOMScoreAdj)
 	number(c, &p.Rows)
 	number(c, &p.Columns)
+	number(c, &p.Files)
 	c.flags(&p.NoNewPrivs, &p.Terminal, &p.Streams[0], &p.Streams[1], &p.Streams[2], &p.Init)
 }
 

@@ -16,8 +16,10 @@ const InitArg = "slipway-init"
 
 // The init stage's second word, which says what it is started for.
 const (
-	ModeRun     = "run"     // make a container and run its command
-	ModeSeal    = "seal"    // the same, of a binary that the container's root could change
+	ModeRun = "run" // make a container and run its command
+	// ModeSeal is ModeRun of a binary that the container's root could change. A third word
+	// is the number of the command's descriptors, for none of which it is needed.
+	ModeSeal    = "seal"
 	ModeExec    = "exec"    // run one more command in a container that it has joined
 	ModeCopy    = "copy"    // carry files into or out of a container that it has joined
 	ModeStill   = "still"   // make a container and carry files into or out of it
@@ -27,6 +29,10 @@ const (
 
 // ControlFD is the descriptor at which the init stage finds the control socket.
 const ControlFD = 3
+
+// MaxFiles bounds the descriptors that a command is given besides its streams. Service
+// managers give a handful of sockets; who starts a process has room for this many.
+const MaxFiles = 64
 
 // IsInit reports whether a process with these arguments (os.Args) is an init
 // stage and must call Init at once.
@@ -49,7 +55,7 @@ func Init(args []string, copier Copier) int {
 	main := initMain
 	switch args[1] {
 	case ModeSeal:
-		main = sealMain
+		main = func(ctl *Control) (int, error) { return sealMain(ctl, args[2:]) }
 	case ModeExec:
 		main = execMain
 	case ModeCopy:

@@ -96,6 +96,9 @@ type Process struct {
 	Terminal      bool
 	Rows, Columns uint32  // the terminal's size, 0 where it is not known
 	Streams       [3]bool // which of the standard streams the terminal replaces
+	// Files is the number of descriptors that the command has from 3 on, which the
+	// stage was given behind ControlFD.
+	Files uint32
 	// Init keeps the stage as pid 1, which passes signals on and reaps. Without it
 	// the command becomes pid 1.
 	Init bool
@@ -114,6 +117,9 @@ func (o *Order) check() error {
 	}
 	if len(o.Process.Seccomp)%bpfInstruction != 0 {
 		return errors.New("the order's seccomp filter is cut off")
+	}
+	if o.Process.Files > MaxFiles {
+		return errors.New("the order has too many descriptors")
 	}
 	return nil
 }

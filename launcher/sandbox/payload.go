@@ -119,8 +119,8 @@ func (pl *payload) run() (int, error) {
 	if err := pl.stepDown(); err != nil {
 		return 0, err
 	}
-	for fd := range 3 {
-		unix.Close(fd) // so that the command's end of a pipe is the only one
+	for _, fd := range append([]uintptr{0, 1, 2}, pl.p.files()...) {
+		unix.Close(int(fd)) // so that the command's end of a pipe is the only one
 	}
 	if pl.slave >= 0 {
 		unix.Close(pl.slave)
@@ -176,6 +176,9 @@ func (pl *payload) replace() error {
 			}
 		}
 	}
+	if err := placeFiles(pl.p, pl.ctl); err != nil {
+		return err
+	}
 	if err := confine(pl.p, pl.id); err != nil {
 		return err
 	}
@@ -209,7 +212,7 @@ func (pl *payload) startConfined() (pid int, err error) {
 func (pl *payload) start() (int, error) {
 	attr := &syscall.ProcAttr{
 		Env:   pl.p.Env,
-		Files: pl.streams(),
+		Files: append(pl.streams(), pl.p.files()...),
 		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: pl.slave >= 0, Ctty: pl.ctty()},
 	}
 	pid, err := syscall.ForkExec(pl.argv0, pl.p.Args, attr)

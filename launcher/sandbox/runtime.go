@@ -72,6 +72,9 @@ func runtimeMain(ctl *Control) (int, error) {
 	if err := await(ctl, FrameGo); err != nil {
 		return 0, fmt.Errorf("wait for the network: %w", err)
 	}
+	if err := placeFiles(&o.Process, ctl); err != nil {
+		return 0, err
+	}
 	return 0, execError(o.Runtime[0], syscall.Exec(o.Runtime[0], o.Runtime, o.RuntimeEnv))
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -15,9 +16,9 @@ import (
 // selfExe is this process's binary.
 const selfExe = "/proc/self/exe"
 
-// sealMain is initMain of a sealed binary.
-func sealMain(ctl *Control) (int, error) {
-	if err := seal(); err != nil {
+// sealMain is initMain of a sealed binary. count are the words behind ModeSeal.
+func sealMain(ctl *Control, count []string) (int, error) {
+	if err := seal(count); err != nil {
 		return 0, err
 	}
 	return initMain(ctl)
@@ -27,7 +28,7 @@ func sealMain(ctl *Control) (int, error) {
 // container that is made to execute /proc/self/exe would have it within reach, and
 // could put its own code into it for the next start (CVE-2019-5736). It returns only
 // if that is not needed.
-func seal() error {
+func seal(count []string) error {
 	fd, err := openSelf()
 	if err != nil {
 		return fmt.Errorf("seal the binary: %w; to mend it: let root own it", err)
@@ -47,9 +48,17 @@ func seal() error {
 		unix.Close(tree)
 		return fmt.Errorf("seal the binary: %w", err)
 	}
-	// The control socket is to survive.
-	if _, err := unix.FcntlInt(ControlFD, unix.F_SETFD, 0); err != nil {
-		return fmt.Errorf("seal the binary: %w", err)
+	// The control socket is to survive, and what the command gets.
+	files := 0
+	if len(count) > 0 {
+		if files, err = strconv.Atoi(count[0]); err != nil {
+			return fmt.Errorf("seal the binary: number of descriptors: %w", err)
+		}
+	}
+	for fd := ControlFD; fd <= ControlFD+files; fd++ {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
+			return fmt.Errorf("seal the binary: %w", err)
+		}
 	}
 	return fmt.Errorf("seal the binary: %w", unix.Exec(fdPath(tree), []string{InitArg, ModeRun}, inside.Environ()))
 }

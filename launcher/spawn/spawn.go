@@ -31,11 +31,12 @@ type Config struct {
 	Cgroup int
 }
 
-// maxFiles bounds Config.Files: the standard streams, and a few more.
-const maxFiles = 8
+// maxFiles bounds Config.Files: the standard streams, a few more, and those that a
+// command is given besides.
+const maxFiles = 72
 
 // firstFree is where duplicates of the files lie before they are put in place.
-const firstFree = 16
+const firstFree = 2 * maxFiles
 
 // Start starts the program, in "/" and at the head of a session, as a child of the caller,
 // who waits for it, and returns its pidfd, which is the caller's to close. It is killed

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -20,12 +21,12 @@ import (
 const DetachedArg = "slipway-supervisor"
 
 // readyFD is the descriptor at which a detached supervisor finds the pipe to its
-// caller.
+// caller; those for the command follow.
 const readyFD = 3
 
 // IsDetached reports whether a process with these arguments (os.Args) is the
 // supervisor of a detached container.
-func IsDetached(args []string) bool { return len(args) > 1 && args[0] == DetachedArg }
+func IsDetached(args []string) bool { return len(args) > 2 && args[0] == DetachedArg }
 
 // A Start is what a detached supervisor tells its caller: that the command runs, or
 // why not.
@@ -40,9 +41,10 @@ var errSilent = errors.New("the supervisor ended before the container had starte
 
 // Detach starts this binary as a supervisor, in a session of its own and without a
 // terminal, with the words args behind its name, in the directory dir (empty is the
-// caller's), and with env over the caller's environment. It returns when the command
-// runs, or with what the supervisor says.
-func Detach(args []string, dir string, env map[string]string) (Start, error) {
+// caller's), and with env over the caller's environment. fds are open descriptors for the
+// container's command, which stay the caller's. It returns when the command runs, or with
+// what the supervisor says.
+func Detach(args []string, dir string, env map[string]string, fds []int) (Start, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return Start{}, fmt.Errorf("start the supervisor: %w", err)
@@ -54,10 +56,14 @@ func Detach(args []string, dir string, env map[string]string) (Start, error) {
 		return Start{}, fmt.Errorf("start the supervisor: %w", err)
 	}
 	defer null.Close()
-	proc, err := os.StartProcess("/proc/self/exe", append([]string{DetachedArg}, args...), &os.ProcAttr{
+	files := []uintptr{null.Fd(), null.Fd(), null.Fd(), w.Fd()}
+	for _, fd := range fds { // no os.File, which would change how they wait
+		files = append(files, uintptr(fd))
+	}
+	_, _, err = syscall.StartProcess("/proc/self/exe", append([]string{DetachedArg, strconv.Itoa(len(fds))}, args...), &syscall.ProcAttr{
 		Dir:   dir,
 		Env:   environment(env),
-		Files: []*os.File{null, null, null, w},
+		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	w.Close()
@@ -72,7 +78,7 @@ func Detach(args []string, dir string, env map[string]string) (Start, error) {
 	if json.Unmarshal(b, &s) != nil {
 		return Start{}, errSilent
 	}
-	return s, proc.Release()
+	return s, nil
 }
 
 // environment is that of this process with more put over it.
@@ -89,14 +95,28 @@ func environment(more map[string]string) []string {
 }
 
 // A Caller is who waits for a detached supervisor.
-type Caller struct{ pipe *os.File }
+type Caller struct {
+	pipe  *os.File
+	files []int
+}
 
 // NewCaller returns the caller of this process, which must be one that Detach has
-// started.
-func NewCaller() *Caller {
-	unix.CloseOnExec(readyFD)
-	return &Caller{os.NewFile(readyFD, "ready")}
+// started with args (os.Args without the first), and the words that were given to that.
+func NewCaller(args []string) (*Caller, []string) {
+	c := &Caller{pipe: os.NewFile(readyFD, "ready")}
+	count, _ := strconv.Atoi(args[0]) // which Detach wrote
+	for fd := readyFD; fd <= readyFD+count; fd++ {
+		unix.CloseOnExec(fd)
+		if fd > readyFD {
+			c.files = append(c.files, fd)
+		}
+	}
+	return c, args[1:]
 }
+
+// Files are the descriptors that Detach was given for the command; they are the process's
+// to close.
+func (c *Caller) Files() []int { return c.files }
 
 // Tell tells the caller what has become of the container. Only the first call has
 // an effect.
