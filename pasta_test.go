@@ -260,16 +260,27 @@ func TestPastaCommand(t *testing.T) {
 	}
 }
 
-// TestPastaLoopback reaches a service at the host's loopback by -T.
+// TestPastaLoopback reaches a service at the host's loopback by -T, of a command, and of
+// a process whose pasta has left its caller, and has a filter of system calls.
 func TestPastaLoopback(t *testing.T) {
 	pasta := pastas(t)["ours"]
 	m := newPastaMachine(t)
 	loop := netip.MustParseAddrPort(serveHTTP(t, m.Host, attachtest.Families()[0].Loopback, []byte(hello)))
-	fetch := "busybox wget -q -O - http://127.0.0.1:6379; busybox wget -q -O - http://[::1]:6379"
-	got, code := m.Host.Run(t, m.AsUser([]string{"PATH=" + podmanPath}, pasta, "--config-net", "-q", "-T", fmt.Sprint("6379:", loop.Port()), "--", "sh", "-c", fetch)...)
-	if got != hello+hello || code != 0 {
-		t.Errorf("exit code %d: %q", code, got)
+	const fetch = "busybox wget -q -O - http://127.0.0.1:6379; busybox wget -q -O - http://[::1]:6379"
+	const attached = `unshare --user --map-root-user --net busybox sleep 1007 & c=$!
+until [ "$(readlink /proc/$c/ns/net)" != "$(readlink /proc/$$/ns/net)" ] && grep -q . /proc/$c/uid_map; do :; done
+$0 --config-net -q -t none -u none -T $1 $c && nsenter --preserve-credentials --user --net --target $c sh -c "$2"; code=$?; kill $c; exit $code`
+	port := fmt.Sprint("6379:", loop.Port())
+	for _, argv := range [][]string{
+		{pasta, "--config-net", "-q", "-T", port, "--", "sh", "-c", fetch},
+		{"sh", "-c", attached, pasta, port, fetch},
+	} {
+		got, code := m.Host.Run(t, m.AsUser([]string{"PATH=" + podmanPath}, argv...)...)
+		if got != hello+hello || code != 0 {
+			t.Errorf("%q: exit code %d: %q", argv, code, got)
+		}
 	}
+	waitGone(t, m, "busybox sleep 1007")
 }
 
 // TestPastaSignals ends it by signals: those that ask are no failure, and it leaves
