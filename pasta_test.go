@@ -238,6 +238,30 @@ func TestPastaFailures(t *testing.T) {
 	}
 }
 
+// TestPastaPIDFile leaves the process id of another pasta where that has the namespace, and
+// no file where there was none.
+func TestPastaPIDFile(t *testing.T) {
+	pasta := pastas(t)["ours"]
+	r, said := startPasta(t, newPastaMachine(t), pasta, "-t none -u none")
+	if strings.TrimSpace(said) != "exit 0" {
+		t.Fatalf("pasta: %s", said)
+	}
+	before := r.run(t, "cat "+r.dir+"/pid")
+	for _, file := range []string{"pid", "other"} {
+		second := fmt.Sprintf("unshare -n %s --netns /nonexistent --pid %s/%s; echo $?", pasta, r.dir, file)
+		if got := r.run(t, second); !strings.HasSuffix(got, "1") {
+			t.Errorf("a second one: %s", got)
+		}
+	}
+	if after := r.run(t, "cat "+r.dir+"/pid"); after != before || before == "" {
+		t.Errorf("the file has %q, want %q", after, before)
+	}
+	if got := r.run(t, "ls "+r.dir); strings.Contains(got, "other") {
+		t.Errorf("a file is left: %s", got)
+	}
+	r.end(t)
+}
+
 // TestPastaCommand runs commands in namespaces of their own, with both.
 func TestPastaCommand(t *testing.T) {
 	seen := map[string]string{}
