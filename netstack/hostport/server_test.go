@@ -91,6 +91,17 @@ func accept(t *testing.T, l *net.TCPListener) *net.TCPConn {
 	return c
 }
 
+// ends connects a client, and returns both ends, the client's first or last.
+func (r *rig) ends(t *testing.T, l *net.TCPListener, clientFirst bool) (first, second *net.TCPConn) {
+	t.Helper()
+	c := r.connect(t)
+	h := accept(t, l)
+	if clientFirst {
+		return c, h
+	}
+	return h, c
+}
+
 // openFDs counts the process's descriptors.
 func openFDs(t *testing.T) int {
 	t.Helper()
@@ -104,11 +115,7 @@ func TestHalfClose(t *testing.T) {
 	l := listen(t, "127.0.0.1:0")
 	r := serve(t, addr(l))
 	for _, clientFirst := range []bool{true, false} {
-		c := r.connect(t)
-		first, second := c, accept(t, l)
-		if !clientFirst {
-			first, second = second, first
-		}
+		first, second := r.ends(t, l, clientFirst)
 		sent := make([]byte, 1<<20)
 		go func() {
 			first.Write(sent)
@@ -133,11 +140,7 @@ func TestReset(t *testing.T) {
 	l := listen(t, "127.0.0.1:0")
 	r := serve(t, addr(l))
 	for _, clientFirst := range []bool{true, false} {
-		c := r.connect(t)
-		first, second := c, accept(t, l)
-		if !clientFirst {
-			first, second = second, first
-		}
+		first, second := r.ends(t, l, clientFirst)
 		must(t, first.SetLinger(0))
 		must(t, first.Close())
 		if _, err := second.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
