@@ -16,6 +16,7 @@ import (
 
 	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/dns"
+	"github.com/slipway-net/slipway/netstack/hostport"
 	"github.com/slipway-net/slipway/netstack/policy"
 	"github.com/slipway-net/slipway/netstack/splice"
 	"github.com/slipway-net/slipway/portfwd"
@@ -109,8 +110,8 @@ type Session struct {
 	capturing  atomic.Bool
 	ports      *portfwd.Table
 	follower   *portfwd.Follower // nil where nothing is followed
-	hostPorts  hostPorts
-	carries    context.Context // until the loop runs no more
+	hostPorts  *hostport.Server  // nil for none
+	carries    context.Context   // until the loop runs no more
 	ended      context.CancelFunc
 	closing    sync.Once
 	closed     error
@@ -203,7 +204,12 @@ func (s *Session) Run(ctx context.Context) error {
 		})
 	}
 	watch.Go(func() { s.follow(ctx) })
-	watch.Go(func() { s.hostPorts.serve(ctx) })
+	var leadErr error
+	watch.Go(func() {
+		if leadErr = s.leadHostPorts(ctx); leadErr != nil {
+			cancel()
+		}
+	})
 	err := s.network.Run(ctx)
 	s.ended()
 	cancel()
@@ -211,7 +217,7 @@ func (s *Session) Run(ctx context.Context) error {
 	if errors.Is(err, netstack.ErrTapGone) || errors.Is(watchErr, tap.ErrGone) {
 		return ErrGone
 	}
-	return errors.Join(err, watchErr)
+	return errors.Join(err, watchErr, leadErr)
 }
 
 // Close gives back all that New took: the tap, and with it the container's
@@ -220,9 +226,9 @@ func (s *Session) Close() error {
 	s.closing.Do(func() {
 		s.ended()
 		s.ports.Close()
-		s.hostPorts.close()
+		s.closed = s.closeHostPorts()
 		if s.hairpin != nil {
-			s.closed = s.hairpin.Close()
+			s.closed = errors.Join(s.closed, s.hairpin.Close())
 		}
 		closeDevice := s.device.Close
 		if s.cfg.OwnNamespace {
