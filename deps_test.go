@@ -59,6 +59,7 @@ var layers = []layer{
 	{"netstack/dhcp", []string{"tap"}, "answers from the address plan alone"},
 	{"netstack/neighbor", []string{"tap"}, "answers from the address plan alone"},
 	{"netstack/splice", []string{"netstack/sockaddr", "tap"}, "the kernel's path, which knows no stack"},
+	{"netstack/hostport", []string{"netstack/sockaddr", "netstack/relay", "netstack/loop"}, "it is told who listens, and knows no stack"},
 	{"netstack/sockaddr", nil, "a leaf"},
 	{"netstack/...", []string{"netstack/relay", "netstack/loop", "tap"}, "parts of the stack do not know the stack"},
 	{"portfwd/...", []string{"portfwd/...", "netstack/relay", "netstack/loop", "tap"}, "published ports see the stack only through an interface of their own"},

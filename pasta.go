@@ -8,14 +8,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"os/signal"
-	"strconv"
 	"syscall"
 
 	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/netstack/attach/pasta"
 	"github.com/slipway-net/slipway/netstack/attach/sandbox"
+	"github.com/slipway-net/slipway/tap"
 )
 
 // pastaName is the name under which the program is pasta.
@@ -63,7 +62,7 @@ type pastaHelper struct {
 	// stderr from then on.
 	leave func()
 	log   *pastaLog
-	pid   *os.File // nil for none
+	pid   *pastaPID // nil for none
 }
 
 // main runs the session of a namespace that is there, and returns the exit code.
@@ -74,7 +73,7 @@ func (h *pastaHelper) main() int {
 	}
 	ctx, stop := watchSignals(syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGINT)
 	defer stop()
-	err = h.attach(ctx, p)
+	err = h.carry(ctx, p, nil)
 	switch sig := stop(); {
 	case sig == syscall.SIGINT:
 		return dieBy(sig)
@@ -88,30 +87,34 @@ func (h *pastaHelper) main() int {
 	return pastaError(h.stderr, err)
 }
 
-// attach makes the session, tells who waits for it, and runs it.
-func (h *pastaHelper) attach(ctx context.Context, p *process) error {
+// carry makes the session of a namespace that is there, or of that of the command c, tells
+// who waits for it, lets the command go, and carries the network until ctx is done.
+func (h *pastaHelper) carry(ctx context.Context, p *process, c *spawned) error {
 	cfg, err := h.begin()
 	if err != nil {
 		return err
 	}
 	defer h.log.Close()
+	defer h.pid.close()
+	if c != nil {
+		cfg.Tap.Target, cfg.OwnNamespace = tap.Target{PID: c.cmd.Process.Pid}, true
+	}
 	s, err := attach.New(cfg)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	stopCapture, err := h.capture(s)
+	stopCapture, err := (&netFlags{pcap: h.o.PcapFile}).capture(s)
 	if err != nil {
 		return err
 	}
 	defer stopCapture()
 	// The end of the path or the process is the end, whoever is still in the namespace.
 	s.Device().ForgetProc()
-	policy := sandbox.Policy{}
-	if cfg.Auto != nil {
-		policy.Keep = sandbox.LowPorts()
+	if err := h.pid.empty(); err != nil {
+		return err
 	}
-	if _, err := s.Confine(policy); err != nil {
+	if _, err := s.Confine(pastaConfinement(cfg)); err != nil {
 		return err
 	}
 	if err := h.tell(); err != nil {
@@ -120,11 +123,26 @@ func (h *pastaHelper) attach(ctx context.Context, p *process) error {
 	if err := p.ready(); err != nil {
 		return err
 	}
+	if err := c.release(); err != nil {
+		return err
+	}
 	return s.Run(ctx)
 }
 
+// pastaConfinement is what the process gives up.
+func pastaConfinement(cfg attach.Config) (p sandbox.Policy) {
+	if cfg.OwnNamespace {
+		// It has a command to wait for, and is not to leave the user's files unseen.
+		p.Root, p.Filter = sandbox.Off, sandbox.Off
+	}
+	if cfg.Auto != nil {
+		p.Keep = sandbox.LowPorts()
+	}
+	return p
+}
+
 // begin opens what the options name, and returns the configuration of the session. Who
-// gets no error closes the log.
+// gets no error closes the log and the pid file.
 func (h *pastaHelper) begin() (cfg attach.Config, err error) {
 	if err := checkRunAs(h.o.RunAs); err != nil {
 		return cfg, err
@@ -139,31 +157,21 @@ func (h *pastaHelper) begin() (cfg attach.Config, err error) {
 	if err := attach.Tune(); err != nil {
 		return cfg, err
 	}
-	if h.o.PIDFile != "" {
-		const flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC | syscall.O_NONBLOCK | syscall.O_NOFOLLOW
-		if h.pid, err = os.OpenFile(h.o.PIDFile, flags, 0o600); err != nil {
-			return cfg, fmt.Errorf("make the pid file: %w", err)
-		}
+	if h.pid, err = openPastaPID(h.o.PIDFile); err != nil {
+		return cfg, err
 	}
 	if h.log, err = newPastaLog(h.o, h.stderr); err != nil {
+		h.pid.close()
 		return cfg, err
 	}
 	cfg.Log, cfg.Unwatched, cfg.Version = h.log.logger, h.o.KeepOpen, versionText()
 	return cfg, nil
 }
 
-// capture starts what --pcap asks for.
-func (h *pastaHelper) capture(s *attach.Session) (stop func(), err error) {
-	return (&netFlags{pcap: h.o.PcapFile}).capture(s)
-}
-
 // tell writes the process id, and leaves the caller where there is one to leave.
 func (h *pastaHelper) tell() error {
-	if h.pid != nil {
-		defer h.pid.Close()
-		if _, err := h.pid.WriteString(strconv.Itoa(os.Getpid()) + "\n"); err != nil {
-			return fmt.Errorf("write the process id: %w", err)
-		}
+	if err := h.pid.write(); err != nil {
+		return err
 	}
 	if h.leave != nil {
 		h.log.leave()
@@ -172,7 +180,7 @@ func (h *pastaHelper) tell() error {
 	return nil
 }
 
-// level is what is logged.
+// pastaLevel is the least that is logged.
 func pastaLevel(v pasta.Verbosity) slog.Level {
 	switch v {
 	case pasta.Quiet:

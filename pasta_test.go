@@ -238,6 +238,30 @@ func TestPastaFailures(t *testing.T) {
 	}
 }
 
+// TestPastaPIDFile leaves the process id of another pasta where that has the namespace, and
+// no file where there was none.
+func TestPastaPIDFile(t *testing.T) {
+	pasta := pastas(t)["ours"]
+	r, said := startPasta(t, newPastaMachine(t), pasta, "-t none -u none")
+	if strings.TrimSpace(said) != "exit 0" {
+		t.Fatalf("pasta: %s", said)
+	}
+	before := r.run(t, "cat "+r.dir+"/pid")
+	for _, file := range []string{"pid", "other"} {
+		second := fmt.Sprintf("unshare -n %s --netns /nonexistent --pid %s/%s; echo $?", pasta, r.dir, file)
+		if got := r.run(t, second); !strings.HasSuffix(got, "1") {
+			t.Errorf("a second one: %s", got)
+		}
+	}
+	if after := r.run(t, "cat "+r.dir+"/pid"); after != before || before == "" {
+		t.Errorf("the file has %q, want %q", after, before)
+	}
+	if got := r.run(t, "ls "+r.dir); strings.Contains(got, "other") {
+		t.Errorf("a file is left: %s", got)
+	}
+	r.end(t)
+}
+
 // TestPastaCommand runs commands in namespaces of their own, with both.
 func TestPastaCommand(t *testing.T) {
 	seen := map[string]string{}
@@ -260,16 +284,27 @@ func TestPastaCommand(t *testing.T) {
 	}
 }
 
-// TestPastaLoopback reaches a service at the host's loopback by -T.
+// TestPastaLoopback reaches a service at the host's loopback by -T, of a command, and of
+// a process whose pasta has left its caller, and has a filter of system calls.
 func TestPastaLoopback(t *testing.T) {
 	pasta := pastas(t)["ours"]
 	m := newPastaMachine(t)
 	loop := netip.MustParseAddrPort(serveHTTP(t, m.Host, attachtest.Families()[0].Loopback, []byte(hello)))
-	fetch := "busybox wget -q -O - http://127.0.0.1:6379; busybox wget -q -O - http://[::1]:6379"
-	got, code := m.Host.Run(t, m.AsUser([]string{"PATH=" + podmanPath}, pasta, "--config-net", "-q", "-T", fmt.Sprint("6379:", loop.Port()), "--", "sh", "-c", fetch)...)
-	if got != hello+hello || code != 0 {
-		t.Errorf("exit code %d: %q", code, got)
+	const fetch = "busybox wget -q -O - http://127.0.0.1:6379; busybox wget -q -O - http://[::1]:6379"
+	const attached = `unshare --user --map-root-user --net busybox sleep 1007 & c=$!
+until [ "$(readlink /proc/$c/ns/net)" != "$(readlink /proc/$$/ns/net)" ] && grep -q . /proc/$c/uid_map; do :; done
+$0 --config-net -q -t none -u none -T $1 $c && nsenter --preserve-credentials --user --net --target $c sh -c "$2"; code=$?; kill $c; exit $code`
+	port := fmt.Sprint("6379:", loop.Port())
+	for _, argv := range [][]string{
+		{pasta, "--config-net", "-q", "-T", port, "--", "sh", "-c", fetch},
+		{"sh", "-c", attached, pasta, port, fetch},
+	} {
+		got, code := m.Host.Run(t, m.AsUser([]string{"PATH=" + podmanPath}, argv...)...)
+		if got != hello+hello || code != 0 {
+			t.Errorf("%q: exit code %d: %q", argv, code, got)
+		}
 	}
+	waitGone(t, m, "busybox sleep 1007")
 }
 
 // TestPastaSignals ends it by signals: those that ask are no failure, and it leaves

@@ -16,8 +16,6 @@ import (
 
 	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/netstack/attach/pasta"
-	"github.com/slipway-net/slipway/netstack/attach/sandbox"
-	"github.com/slipway-net/slipway/tap"
 	"golang.org/x/sys/unix"
 )
 
@@ -76,46 +74,6 @@ func pastaSpawn(o pasta.Options, stderr io.Writer) int {
 	return code
 }
 
-// carry makes the session of the command's namespace, lets the command go, and carries
-// its network until ctx is done.
-func (h *pastaHelper) carry(ctx context.Context, p *process, c *spawned) error {
-	cfg, err := h.begin()
-	if err != nil {
-		return err
-	}
-	defer h.log.Close()
-	cfg.Tap.Target = tap.Target{PID: c.cmd.Process.Pid}
-	cfg.OwnNamespace = true
-	s, err := attach.New(cfg)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	stopCapture, err := h.capture(s)
-	if err != nil {
-		return err
-	}
-	defer stopCapture()
-	// It has a process to wait for, and is not to leave the user's files unseen.
-	policy := sandbox.Policy{Root: sandbox.Off, Filter: sandbox.Off}
-	if cfg.Auto != nil {
-		policy.Keep = sandbox.LowPorts()
-	}
-	if _, err := s.Confine(policy); err != nil {
-		return err
-	}
-	if err := h.tell(); err != nil {
-		return err
-	}
-	if err := p.ready(); err != nil {
-		return err
-	}
-	if err := c.release(); err != nil {
-		return err
-	}
-	return s.Run(ctx)
-}
-
 // A spawned command waits, in its namespaces, until it is let go.
 type spawned struct {
 	cmd  *exec.Cmd
@@ -163,8 +121,11 @@ func hostnameFor(o pasta.Options) string {
 	return name[:min(len(name), most)]
 }
 
-// release lets the command go.
+// release lets the command go. A nil command needs nobody.
 func (s *spawned) release() error {
+	if s == nil {
+		return nil
+	}
 	defer s.gate.Close()
 	if _, err := s.gate.Write([]byte{1}); err != nil {
 		return fmt.Errorf("let the command go: %w", err)

@@ -45,10 +45,12 @@ type pingFlow struct {
 	ttl, tos uint8 // what the socket sends with
 }
 
-// echo handles an echo request; msg is the whole ICMP message.
+// echo handles an echo request; msg is the whole ICMP message. A gateway that is one of
+// the host's network answers for itself, where it leads to nothing of the host's.
 func (t *pingTable) echo(p *packet, msg []byte) {
 	n := t.n
-	if f := n.cfg.Plan.Of(p.dst); f.Ours(p.dst) || n.cfg.Policy.Serves(p.dst) {
+	f, serves := n.cfg.Plan.Of(p.dst), n.cfg.Policy.Serves(p.dst)
+	if others := f.Shared && p.dst == f.Gateway && p.dst != f.DNS; serves || f.Ours(p.dst) && !others {
 		n.replyEcho(p, msg)
 		return
 	}
@@ -62,15 +64,15 @@ func (t *pingTable) echo(p *packet, msg []byte) {
 		return
 	}
 	key := netip.AddrPortFrom(p.src, binary.BigEndian.Uint16(msg[4:]))
-	f := t.flows[key]
-	if f == nil {
-		if f = t.open(key, dst, d.Dial); f == nil {
+	flow := t.flows[key]
+	if flow == nil {
+		if flow = t.open(key, dst, d.Dial); flow == nil {
 			return
 		}
 	}
-	f.remote, f.host = dst, d.Dial
-	t.used(f)
-	f.send(p, msg)
+	flow.remote, flow.host = dst, d.Dial
+	t.used(flow)
+	flow.send(p, msg)
 }
 
 func (t *pingTable) open(key, dst, host netip.AddrPort) *pingFlow {

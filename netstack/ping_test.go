@@ -8,6 +8,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/slipway-net/slipway/netstack/policy"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
@@ -50,6 +51,34 @@ func TestPingOfOurOwnAddresses(t *testing.T) {
 						t.Errorf("bad reply from %v: %v", p.src, p.l4[:icmpHeaderLen])
 					}
 				})
+			}
+		}
+	}
+}
+
+// A gateway that is a router of the host's network is asked, and here refused; it answers
+// as ours where it leads to the host's loopback.
+func TestPingOfSharedGateway(t *testing.T) {
+	for _, mapped := range []bool{false, true} {
+		r := newRig(t, options{raw: true, cfg: func(c *Config) {
+			c.Plan.V4.Shared, c.Plan.V6.Shared = true, true
+			var rules policy.Config
+			for _, f := range c.Plan.Families() {
+				rules.Rules = append(rules.Rules, policy.Rule{Action: policy.Deny, Prefix: netip.PrefixFrom(f.Gateway, f.Gateway.BitLen())})
+				if mapped {
+					rules.HostLoopback = append(rules.HostLoopback, policy.LoopbackAt{Addr: f.Gateway})
+				}
+			}
+			rules.Plan = c.Plan
+			var err error
+			c.Policy, err = policy.New(rules)
+			must(t, err)
+		}})
+		for family, f := range families(r) {
+			r.send(r.echo(f.gateway, 64, 9, 1, 56))
+			kinds := map[bool][2]uint8{false: {unreachKindv4, unreachKindv6}, true: {echoReply4, echoReply6}}[mapped]
+			if p := r.nextICMP(kinds[0], kinds[1]); p.src != f.gateway {
+				t.Errorf("%s, mapped %v: answered by %v", family, mapped, p.src)
 			}
 		}
 	}

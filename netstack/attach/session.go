@@ -16,6 +16,7 @@ import (
 
 	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/dns"
+	"github.com/slipway-net/slipway/netstack/hostport"
 	"github.com/slipway-net/slipway/netstack/policy"
 	"github.com/slipway-net/slipway/netstack/splice"
 	"github.com/slipway-net/slipway/portfwd"
@@ -113,8 +114,8 @@ type Session struct {
 	capturing  atomic.Bool
 	ports      *portfwd.Table
 	follower   *portfwd.Follower // nil where nothing is followed
-	hostPorts  hostPorts
-	carries    context.Context // until the loop runs no more
+	hostPorts  *hostport.Server  // nil for none
+	carries    context.Context   // until the loop runs no more
 	ended      context.CancelFunc
 	closing    sync.Once
 	closed     error
@@ -211,7 +212,12 @@ func (s *Session) Run(ctx context.Context) error {
 		s.network.UseHairpin(s.hairpin.Load())
 	}
 	watch.Go(func() { s.follow(ctx) })
-	watch.Go(func() { s.hostPorts.serve(ctx) })
+	var leadErr error
+	watch.Go(func() {
+		if leadErr = s.leadHostPorts(ctx); leadErr != nil {
+			cancel()
+		}
+	})
 	err := s.network.Run(ctx)
 	s.ended()
 	cancel()
@@ -219,7 +225,7 @@ func (s *Session) Run(ctx context.Context) error {
 	if errors.Is(err, netstack.ErrTapGone) || errors.Is(watchErr, tap.ErrGone) {
 		return ErrGone
 	}
-	return errors.Join(err, watchErr)
+	return errors.Join(err, watchErr, leadErr)
 }
 
 // Close gives back all that New took: the tap, and with it the container's
@@ -228,9 +234,9 @@ func (s *Session) Close() error {
 	s.closing.Do(func() {
 		s.ended()
 		s.ports.Close()
-		s.hostPorts.close()
+		s.closed = s.closeHostPorts()
 		if h := s.hairpin.Load(); h != nil {
-			s.closed = h.Close()
+			s.closed = errors.Join(s.closed, h.Close())
 		}
 		closeDevice := s.device.Close
 		if s.cfg.OwnNamespace {

@@ -69,6 +69,7 @@ func (p *ports) publish(proto int, flag, s string) error {
 		return err
 	}
 	excluded := exclusions(chunks)
+	before := len(p.rules)
 	follow, explicit := len(excluded) > 0, false
 	for _, c := range chunks {
 		switch {
@@ -92,7 +93,7 @@ func (p *ports) publish(proto int, flag, s string) error {
 			return err
 		}
 	}
-	for _, r := range p.rules {
+	for _, r := range p.rules[before:] {
 		if err := r.Check(); err != nil {
 			return refusef("%s %q: %v", flag, s, err)
 		}

@@ -4,6 +4,7 @@ package pasta
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -126,6 +127,29 @@ func TestReach(t *testing.T) {
 		if got[i].Port != w.port || got[i].Host != w.host {
 			t.Errorf("%v, want %v", got, want)
 		}
+	}
+}
+
+// TestPublishOften has as many options as Podman gives for a container with many ports,
+// one for each: what one of them costs does not depend on how many there were before.
+func TestPublishOften(t *testing.T) {
+	options := func(n int) (args []string) {
+		for i := range n {
+			args = append(args, "-t", fmt.Sprintf("%[1]d-%[1]d:%[1]d-%[1]d", 20000+i))
+		}
+		return append(args, "1")
+	}
+	cost := func(n int) float64 {
+		args := options(n)
+		return testing.AllocsPerRun(1, func() {
+			if o, err := Parse(args); err != nil || len(o.ports[tcp].rules) != n {
+				t.Fatalf("%d rules, error %v, want %d", len(o.ports[tcp].rules), err, n)
+			}
+		})
+	}
+	const few, many = 50, 500
+	if a, b := cost(few), cost(many); b > a*many/few {
+		t.Errorf("%d options take %v allocations, and %d take %v", few, a, many, b)
 	}
 }
 

@@ -43,7 +43,9 @@ func (o Options) Resolve(h Host) (attach.Config, error) {
 		return cfg, err
 	}
 	o.tap(&cfg, t)
-	o.services(&cfg, t)
+	if err := o.services(&cfg, t); err != nil {
+		return cfg, err
+	}
 	var err error
 	if cfg.Outbound, err = o.leave(); err != nil {
 		return cfg, err
@@ -180,19 +182,28 @@ func (o Options) tap(cfg *attach.Config, t perFamily[template]) {
 	}
 }
 
-// services says what is offered at which addresses.
-func (o Options) services(cfg *attach.Config, t perFamily[template]) {
+// services says what is offered at which addresses, each of which leads to one thing.
+func (o Options) services(cfg *attach.Config, t perFamily[template]) error {
 	cfg.NoDNS = true
 	for _, f := range cfg.Tap.Plan.Families() {
 		cfg.NoDNS = cfg.NoDNS && !f.DNS.IsValid()
 		family := of(f.Container)
-		if at := *o.mapHostLoopback.given.at(family); at.IsValid() {
-			cfg.HostLoopback = append(cfg.HostLoopback, policy.LoopbackAt{Addr: at})
-		} else if !o.noMapGW && !o.mapHostLoopback.none {
-			cfg.HostLoopback = append(cfg.HostLoopback, policy.LoopbackAt{Addr: f.Via()})
+		loopback := *o.mapHostLoopback.given.at(family)
+		if !loopback.IsValid() && !o.noMapGW && !o.mapHostLoopback.none {
+			loopback = f.Via()
 		}
-		if at, own := *o.mapGuest.given.at(family), t.at(family).addr.Addr(); at.IsValid() && own.IsValid() {
-			cfg.HostLoopback = append(cfg.HostLoopback, policy.LoopbackAt{Addr: at, Host: own})
+		if loopback.IsValid() {
+			cfg.HostLoopback = append(cfg.HostLoopback, policy.LoopbackAt{Addr: loopback})
+		}
+		guest, own := *o.mapGuest.given.at(family), t.at(family).addr.Addr()
+		if guest.IsValid() && own.IsValid() {
+			cfg.HostLoopback = append(cfg.HostLoopback, policy.LoopbackAt{Addr: guest, Host: own})
+		}
+		switch {
+		case loopback.IsValid() && (loopback == f.DNS || loopback == guest):
+			return refusef("%s leads to the host's loopback: give --no-map-gw, or --dns-forward and --map-guest-addr other addresses", loopback)
+		case guest.IsValid() && guest == f.DNS:
+			return refusef("--dns-forward %s and --map-guest-addr: give them two addresses", guest)
 		}
 	}
 	upstream := o.dnsHosts
@@ -202,6 +213,7 @@ func (o Options) services(cfg *attach.Config, t perFamily[template]) {
 	for _, a := range upstream {
 		cfg.DNS = append(cfg.DNS, netip.AddrPortFrom(a, dnsPort))
 	}
+	return nil
 }
 
 // leave returns where flows leave from.

@@ -108,6 +108,10 @@ func TestResolve(t *testing.T) {
 		{"little MTU", "-m 1000 --no-map-gw 1", testHost(), "eth0", "192.0.2.8/24 via 192.0.2.1", ""},
 		{"gateway of its own", "-g 192.0.2.8 1", testHost(), "", "error: 192.0.2.8 is the container's own address: the gateway and the name server need others", ""},
 		{"gateway of no family", "-4 -g fd00::2 1", testHost(), "", "error: --gateway fd00::2: the container has no address of that family: give --address", ""},
+		{"resolver at the gateway", "-4 --dns-forward 192.0.2.1 1", testHost(), "", "error: 192.0.2.1 leads to the host's loopback: give --no-map-gw, or --dns-forward and --map-guest-addr other addresses", ""},
+		{"resolver at the gateway alone", "-4 --no-map-gw --dns-forward 192.0.2.1 1", testHost(), "eth0", "192.0.2.8/24 via 192.0.2.1 dns 192.0.2.1", ""},
+		{"host at the gateway", "-4 --map-guest-addr 192.0.2.1 1", testHost(), "", "error: 192.0.2.1 leads to the host's loopback: give --no-map-gw, or --dns-forward and --map-guest-addr other addresses", ""},
+		{"host at the resolver", "-4 --no-map-gw --map-guest-addr 10.0.0.3 --dns-forward 10.0.0.3 1", testHost(), "", "error: --dns-forward 10.0.0.3 and --map-guest-addr: give them two addresses", ""},
 		{"no such interface", "-i eth9 1", testHost(), "", `error: the host has no interface "eth9"`, ""},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
