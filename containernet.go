@@ -70,7 +70,7 @@ func newContainerNetwork(cfg attach.Config, net *netFlags, dir string, confine c
 		return nil, err
 	}
 	log.Info("network is up", "interface", s.Device().Name(), "mtu", s.Device().MTU(),
-		"offload", s.Device().Offload().String(), "path", s.Path())
+		"offload", s.Device().Offload().String())
 	return n, nil
 }
 

@@ -112,13 +112,9 @@ func (ct *Container) Run(ctx context.Context) (code int, err error) {
 		return sandbox.ExitOurs, err
 	}
 	defer r.close()
-	var more []os.Signal
-	if ct.cfg.StopSignal != 0 {
-		more = append(more, ct.cfg.StopSignal)
-	}
-	sigs := newSignals(more...)
-	defer sigs.stop()
-	if err := r.prepare(ctx); err != nil {
+	sigs := newSignals()
+	defer func() { r.after.Go(sigs.stop) }()
+	if err := r.prepare(); err != nil {
 		r.aborted = true
 		r.kill()
 		// What the init stage says goes before what follows from its end.
@@ -130,6 +126,8 @@ func (ct *Container) Run(ctx context.Context) (code int, err error) {
 	}
 	// If the init stage is gone the wait tells why.
 	_ = sandbox.WriteFrame(r.ctl, sandbox.FrameGo, nil)
+	r.carry(ctx)
+	sigs.pass(ct.stopSignals()...)
 	if ct.still { // which does not execute anything
 		r.start()
 	}
@@ -139,6 +137,14 @@ func (ct *Container) Run(ctx context.Context) (code int, err error) {
 // Group is the directory of the container's control group, which is removed at its end;
 // empty without limits. It is known once Config.Started is called.
 func (ct *Container) Group() string { return ct.group }
+
+// stopSignals are those that end the command besides the usual ones.
+func (ct *Container) stopSignals() []os.Signal {
+	if ct.cfg.StopSignal == 0 {
+		return nil
+	}
+	return []os.Signal{ct.cfg.StopSignal}
+}
 
 // closeFiles closes Config.Files, once.
 func (ct *Container) closeFiles() {
