@@ -59,7 +59,7 @@ func newContainerNetwork(cfg attach.Config, net *netFlags, dir string, log *slog
 		return nil, err
 	}
 	log.Info("network is up", "interface", s.Device().Name(), "mtu", s.Device().MTU(),
-		"offload", s.Device().Offload().String(), "path", s.Path())
+		"offload", s.Device().Offload().String())
 	return n, nil
 }
 

@@ -249,7 +249,7 @@ func (r *runner) network(log *slog.Logger) error {
 		return err
 	}
 	describe(&r.cfg, session)
-	session.OwnNamespace = true
+	session.OwnNamespace, session.LateSplice = true, true
 	private := r.lans.prepare(&r.cfg, &session)
 	r.cfg.Session = func(pid int) (launcher.Network, error) {
 		session.Tap.Target = tap.Target{PID: pid}

@@ -37,8 +37,8 @@ const (
 // include/uapi/linux/utsname.h).
 const maxHostname = 64
 
-// A Network carries the container's traffic. The launcher calls Run once, in a
-// goroutine of its own, and Close once after Run has returned.
+// A Network carries the container's traffic. The launcher calls Run at most once, in a
+// goroutine of its own, when the command may start, and Close once after Run has returned.
 type Network interface {
 	// Run carries traffic until ctx is done, and then returns nil. It may return
 	// an error earlier; the container is then killed.

@@ -111,13 +111,9 @@ func (ct *Container) Run(ctx context.Context) (code int, err error) {
 		return sandbox.ExitOurs, err
 	}
 	defer r.close()
-	var more []os.Signal
-	if ct.cfg.StopSignal != 0 {
-		more = append(more, ct.cfg.StopSignal)
-	}
-	sigs := newSignals(more...)
-	defer sigs.stop()
-	if err := r.prepare(ctx); err != nil {
+	sigs := newSignals()
+	defer func() { r.after.Go(sigs.stop) }()
+	if err := r.prepare(); err != nil {
 		r.aborted = true
 		r.kill()
 		// What the init stage says goes before what follows from its end.
@@ -129,10 +125,20 @@ func (ct *Container) Run(ctx context.Context) (code int, err error) {
 	}
 	// If the init stage is gone the wait tells why.
 	_ = sandbox.WriteFrame(r.ctl, sandbox.FrameGo, nil)
+	r.carry(ctx)
+	sigs.pass(ct.stopSignals()...)
 	if ct.still { // which does not execute anything
 		r.start()
 	}
 	return r.wait(ctx, sigs)
+}
+
+// stopSignals are those that end the command besides the usual ones.
+func (ct *Container) stopSignals() []os.Signal {
+	if ct.cfg.StopSignal == 0 {
+		return nil
+	}
+	return []os.Signal{ct.cfg.StopSignal}
 }
 
 // closeFiles closes Config.Files, once.

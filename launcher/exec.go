@@ -64,6 +64,7 @@ func (e Exec) Run(ctx context.Context) (int, error) {
 	}
 	defer r.close()
 	sigs := newSignals()
+	sigs.pass()
 	defer sigs.stop()
 	return r.wait(ctx, sigs)
 }

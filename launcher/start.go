@@ -205,11 +205,11 @@ func newNamespaces(net NetMode) uintptr {
 
 // prepare sets up the network, while the thread that holds the init stage maps the ids:
 // neither needs the other, and both wait for other processes.
-func (r *running) prepare(ctx context.Context) error {
+func (r *running) prepare() error {
 	if r.ct.cfg.Net == NetJoined && r.ct.plan.mapped { // they are, by whoever made the user namespace
 		r.tellMapped()
 	}
-	err := r.network(ctx)
+	err := r.network()
 	if !r.ids.IsZero() {
 		if merr := <-r.mapped; merr != nil {
 			return merr
@@ -251,20 +251,27 @@ func (r *running) tellMapped() {
 	_ = sandbox.WriteFrame(r.ctl, sandbox.FrameMapped, nil)
 }
 
-// network sets up the network and starts to carry it.
-func (r *running) network(ctx context.Context) error {
+// network sets up the network.
+func (r *running) network() (err error) {
 	if r.ct.cfg.Net != NetPrivate {
 		return nil
 	}
-	n, err := r.ct.cfg.Session(r.pid)
-	if err != nil {
+	if r.net, err = r.ct.cfg.Session(r.pid); err != nil {
+		r.net = nil
 		return fmt.Errorf("set up the network: %w", err)
 	}
-	r.net = n
+	return nil
+}
+
+// carry starts to carry the network, while the command starts: what that sends first
+// waits for it.
+func (r *running) carry(ctx context.Context) {
+	if r.net == nil {
+		return
+	}
 	// The network outlives ctx: the command may need it to end in order.
 	nctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.endNet = cancel
 	r.netErr = make(chan error, 1)
-	r.work.Go(func() { r.netErr <- n.Run(nctx) })
-	return nil
+	r.work.Go(func() { r.netErr <- r.net.Run(nctx) })
 }

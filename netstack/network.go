@@ -196,6 +196,10 @@ func (n *Network) initServices() error {
 	return nil
 }
 
+// UseHairpin has the Network make the spliced path by h, as Config.Hairpin does, for
+// which there was none at New. It must be called before Run.
+func (n *Network) UseHairpin(h *splice.Hairpin) { n.tcp.kernel.hairpin = h }
+
 // Run carries traffic until ctx is done, and then returns nil, or until the tap
 // is gone, and then returns ErrTapGone. When it has returned, every flow is
 // closed, and no goroutine of the Network is left.

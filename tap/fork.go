@@ -5,6 +5,7 @@ package tap
 import (
 	"fmt"
 	"runtime"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -24,9 +25,10 @@ const (
 	arenaSize = 32 << 10 // bytes for all buffers of a script
 )
 
-// shared is the memory that the child and the parent have in common: a mapping
-// of its own, so that the parent finds there what the child did even when it
-// was killed half-way. Everything the child writes to lies in it.
+// shared is the memory by which the child tells the parent what it did: a mapping of
+// its own, which the two have in common on every architecture, so that it is found
+// there even when the child was killed half-way. Everything the child writes to lies
+// in it.
 type shared struct {
 	state uint32
 	at    uint32
@@ -37,17 +39,19 @@ type shared struct {
 	arena [arenaSize]byte
 }
 
-// fork runs the script in a child process that shares this process' file
-// descriptors but neither its memory nor its credentials, and waits for its end.
-// The error is about the fork itself; what the script did stands in m.
+// fork runs the script in a child process that shares this process' file descriptors and,
+// where rawfork.Vfork can do that, memory, but not its credentials, and waits for its end. The error is about the
+// fork itself; what the script did stands in m.
 //
 // The child's exit signal is none rather than SIGCHLD: no SIGCHLD handler and no
 // wait4(-1) of the surrounding program, such as a reaping pid 1, sees it.
 func fork(m *shared, steps []step) error {
+	dumpable.Lock()
+	defer dumpable.Unlock()
+	defer keepDumpable()()
 	j := job{m, steps}
-	// Without CLONE_VM: joining a user namespace makes the memory undumpable
-	// (kernel/cred.c, commit_creds), which would be ours too.
-	pid, errno := rawfork.Clone(unix.CLONE_FILES, execute, unsafe.Pointer(&j))
+	args := rawfork.CloneArgs{Flags: unix.CLONE_FILES}
+	pid, errno := rawfork.Vfork(&args, execute, unsafe.Pointer(&j))
 	runtime.KeepAlive(&j)
 	if errno != 0 {
 		return fmt.Errorf("fork: %w", errno)
@@ -60,6 +64,22 @@ func fork(m *shared, steps []step) error {
 		return fmt.Errorf("the child that enters the namespace was killed: %s", unix.SignalName(ws.Signal()))
 	}
 	return nil
+}
+
+// dumpable is held while a child of ours may make the process undumpable.
+var dumpable sync.Mutex
+
+// keepDumpable returns what makes this process dumpable again if it is now. Whoever joins
+// a user namespace makes its memory undumpable (commit_creds of kernel/cred.c), and that
+// is ours, too. While the child is there, this keeps the processes of that namespace from
+// tracing it.
+func keepDumpable() (restore func()) {
+	const user = 1 // SUID_DUMP_USER of include/linux/sched/coredump.h
+	was, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	if err != nil || was != user {
+		return func() {}
+	}
+	return func() { _ = unix.Prctl(unix.PR_SET_DUMPABLE, user, 0, 0, 0) }
 }
 
 // A job is what the child is given.

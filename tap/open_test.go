@@ -15,6 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sync/errgroup"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/slipway-net/slipway/tap"
 	"github.com/slipway-net/slipway/tap/taptest"
 )
@@ -274,5 +276,27 @@ func TestOpenConcurrently(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, take(t, cs[0])); diff != "" {
 		t.Errorf("left behind (-want +got):\n%s", diff)
+	}
+}
+
+// TestOpenDumpable leaves the process as dumpable as it was: to have joined a user
+// namespace in memory that is ours, too, makes that undumpable.
+func TestOpenDumpable(t *testing.T) {
+	c := taptest.NewContainer(t)
+	for _, want := range []int{1, 0} {
+		if err := unix.Prctl(unix.PR_SET_DUMPABLE, uintptr(want), 0, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		d, err := tap.Open(tap.Config{Target: tap.Target{PID: c.PID()}, Pin: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); err != nil || got != want {
+			t.Errorf("dumpable is %d (%v), want %d", got, err, want)
+		}
+		d.Close()
+	}
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
 	}
 }

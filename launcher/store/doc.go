@@ -18,6 +18,8 @@
 //	shifted/HEX-KEY-KIND/    an image with other owners ([Store.Lowers])
 //	writable/NAME/           a Writable: the layer that a container writes to, and by
 //	                         which driver it is mounted
+//	spare/NAME/              what of a Writable the next one can have
+//	ground/                  a layer below all others: what every container has mounts at
 //	tmp/                     what is being made
 //	trash/                   what is being removed
 //	locks/                   empty files
@@ -49,7 +51,8 @@
 //	locks/HEX-KEY      exclusive by who unpacks the layer; others wait, and find it
 //	locks/gc           shared by pulls, which have layers that no image has yet;
 //	                   exclusive by GC
-//	writable/NAME/lock exclusive by the container whose layer it is
+//	writable/NAME/lock exclusive by the container whose layer it is; so is that of a spare
+//	                   one by who makes it, or takes it
 //	images/HEX.json    shared by a container for as long as it runs; exclusive by who
 //	                   removes the image
 //

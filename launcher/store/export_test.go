@@ -35,3 +35,6 @@ func (s *Store) KillStage() {
 		runtime.Gosched()
 	}
 }
+
+// MaxSpare is maxSpare.
+const MaxSpare = maxSpare

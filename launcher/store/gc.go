@@ -48,6 +48,9 @@ func (s *Store) GC(ctx context.Context, known func(writable string) bool) (Repor
 	for _, sweep := range []func() error{
 		func() error { return s.sweepTmp(ctx) },
 		func() error { return s.sweepWritables(ctx, known, &r) },
+		func() error {
+			return s.sweepSpare(func(name string) error { return s.discard(ctx, name) })
+		},
 		func() error { return s.sweepImages(&r) },
 		func() error { return s.sweepShifted(ctx) },
 		func() error { return s.sweepLayers(ctx, &r) },

@@ -41,7 +41,7 @@ func (s *Store) Lowers(ctx context.Context, i *Image, m userns.Mapping, redirect
 		layers = append(layers, s.LayerDir(d))
 	}
 	if m.Equal(s.Mapping) || m.IsZero() {
-		return Roots{Lowers: layers}, nil
+		return Roots{Lowers: s.withGround(layers)}, nil
 	}
 	name := shiftName(i.ID, m, redirect)
 	if err := s.shift(ctx, i, m, name, redirect, copied); err != nil {

@@ -38,6 +38,8 @@ const (
 	lockDir     = "locks"
 	shiftDir    = "shifted"
 	writableDir = "writable"
+	spareDir    = "spare"
+	groundDir   = "ground"
 	gcLock      = "gc"
 )
 
@@ -88,7 +90,7 @@ func Open(c Config) (*Store, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
-	for _, d := range []string{"", blobDir, layerDir, imageDir, refDir, tmpDir, trashDir, lockDir, shiftDir, writableDir} {
+	for _, d := range []string{"", blobDir, layerDir, imageDir, refDir, tmpDir, trashDir, lockDir, shiftDir, writableDir, spareDir} {
 		if err := os.MkdirAll(s.path(d), 0o700); err != nil {
 			return nil, fmt.Errorf("make the store: %w", err)
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/slipway-net/slipway/launcher/userns"
@@ -40,19 +41,16 @@ type Writable struct {
 // root directory has the mode. It is the caller's until Close, or until the process
 // ends.
 func (s *Store) NewWritable(ctx context.Context, image Digest, m userns.Mapping, mode os.FileMode) (*Writable, error) {
-	dir, err := os.MkdirTemp(s.path(writableDir), "")
-	if err != nil {
-		return nil, fmt.Errorf("make a writable layer: %w", err)
-	}
-	w := s.writable(filepath.Base(dir))
-	if w.lock, err = tryLock(filepath.Join(dir, writableLock), unix.LOCK_EX, unix.O_CREAT); err == nil {
-		err = os.WriteFile(filepath.Join(dir, writableImage), []byte(image), 0o600)
+	w := s.takeSpare(image)
+	if w == nil {
+		var err error
+		if w, err = s.makeWritable(image); err != nil {
+			return nil, fmt.Errorf("make a writable layer: %w", err)
+		}
 	}
 	// The root of the container has the mode and the owner of this directory.
+	err := os.Mkdir(w.Upper, 0o700)
 	for _, d := range []string{w.Upper, w.Work} {
-		if err == nil {
-			err = os.Mkdir(d, 0o700)
-		}
 		if err == nil {
 			err = os.Chmod(d, mode) // whatever the umask
 		}
@@ -61,11 +59,36 @@ func (s *Store) NewWritable(ctx context.Context, image Digest, m userns.Mapping,
 		err = s.own(ctx, w, m)
 	}
 	if err != nil {
-		w.Close()
-		_ = os.RemoveAll(dir) // what is left is found by GC
+		w.abort()
 		return nil, fmt.Errorf("make a writable layer: %w", err)
 	}
 	return w, nil
+}
+
+// makeWritable makes a layer without its upper directory.
+func (s *Store) makeWritable(image Digest) (*Writable, error) {
+	dir, err := os.MkdirTemp(s.path(writableDir), "")
+	if err != nil {
+		return nil, err
+	}
+	w := s.writable(filepath.Base(dir))
+	if w.lock, err = tryLock(filepath.Join(dir, writableLock), unix.LOCK_EX, unix.O_CREAT); err == nil {
+		err = os.WriteFile(filepath.Join(dir, writableImage), []byte(image), 0o600)
+	}
+	if err == nil {
+		err = os.Mkdir(w.Work, 0o700)
+	}
+	if err != nil {
+		w.abort()
+		return nil, err
+	}
+	return w, nil
+}
+
+// abort takes a layer away that could not be made. What is left is found by GC.
+func (w *Writable) abort() {
+	w.Close()
+	_ = os.RemoveAll(w.store.path(writableDir, w.Name))
 }
 
 // own gives the layer to root under the mapping m, if that does not have the caller's
@@ -146,22 +169,35 @@ func (w *Writable) Close() {
 func (w *Writable) Remove(ctx context.Context) error {
 	defer w.Close()
 	dir := w.store.path(writableDir, w.Name)
-	// The kernel leaves directories that not even their owner may read. The latter two are
-	// of a volatile overlay, and there are none of others.
-	for _, name := range []string{writableWork, writableWork + "/incompat", writableWork + "/incompat/volatile"} {
-		_ = os.Chmod(filepath.Join(w.Work, name), 0o700)
-	}
 	// Side by side: a file system that tells its disk of what is free (mount -o discard)
 	// waits for the disk at each directory.
 	var work sync.WaitGroup
-	work.Go(func() { _ = os.RemoveAll(w.Work) })
+	work.Go(w.emptyWork)
 	_ = os.RemoveAll(w.Upper)
 	work.Wait()
-	if os.RemoveAll(dir) == nil {
+	if w.makeSpare() || os.RemoveAll(dir) == nil {
 		return nil
 	}
 	if err := w.store.discard(ctx, filepath.Join(writableDir, w.Name)); err != nil {
 		return fmt.Errorf("remove what the container has written: %w", err)
 	}
 	return nil
+}
+
+// emptyWork removes what the kernel has left in the work directory: a directory, and in
+// it, of a volatile overlay, two more and a file (ovl_create_volatile_dirty of
+// fs/overlayfs/super.c). Not even their owner may read them.
+func (w *Writable) emptyWork() {
+	dirs := [...]string{writableWork, "incompat", "volatile"}
+	at := w.Work
+	for i, d := range dirs {
+		at = filepath.Join(at, d)
+		dirs[i] = at
+		_ = unix.Chmod(at, 0o700) // there are none of others
+	}
+	_ = unix.Unlink(filepath.Join(at, "dirty"))
+	for _, d := range slices.Backward(dirs[:]) {
+		_ = unix.Rmdir(d)
+	}
+	_ = os.RemoveAll(dirs[0]) // most often gone
 }

@@ -40,7 +40,7 @@ func (s *Session) Confine(p sandbox.Policy) (sandbox.State, error) {
 // The spliced path changes rules in the container's network namespace, for which the
 // owner of that needs nothing, and others CAP_NET_ADMIN.
 func (s *Session) Capabilities() sandbox.Capabilities {
-	if s.hairpin == nil || s.device.Granted() {
+	if s.hairpin.Load() == nil || s.device.Granted() {
 		return 0
 	}
 	return sandbox.NetAdmin

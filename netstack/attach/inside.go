@@ -60,9 +60,9 @@ func (s *Session) opened() opened {
 	return o
 }
 
-// openHairpin sets the spliced path up, or says why there is none, both ways, and what
-// reaches services at the container's loopback.
-func (s *Session) openHairpin() {
+// openInside gets ready what New has opened in the container: what reaches services at
+// its loopback, and the spliced path both ways, unless that comes late.
+func (s *Session) openInside() {
 	if !s.cfg.Tap.Pin {
 		return
 	}
@@ -73,17 +73,26 @@ func (s *Session) openHairpin() {
 	if s.factory, s.noLoopback.tcp = splice.NewFactory(in.splice); s.noLoopback.tcp != nil {
 		s.log.Info("inbound TCP is stacked", "why", s.noLoopback.tcp)
 	}
-	if s.cfg.NoSplice {
+	if !s.cfg.LateSplice {
+		s.openHairpin()
+	}
+}
+
+// openHairpin sets the spliced path up, or says why there is none.
+func (s *Session) openHairpin() {
+	if !s.cfg.Tap.Pin || s.cfg.NoSplice {
 		return
 	}
 	life := splice.UntilClose
 	if s.cfg.OwnNamespace {
 		life = splice.UntilNamespace
 	}
-	var err error
-	if s.hairpin, err = splice.New(s.device.Name(), in.splice, life); err != nil {
+	h, err := splice.New(s.device.Name(), s.opened().splice, life)
+	if err != nil {
 		s.log.Info("TCP is stacked", "why", err)
+		return
 	}
+	s.hairpin.Store(h)
 }
 
 // reachLoopback gets ready for services of that protocol at the container's loopback, or

@@ -83,6 +83,10 @@ type Config struct {
 	// NoSplice keeps TCP off the spliced path, which is otherwise used where the
 	// container's kernel allows it.
 	NoSplice bool
+	// LateSplice has Run set the spliced path up, before it carries anything, and not New:
+	// for a caller who lets the container start meanwhile, whose first frames wait. It
+	// takes a millisecond. Session.Path does not know then whether it can be done.
+	LateSplice bool
 	// HostPorts lists ports of the container's loopback that lead to the host's, at most
 	// MaxHostPorts. They need a tap that New opens.
 	HostPorts []HostPort
@@ -102,9 +106,9 @@ type Session struct {
 	device   *tap.Device
 	network  *netstack.Network
 	dns      *dns.Forwarder
-	hairpin  *splice.Hairpin    // nil where all TCP is stacked
-	factory  *splice.Factory    // nil where TCP services at the container's loopback are out of reach
-	loopback *netstack.Loopback // the same for UDP
+	hairpin  atomic.Pointer[splice.Hairpin] // nil where all TCP is stacked
+	factory  *splice.Factory                // nil where TCP services at the container's loopback are out of reach
+	loopback *netstack.Loopback             // the same for UDP
 	// noLoopback says why, of a session whose tap is pinned.
 	noLoopback struct{ tcp, udp error }
 	capturing  atomic.Bool
@@ -148,7 +152,7 @@ func New(cfg Config) (*Session, error) {
 		if s.device, err = tap.Open(cfg.Tap); err != nil {
 			return nil, err
 		}
-		s.openHairpin()
+		s.openInside()
 	}
 	if err := s.assemble(rules); err != nil {
 		s.device.Close()
@@ -176,7 +180,7 @@ func (s *Session) assemble(rules *policy.Policy) (err error) {
 		Outbound:     cfg.Outbound,
 		Bandwidth:    cfg.Bandwidth,
 		Without:      cfg.Without,
-		Hairpin:      s.hairpin,
+		Hairpin:      s.hairpin.Load(),
 		Factory:      s.factory,
 		Loopback:     s.loopback,
 		Log:          cfg.Log,
@@ -203,6 +207,10 @@ func (s *Session) Run(ctx context.Context) error {
 			}
 		})
 	}
+	if s.cfg.LateSplice && ctx.Err() == nil {
+		s.openHairpin()
+		s.network.UseHairpin(s.hairpin.Load())
+	}
 	watch.Go(func() { s.follow(ctx) })
 	var leadErr error
 	watch.Go(func() {
@@ -227,8 +235,8 @@ func (s *Session) Close() error {
 		s.ended()
 		s.ports.Close()
 		s.closed = s.closeHostPorts()
-		if s.hairpin != nil {
-			s.closed = errors.Join(s.closed, s.hairpin.Close())
+		if h := s.hairpin.Load(); h != nil {
+			s.closed = errors.Join(s.closed, h.Close())
 		}
 		closeDevice := s.device.Close
 		if s.cfg.OwnNamespace {
@@ -245,7 +253,7 @@ func (s *Session) Device() *tap.Device { return s.device }
 // Path returns the path that TCP flows are meant to take: netstack.PathSpliced
 // where that was set up. The log says when it has proved to work.
 func (s *Session) Path() string {
-	if s.hairpin != nil {
+	if s.hairpin.Load() != nil {
 		return netstack.PathSpliced
 	}
 	return netstack.PathStacked

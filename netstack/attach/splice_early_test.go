@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/slipway-net/slipway/netstack"
+	"github.com/slipway-net/slipway/netstack/attach"
 	"github.com/slipway-net/slipway/netstack/attach/attachtest"
 	"golang.org/x/sys/unix"
 )
@@ -96,4 +97,31 @@ func TestSpliceClientLeaves(t *testing.T) {
 		})
 		r.noFlows(t)
 	})
+}
+
+// TestSpliceLate has Run set the spliced path up: what the container sends before waits
+// for that.
+func TestSpliceLate(t *testing.T) {
+	r := prepare(t, func(cfg *attach.Config) { cfg.LateSplice = true })
+	l := r.Peer.Listen(t, netip.AddrPortFrom(attachtest.Families()[0].PeerAddr, 0))
+	dialed := make(chan error, 1)
+	go func() {
+		c, err := r.c.Dial(t, "tcp", tcpAddr(l.Addr()))
+		if err == nil {
+			err = c.Close()
+		}
+		dialed <- err
+	}()
+	if got := r.s.Path(); got != netstack.PathStacked {
+		t.Errorf("before Run the path is %q", got)
+	}
+	r.run(t)
+	r.waitSpliced(t, 1)
+	if err := <-dialed; err != nil {
+		t.Errorf("a connection from before Run: %v", err)
+	}
+	if got := r.s.Path(); got != netstack.PathSpliced {
+		t.Errorf("in Run the path is %q", got)
+	}
+	families(t, func(t *testing.T, f attachtest.Family) { r.speaksBy(t, f, netstack.PathSpliced) })
 }
