@@ -284,6 +284,34 @@ func TestPastaCommand(t *testing.T) {
 	}
 }
 
+// sleeper is a shell's command line that makes a container of one process, c.
+const sleeper = `unshare --user --map-root-user --net busybox sleep 1007 & c=$!
+until [ "$(readlink /proc/$c/ns/net)" != "$(readlink /proc/$$/ns/net)" ] && grep -q . /proc/$c/uid_map; do :; done
+`
+
+// TestPastaLastWords has why a pasta ended that had left its caller already: its log tells.
+func TestPastaLastWords(t *testing.T) {
+	pasta := pastas(t)["ours"]
+	m := newPastaMachine(t)
+	dir, err := os.MkdirTemp("", "pasta")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	log := filepath.Join(dir, "log")
+	// The caller cannot be told that the network is up.
+	const line = sleeper + `bash -c 'exec -a slipway-pasta "$0" --config-net -t none -u none --log-file "$1" "$2" 3</dev/null' $0 $1 $c; code=$?
+chmod 644 $1; kill $c; exit $code`
+	out, code := m.Host.Run(t, m.AsUser([]string{"PATH=" + podmanPath}, "sh", "-c", line, pasta, log)...)
+	text, err := os.ReadFile(log)
+	if code != 1 || err != nil || !strings.Contains(string(text), "the session has ended") {
+		t.Errorf("exit code %d, %q; the log has %q, error %v", code, out, text, err)
+	}
+}
+
 // TestPastaLoopback reaches a service at the host's loopback by -T, of a command, and of
 // a process whose pasta has left its caller, and has a filter of system calls.
 func TestPastaLoopback(t *testing.T) {
@@ -291,9 +319,7 @@ func TestPastaLoopback(t *testing.T) {
 	m := newPastaMachine(t)
 	loop := netip.MustParseAddrPort(serveHTTP(t, m.Host, attachtest.Families()[0].Loopback, []byte(hello)))
 	const fetch = "busybox wget -q -O - http://127.0.0.1:6379; busybox wget -q -O - http://[::1]:6379"
-	const attached = `unshare --user --map-root-user --net busybox sleep 1007 & c=$!
-until [ "$(readlink /proc/$c/ns/net)" != "$(readlink /proc/$$/ns/net)" ] && grep -q . /proc/$c/uid_map; do :; done
-$0 --config-net -q -t none -u none -T $1 $c && nsenter --preserve-credentials --user --net --target $c sh -c "$2"; code=$?; kill $c; exit $code`
+	const attached = sleeper + `$0 --config-net -q -t none -u none -T $1 $c && nsenter --preserve-credentials --user --net --target $c sh -c "$2"; code=$?; kill $c; exit $code`
 	port := fmt.Sprint("6379:", loop.Port())
 	for _, argv := range [][]string{
 		{pasta, "--config-net", "-q", "-T", port, "--", "sh", "-c", fetch},

@@ -45,11 +45,7 @@ func (f *tcpFlow) dial() {
 	}
 	f.spliced = &splicedEnd{flow: f, fd: fd}
 	k.dialing[f.key] = f
-	watch := f.table.n.loop.Add
-	if known {
-		watch = f.table.n.loop.AddAgain
-	}
-	if f.spliced.token, err = watch(fd, hostEvents, f.spliced); err != nil {
+	if f.spliced.token, err = f.table.n.watch(fd, known, f.spliced); err != nil {
 		f.table.n.noSocket(err)
 		f.unreached(err)
 	}
@@ -81,7 +77,23 @@ func (f *tcpFlow) reached(ev loop.Events) {
 	n.count.inc(flowsSpliced)
 	s.relay.Start(&k.pool, s.fd, f.fd)
 	s.relay.Note(relay.Container, ev)
+	err := f.greet()
 	f.opened()
+	if err != nil && f.state == open {
+		f.endSpliced(true)
+	}
+}
+
+// greet passes on what the client has sent already: it can go with the acknowledgment
+// that the service waits for.
+func (f *tcpFlow) greet() error {
+	r := &f.spliced.relay
+	r.Note(relay.Host, loop.Readable)
+	_, err := r.Move()
+	if r.Moved(relay.Host) == 0 {
+		splice.Greeted(f.spliced.fd)
+	}
+	return err
 }
 
 // dialStacked has gVisor connect to the container.

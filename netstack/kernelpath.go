@@ -353,11 +353,6 @@ func (k *kernelPath) accept(i int) bool {
 		return false
 	case unix.ECONNABORTED, unix.EINTR:
 		return true
-	case unix.EINVAL:
-		if k.ways[i].state == pathOpened {
-			k.close(i, "the container has ended the listening for it")
-		}
-		return false
 	default:
 		k.n.noSocket(err)
 		return false

@@ -172,7 +172,7 @@ func (f *tcpFlow) meet() bool {
 	}
 	s := &splicedEnd{flow: f, fd: fd, bound: true}
 	var err error
-	if s.token, err = f.table.n.loop.AddAgain(fd, hostEvents, s); err != nil {
+	if s.token, err = f.table.n.watch(fd, true, s); err != nil {
 		closeFD(fd)
 		return false
 	}

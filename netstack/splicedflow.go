@@ -163,14 +163,17 @@ func (f *tcpFlow) abortSpliced() {
 func (f *tcpFlow) closeSpliced(reset bool) {
 	s, k := f.spliced, &f.table.kernel
 	s.relay.Stop()
-	f.table.n.loop.Forget(s.token)
-	switch {
+	switch l := f.table.n.loop; {
 	case reset:
+		l.Forget(s.token)
 		resetClose(s.fd)
-	case !f.reuse():
+	case f.reuse():
+		l.Park(s.fd, s.token)
+	default:
+		l.Forget(s.token)
 		closeFD(s.fd)
 	}
-	s.fd = -1
+	s.fd, s.token = -1, 0
 	delete(k.live, f.key)
 	delete(k.dialing, f.key)
 }

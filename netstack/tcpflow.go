@@ -100,9 +100,7 @@ func (f *tcpFlow) connect() {
 		return
 	}
 	f.fd = fd
-	watch := t.n.loop.AddAgain
 	if !known {
-		watch = t.n.loop.Add
 		setHostOptions(fd)
 	}
 	f.connects()
@@ -110,7 +108,7 @@ func (f *tcpFlow) connect() {
 		f.failed(errno)
 		return
 	}
-	if f.token, err = watch(fd, hostEvents, f); err != nil {
+	if f.token, err = t.n.watch(fd, known, f); err != nil {
 		t.n.noSocket(err)
 		f.failed(nil)
 	}
@@ -367,14 +365,17 @@ func (f *tcpFlow) closeHost(reset bool) {
 	if f.fd < 0 {
 		return
 	}
-	f.table.n.loop.Forget(f.token)
-	if reset {
-		_ = unix.SetsockoptLinger(f.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	}
-	if reset || !f.spare() {
+	switch l := f.table.n.loop; {
+	case reset:
+		l.Forget(f.token)
+		resetClose(f.fd)
+	case f.spare():
+		l.Park(f.fd, f.token)
+	default:
+		l.Forget(f.token)
 		closeFD(f.fd)
 	}
-	f.fd = -1
+	f.fd, f.token = -1, 0
 	f.stash = nil
 }
 

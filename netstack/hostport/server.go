@@ -88,7 +88,7 @@ func (s *Server) acceptAll(l Listener) {
 		switch err {
 		case nil:
 			s.lead(fd, l.To)
-		case unix.EAGAIN, unix.EINVAL: // nobody; or it listens no more (ss -K in the container)
+		case unix.EAGAIN:
 			return
 		case unix.EINTR, unix.ECONNABORTED:
 		default:

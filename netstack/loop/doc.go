@@ -7,7 +7,7 @@
 //
 // A relay with two goroutines per connection costs 4 to 8 KiB of stack for each
 // idle one, and two scheduler hand-overs for each packet. Here an idle socket
-// costs a slot of 24 bytes, and a packet is read, decided on and written by the
+// costs a slot of 32 bytes, and a packet is read, decided on and written by the
 // goroutine that learned of it.
 //
 // # How it waits
@@ -20,11 +20,12 @@
 // # Rules
 //
 // Handlers, tasks and everything called from them run on the loop, one at a
-// time: what they own needs no lock. They must not block. Add, Remove, Forget
-// and Defer belong to the loop too; Post, Wake and Close may be called from
+// time: what they own needs no lock. They must not block. Add, Remove, Forget,
+// Park, Again and Defer belong to the loop too; Post, Wake and Close may be called from
 // anywhere. Events that were already fetched for a descriptor removed meanwhile
 // are recognised by the generation in their token and dropped, so that a reused
-// descriptor number never gets its predecessor's events.
+// descriptor number never gets its predecessor's events. Where a descriptor is used
+// again, the token stays the same (Park, Again), and it is the turn that tells.
 //
 // A turn of the loop is: fetch events without waiting; call their handlers; let
 // other goroutines run once, so that what the handlers handed to gVisor is

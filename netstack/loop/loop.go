@@ -75,6 +75,8 @@ type Loop struct {
 	// Owned by the loop.
 	slots      []slot
 	free       []uint32
+	parked     []Token // by descriptor: registrations that Park has put aside
+	turn       uint64
 	atStart    func()
 	atEnd      func()
 	beforePark func()
@@ -95,6 +97,7 @@ type Loop struct {
 type slot struct {
 	handler    Handler
 	generation uint32
+	since      uint64 // the turn that it was taken up again in
 }
 
 // wakeToken is the token of the loop's own eventfd: slot 0, which is never
@@ -142,6 +145,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("wait for events: %w", err)
 		}
+		l.turn++
 		if l.atStart != nil {
 			l.atStart()
 		}
@@ -176,16 +180,9 @@ func (l *Loop) Close() error {
 // Add registers fd, which stays its owner's, for the events and returns the
 // registration's token.
 func (l *Loop) Add(fd int, ev Events, h Handler) (Token, error) {
-	return l.register(unix.EPOLL_CTL_ADD, fd, ev, h)
-}
-
-// AddAgain is Add for a descriptor whose registration Forget has ended, and which was
-// not closed: the kernel still has it.
-func (l *Loop) AddAgain(fd int, ev Events, h Handler) (Token, error) {
-	return l.register(unix.EPOLL_CTL_MOD, fd, ev, h)
-}
-
-func (l *Loop) register(op, fd int, ev Events, h Handler) (Token, error) {
+	if t := l.unpark(fd); t != 0 {
+		l.Forget(t) // of one that was closed, which had the number
+	}
 	var i uint32
 	if n := len(l.free); n > 0 {
 		i = l.free[n-1]
@@ -196,12 +193,48 @@ func (l *Loop) register(op, fd int, ev Events, h Handler) (Token, error) {
 	}
 	l.slots[i].generation++
 	t := Token(l.slots[i].generation)<<32 | Token(i)
-	if err := l.ctl(op, fd, ev, t); err != nil {
+	if err := l.ctl(unix.EPOLL_CTL_ADD, fd, ev, t); err != nil {
 		l.free = append(l.free, i)
 		return 0, fmt.Errorf("watch descriptor %d: %w", fd, err)
 	}
 	l.slots[i].handler = h
 	return t, nil
+}
+
+// Park puts the registration t of fd aside until Again. The descriptor may be closed
+// meanwhile.
+func (l *Loop) Park(fd int, t Token) {
+	if !l.has(t) {
+		return
+	}
+	l.slots[uint32(t)].handler = nil
+	if fd >= len(l.parked) {
+		l.parked = append(l.parked, make([]Token, fd+1-len(l.parked))...)
+	}
+	l.parked[fd] = t
+}
+
+// Again takes up again the registration of fd that Park has put aside, for the events
+// that it was for, and returns its token, or the zero Token where there is none. That
+// costs no system call: h is told of what comes about from now on, where Add would tell
+// of what there is already, and of nothing that was fetched in the turn before.
+func (l *Loop) Again(fd int, h Handler) Token {
+	t := l.unpark(fd)
+	if t != 0 {
+		s := &l.slots[uint32(t)]
+		s.handler, s.since = h, l.turn
+	}
+	return t
+}
+
+// unpark returns the token of the registration of fd that is parked, from now on not.
+func (l *Loop) unpark(fd int) Token {
+	if fd < 0 || fd >= len(l.parked) {
+		return 0
+	}
+	t := l.parked[fd]
+	l.parked[fd] = 0
+	return t
 }
 
 // Remove ends the registration t of fd; call it before fd is closed, or where fd
@@ -215,17 +248,23 @@ func (l *Loop) Remove(fd int, t Token) {
 }
 
 // Forget ends the registration t of a descriptor that is closed right after and has
-// no duplicate, which makes the kernel forget it too (epoll(7), question 6), or is put
-// aside until AddAgain. It reports whether t stood for one.
+// no duplicate, which makes the kernel forget it too (epoll(7), question 6). It reports
+// whether t stood for one.
 func (l *Loop) Forget(t Token) bool {
-	i := uint32(t)
-	if t == 0 || int(i) >= len(l.slots) || l.slots[i].generation != uint32(t>>32) {
+	if !l.has(t) {
 		return false
 	}
+	i := uint32(t)
 	l.slots[i].handler = nil
 	l.slots[i].generation++
 	l.free = append(l.free, i)
 	return true
+}
+
+// has reports whether t stands for a registration.
+func (l *Loop) has(t Token) bool {
+	i := uint32(t)
+	return t != 0 && int(i) < len(l.slots) && l.slots[i].generation == uint32(t>>32)
 }
 
 // Defer runs f on the loop before it next waits. Only the loop may call it.
@@ -377,7 +416,8 @@ func (l *Loop) dispatch(n int) {
 			continue // it has served by ending the wait
 		}
 		s := &l.slots[uint32(t)]
-		if s.generation == uint32(t>>32) && s.handler != nil {
+		// What was fetched before Again is about what the descriptor was before.
+		if s.generation == uint32(t>>32) && s.handler != nil && s.since != l.turn {
 			s.handler.Ready(Events(e.Events))
 		}
 	}

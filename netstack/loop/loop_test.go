@@ -142,32 +142,34 @@ func TestReusedDescriptorGetsNoStaleEvent(t *testing.T) {
 	on(l, func() {})
 }
 
-// A descriptor that is put aside and added again: what has been fetched for its former
-// handler reaches nobody, what happens while it is aside neither, and what it can do now
-// its new handler is told.
-func TestAddAgain(t *testing.T) {
+// A registration that is put aside and taken up again: what has been fetched for its
+// former handler reaches nobody, what happens while it is aside neither, and what comes
+// about then its new handler is told.
+func TestParkAgain(t *testing.T) {
 	l := start(t)
 	r1, w1 := pipe(t)
 	r2, w2 := pipe(t)
 	for _, fd := range []int{r1, w1, r2, w2} {
 		defer unix.Close(fd)
 	}
+	readers, writers := [2]int{r1, r2}, [2]int{w1, w2}
 	var tokens [2]loop.Token
 	var order []string
+	renewed := 0
 	done := make(chan struct{})
 	on(l, func() {
-		for i, fd := range []int{r1, r2} {
+		for i, fd := range readers {
 			var err error
 			tokens[i], err = l.Add(fd, loop.Readable|loop.Edge, loop.HandlerFunc(func(loop.Events) {
 				order = append(order, "old")
 				// The other's event is in the same batch.
-				l.Forget(tokens[1-i])
-				again, fd := 1-i, []int{r1, r2}[1-i]
-				if tokens[again], err = l.AddAgain(fd, loop.Readable|loop.Edge, loop.HandlerFunc(func(ev loop.Events) {
+				renewed = 1 - i
+				l.Park(readers[renewed], tokens[renewed])
+				if again := l.Again(readers[renewed], loop.HandlerFunc(func(loop.Events) {
 					order = append(order, "new")
 					close(done)
-				})); err != nil {
-					t.Error(err)
+				})); again != tokens[renewed] {
+					t.Errorf("the token is %#x, want %#x again", again, tokens[renewed])
 				}
 			}))
 			if err != nil {
@@ -177,22 +179,65 @@ func TestAddAgain(t *testing.T) {
 		unix.Write(w1, []byte{1})
 		unix.Write(w2, []byte{1})
 	})
+	on(l, func() {}) // has a turn of its own
+	on(l, func() {
+		if len(order) != 1 {
+			t.Errorf("told were %v, want one old handler alone", order)
+		}
+		unix.Write(writers[renewed], []byte{1})
+	})
 	<-done
 	on(l, func() {
-		if len(order) != 2 || order[0] != "old" || order[1] != "new" {
+		if len(order) != 2 || order[1] != "new" {
 			t.Errorf("told were %v, want the old handler of one and the new one of the other", order)
 		}
-		for _, token := range tokens {
-			l.Forget(token)
+		for i, token := range tokens {
+			l.Park(readers[i], token)
 		}
 	})
-	for _, w := range []int{w1, w2} {
+	for _, w := range writers {
 		unix.Write(w, []byte{1}) // nobody is to be told
 	}
 	on(l, func() {})
 	on(l, func() {
 		if len(order) != 2 {
 			t.Errorf("told were %v", order)
+		}
+	})
+}
+
+// A parked descriptor that was closed leaves its number to another's registration.
+func TestParkClosed(t *testing.T) {
+	l := start(t)
+	on(l, func() {
+		r, w := pipe(t)
+		defer unix.Close(w)
+		nobody := loop.HandlerFunc(func(loop.Events) {})
+		old, err := l.Add(r, loop.Readable|loop.Edge, nobody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Park(r, old)
+		unix.Close(r)
+		fd, err := unix.FcntlInt(uintptr(w), unix.F_DUPFD_CLOEXEC, r)
+		if err != nil || fd != r {
+			t.Fatalf("the number is %d, %v, want %d again", fd, err, r)
+		}
+		defer unix.Close(fd)
+		next, err := l.Add(fd, loop.Writable|loop.Edge, nobody)
+		if err != nil || next == old {
+			t.Errorf("the next registration is %#x, %v", next, err)
+		}
+		if l.Forget(old) {
+			t.Error("the parked registration is still there")
+		}
+		if again := l.Again(fd, nobody); again != 0 {
+			t.Errorf("%#x is taken up again, which is in use", again)
+		}
+		l.Remove(fd, next)
+		l.Park(fd, next)
+		if again := l.Again(fd, nobody); again != 0 {
+			t.Errorf("%#x is taken up again, which was removed", again)
 		}
 	})
 }

@@ -34,7 +34,8 @@
 //	           for SYNs that we write; chain "output" for what the container would
 //	           send by the tap; the set "stacked" of flows that are left alone there
 //	routing    rule 1: fwmark 0x05100000 lookup 1296; table 1296: local default dev lo
-//	sysctl     net.ipv4.conf.TAP.accept_local=1 and rp_filter=2
+//	sysctl     net.ipv4.conf.TAP.accept_local=1 and rp_filter=2;
+//	           net.ipv4.tcp_fwmark_accept=1, of which see "Inbound connections"
 //	sockets    two listeners, on 192.0.0.8 and 100::8, which nobody has: so the
 //	           container cannot connect to them, and no port of its own is taken
 //
@@ -82,8 +83,14 @@
 //
 // What comes in at a published port is connected to the container's service by a socket
 // in the container, bound to the client's own address (IP_TRANSPARENT): a Factory makes
-// such. What the service answers would leave by the tap, and is kept in the container by
-// the rule for output, like the rest.
+// such. What the service answers would leave by the tap. It is kept in the container by
+// our mark, which the factory's SYN has and the service's socket takes from it
+// (tcp_fwmark_accept of the kernel's ip-sysctl), so that it is routed by lo once and for
+// all; where the container has changed that, by the rule for output, like the rest. So
+// that what our listener accepts does not take the mark of its SYN, it has one of its own.
+//
+// The factory's socket holds its acknowledgment of the service's SYN-ACK back for what the
+// client has sent (Greeted).
 //
 // Not done here: any TCP that the network terminates itself (DNS over TCP), and UDP.
 // Urgent data arrives in line. What the container captures on its tap are only the SYNs

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -30,6 +31,7 @@ func newBench(t testing.TB, f family) *bench {
 	must(t, factory.Open())
 	factory.first, factory.last = 32768, 60999 // as the kernel has it
 	t.Cleanup(factory.Close)
+	c.Exec(t, "sh", "-ec", "echo 1 >/proc/sys/net/ipv4/tcp_fwmark_accept") // as Inside has it
 	return &bench{factory, c, c.Listen(t, netip.AddrPortFrom(f.loopback, 0)), netip.AddrPortFrom(f.loopback, 0)}
 }
 
@@ -38,6 +40,7 @@ func (b *bench) dial(t testing.TB, from netip.AddrPort) (fd int, known bool, pee
 	t.Helper()
 	fd, known, err := b.Dial(from, b.service.Addr().(*net.TCPAddr).AddrPort())
 	must(t, err)
+	Greeted(fd)
 	must(t, b.service.SetDeadline(time.Now().Add(attachtest.Patience)))
 	peer, err = b.service.AcceptTCP()
 	must(t, err)
@@ -191,4 +194,86 @@ func TestFactoryPortForGood(t *testing.T) {
 			t.Error("no socket is used again any more")
 		}
 	}
+}
+
+// TestFactoryBound has clients of several addresses use one socket, one after the other,
+// and each be who it is.
+func TestFactoryBound(t *testing.T) {
+	f := families[0]
+	b := newBench(t, f)
+	for _, client := range []string{"127.1.1.1", "127.1.1.1", "127.2.2.2", "127.1.1.1"} {
+		from := netip.AddrPortFrom(netip.MustParseAddr(client), 40000)
+		fd, _, peer := b.dial(t, from)
+		if got := peer.RemoteAddr().(*net.TCPAddr).AddrPort(); got != from {
+			t.Errorf("the client is %s for the service, want %s", got, from)
+		}
+		isNew(t, fd, peer)
+		must(t, peer.SetLinger(0)) // leaves no TIME_WAIT in the next one's way
+		must(t, peer.Close())
+		if !b.GiveBack(fd, from) {
+			t.Fatal("the socket is not taken back")
+		}
+	}
+}
+
+// TestFactoryMark has the service's end of a connection take our mark, which spares it
+// the way through the rules.
+func TestFactoryMark(t *testing.T) {
+	for _, f := range families {
+		t.Run(f.listen.String(), func(t *testing.T) {
+			b := newBench(t, f)
+			fd, _, peer := b.dial(t, b.from)
+			defer unix.Close(fd)
+			raw, err := peer.SyscallConn()
+			must(t, err)
+			must(t, raw.Control(func(s uintptr) {
+				if got, err := unix.GetsockoptInt(int(s), unix.SOL_SOCKET, unix.SO_MARK); err != nil || uint32(got) != mark {
+					t.Errorf("the mark is %#x, %v, want %#x", got, err, mark)
+				}
+			}))
+		})
+	}
+}
+
+// TestFactoryGreets has what a client has sent go with the acknowledgment that opens the
+// service's end, and, where it has sent nothing, that go when we say so. The kernel's own
+// timer may be sooner, on a machine that stands still, but not each time.
+func TestFactoryGreets(t *testing.T) {
+	const (
+		tries = 20
+		want  = 2 // segments: the SYN and one that acknowledges the answer
+	)
+	greet := map[string]func(fd int){
+		"data": func(fd int) {
+			_, err := unix.Write(fd, []byte("first"))
+			must(t, err)
+		},
+		"nothing": Greeted,
+	}
+	for _, f := range families {
+		for name, greet := range greet {
+			t.Run(f.listen.String()+" "+name, func(t *testing.T) {
+				b := newBench(t, f)
+				sent := make([]uint32, 0, tries)
+				for !slices.Contains(sent, want) {
+					if len(sent) == tries {
+						t.Fatalf("%v segments were sent, want %d", sent, want)
+					}
+					fd, _, err := b.Dial(b.from, b.service.Addr().(*net.TCPAddr).AddrPort())
+					must(t, err)
+					defer unix.Close(fd)
+					greet(fd)
+					sent = append(sent, segments(t, fd))
+				}
+			})
+		}
+	}
+}
+
+// segments returns how many segments the socket has sent.
+func segments(t testing.TB, fd int) uint32 {
+	t.Helper()
+	ti, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	must(t, err)
+	return ti.Segs_out
 }

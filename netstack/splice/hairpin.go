@@ -39,6 +39,9 @@ const (
 	sockCount
 )
 
+// settingMarks is the place of the one setting that all works without: the last.
+const settingMarks = 2
+
 const (
 	fileForward4 = iota
 	fileForward6
@@ -57,6 +60,10 @@ func Inside(ifname string) tap.Inside {
 			// Loosely: such an address is routed by lo (fib_validate_source of
 			// net/ipv4/fib_frontend.c). The larger of this and "all" holds.
 			{Path: conf + "rp_filter", Value: "2"},
+			// What answers a Factory's SYN, which has our mark, has it too, so that its
+			// routes are by lo from the start and no rule has to turn each packet round.
+			// Of both families; where it cannot be set, the rule does.
+			settingMarks: {Path: "net/ipv4/tcp_fwmark_accept", Value: "1"},
 		},
 		Files:   []string{fileForward4: "net/ipv4/ip_forward", fileForward6: "net/ipv6/conf/all/forwarding", filePorts: "net/ipv4/ip_local_port_range"},
 		Sockets: make([]tap.Socket, sockCount),
@@ -123,10 +130,8 @@ func newHairpin(ifname string, in tap.Opened, life Lifetime) (*Hairpin, error) {
 			return nil, err
 		}
 	}
-	for _, err := range in.Settings {
-		if err != nil {
-			return nil, err
-		}
+	if err := errors.Join(in.Settings[:min(settingMarks, len(in.Settings))]...); err != nil {
+		return nil, err
 	}
 	h := &Hairpin{
 		life:      life,

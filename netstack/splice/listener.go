@@ -32,6 +32,9 @@ func (f family) listenOn(fd int, addr netip.Addr) error {
 	if err := f.setOptions(fd); err != nil {
 		return err
 	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(acceptedMark)); err != nil {
+		return fmt.Errorf("set SO_MARK: %w", err)
+	}
 	return listen(fd, addr)
 }
 

@@ -21,6 +21,10 @@ const (
 	// mark is on the packets that are to stay in the container. Kubernetes, CNI's
 	// port mapping, Cilium, WireGuard and Tailscale use other bits.
 	mark uint32 = 0x0510_0000
+	// acceptedMark is of the listener's sockets: for want of one they would get that of
+	// the SYN (settingMarks), and what they send to those behind the container stay in it.
+	// Nothing else has a use for it.
+	acceptedMark = mark | 1
 	// routeTable is the routing table for packets with the mark.
 	routeTable = 0x510
 	// rulePriority is of the routing rule that says so: before all but the one
