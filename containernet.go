@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"path/filepath"
@@ -25,11 +26,17 @@ func describe(cfg *launcher.Config, session attach.Config) {
 	}
 }
 
+// A confiner confines the process once the container sends, and returns false if ctx is
+// done before.
+type confiner func(ctx context.Context, s *attach.Session, log *slog.Logger) (goOn bool, err error)
+
 // A containerNetwork is a session as the launcher knows it, with its capture and
 // its API.
 type containerNetwork struct {
 	*attach.Session
 	api         *attach.API
+	confine     confiner
+	log         *slog.Logger
 	stopCapture func()
 	done        func() // when the API has ended
 }
@@ -37,12 +44,16 @@ type containerNetwork struct {
 // apiFile is the name of the API's socket in the container's directory.
 const apiFile = "api"
 
-func newContainerNetwork(cfg attach.Config, net *netFlags, dir string, log *slog.Logger) (launcher.Network, error) {
+func newContainerNetwork(cfg attach.Config, net *netFlags, dir string, confine confiner, log *slog.Logger) (launcher.Network, error) {
 	s, err := attach.New(cfg)
 	if err != nil {
 		return nil, err
 	}
-	n := &containerNetwork{Session: s}
+	if err := s.Device().Mute(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	n := &containerNetwork{Session: s, confine: confine, log: log}
 	if n.stopCapture, err = net.capture(s); err != nil {
 		s.Close()
 		return nil, err
@@ -61,6 +72,14 @@ func newContainerNetwork(cfg attach.Config, net *netFlags, dir string, log *slog
 	log.Info("network is up", "interface", s.Device().Name(), "mtu", s.Device().MTU(),
 		"offload", s.Device().Offload().String())
 	return n, nil
+}
+
+// Run carries traffic once the process is confined.
+func (n *containerNetwork) Run(ctx context.Context) error {
+	if goOn, err := n.confine(ctx, n.Session, n.log); !goOn || err != nil {
+		return err
+	}
+	return n.Session.Run(ctx)
 }
 
 // Close ends the capture and the API, too.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"path/filepath"
 
+	"github.com/slipway-net/slipway/launcher"
 	"github.com/slipway-net/slipway/launcher/store"
 )
 
@@ -27,20 +28,25 @@ func (r *containerRoot) dir() string {
 	return filepath.Dir(r.writable.Upper)
 }
 
-// discard removes what the container has written, once it has ended. To be called again
-// does nothing.
-func (r *containerRoot) discard() {
-	if r.writable != nil {
-		r.discarded = r.writable.Remove(context.Background())
-		r.writable = nil
+// discard removes what the container has written, once it has ended, by the sweeper if
+// there is one. To be called again does nothing.
+func (r *containerRoot) discard(s *launcher.Sweeper) {
+	if r.writable == nil {
+		return
 	}
+	if s != nil {
+		defer s.Close() // which may not have been needed
+		r.writable.Sweep = s.Sweep
+	}
+	r.discarded = r.writable.Remove(context.Background())
+	r.writable = nil
 }
 
 // close gives the root back. What the container has written is removed unless it is
-// to be kept.
-func (r *containerRoot) close(keep bool) error {
+// to be kept, by the sweeper if there is one.
+func (r *containerRoot) close(keep bool, s *launcher.Sweeper) error {
 	if !keep {
-		r.discard()
+		r.discard(s)
 	} else if r.writable != nil {
 		r.writable.Close()
 	}

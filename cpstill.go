@@ -44,10 +44,10 @@ func stillCopier(c *state.Container) (_ copier, done func() error, err error) {
 	}
 	if r.cfg.Root.Dir == "" && r.cfg.Root.Upper == "" {
 		err := fmt.Errorf("container %s is not running, and what it wrote was not kept", c.DisplayName())
-		return nil, nil, errors.Join(err, root.close(true))
+		return nil, nil, errors.Join(err, root.close(true, nil))
 	}
 	r.cfg.Log = log
-	return launcher.StillCopy{Config: r.cfg}, func() error { return root.close(true) }, nil
+	return launcher.StillCopy{Config: r.cfg}, func() error { return root.close(true, nil) }, nil
 }
 
 // recordedMapping is what was written down of a mapping by stateMapping.

@@ -36,6 +36,7 @@ type rootFlags struct {
 	rootfs     string
 	entrypoint string
 	word       string // the image as the user calls it; empty for none
+	settling   bool   // the image is being brought to the disk
 	stopSignal string // what the image says of it; empty for nothing
 	// ids fills in the ids of the container, once it is known which its files have up to
 	// greatest.
@@ -97,7 +98,7 @@ func (f *rootFlags) prepare(ctx context.Context, fs *pflag.FlagSet, cfg *launche
 		return nil, err
 	}
 	if err := f.useImage(ctx, r, word, cfg, last, stderr); err != nil {
-		return nil, errors.Join(err, r.close(false))
+		return nil, errors.Join(err, r.close(false, nil))
 	}
 	return r, nil
 }
@@ -149,7 +150,7 @@ func (f *rootFlags) useImage(ctx context.Context, r *containerRoot, word string,
 		return err
 	}
 	r.release = release
-	if r.store.Unsettled(img) {
+	if f.settling = r.store.Unsettled(img); f.settling {
 		go func() { _ = r.store.Settle() }() // another time, if the container ends before it
 	}
 	if err := f.ids(max(img.MaxUID, img.MaxGID)); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/slipway-net/slipway/launcher"
 	"github.com/slipway-net/slipway/launcher/cninet"
 	"github.com/slipway-net/slipway/launcher/state"
+	"github.com/slipway-net/slipway/launcher/store"
 	"github.com/slipway-net/slipway/launcher/supervise"
 	"github.com/slipway-net/slipway/launcher/userns"
 	"github.com/slipway-net/slipway/netstack/attach"
@@ -106,9 +107,13 @@ type runner struct {
 	began   func(*state.Held) error
 	started func(state.Record)
 	held    *state.Held
-	layer   string // the directory of what it writes; empty for none that is kept
-	joined  *joinedNetwork
-	plugged *cninet.Attachment // nil without --net cni:NAME
+	super   *supervise.Supervisor
+	// confined is for a container with a network of ours; nil without one.
+	confined *confinement
+	writable *store.Writable // what the container writes to; nil for none of the store's
+	layer    string          // the directory of what it writes; empty for none that is kept
+	joined   *joinedNetwork
+	plugged  *cninet.Attachment // nil without --net cni:NAME
 }
 
 // newRunner returns a runner of the words behind "run", which its flag set is to
@@ -156,13 +161,13 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 	if err != nil {
 		return exitRun, err
 	}
-	r.layer = root.dir()
+	r.layer, r.writable = root.dir(), root.writable
 	// What is removed at the end need not be on the disk before.
 	if !r.keeps() {
 		r.cfg.Root.Volatile = r.layer != ""
-		r.cfg.Ended = root.discard
+		r.cfg.Ended = func() { root.discard(r.confined.end()) }
 	}
-	defer func() { err = errors.Join(err, root.close(r.kept())) }()
+	defer func() { err = errors.Join(err, root.close(r.kept(), r.confined.end())) }()
 	if err := defaultIDs(&r.cfg, log); err != nil {
 		return exitRun, err
 	}
@@ -177,14 +182,13 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 	if err := r.network(log); err != nil {
 		return exitRun, err
 	}
-	s, err := r.supervisor(log)
-	if err != nil {
+	if r.super, err = r.supervisor(log); err != nil {
 		return exitRun, err
 	}
 	// The container's init passes signals on; ours only must not kill us first.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP)
 	defer stop()
-	return s.Run(ctx)
+	return r.super.Run(ctx)
 }
 
 // begin starts the container's init stage, which does not wait for its image to be found
@@ -253,7 +257,12 @@ func (r *runner) network(log *slog.Logger) error {
 	private := r.lans.prepare(&r.cfg, &session)
 	r.cfg.Session = func(pid int) (launcher.Network, error) {
 		session.Tap.Target = tap.Target{PID: pid}
-		n, err := newContainerNetwork(session, &r.net, r.held.Dir(), log)
+		c, err := newConfinement(pid)
+		if err != nil {
+			return nil, err
+		}
+		r.confined = c
+		n, err := newContainerNetwork(session, &r.net, r.held.Dir(), r.confine, log)
 		if err != nil || private == nil {
 			return n, err
 		}
@@ -308,7 +317,10 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 			if r.cfg.Session != nil {
 				time.AfterFunc(carrying, attach.Settle)
 			}
-			time.AfterFunc(settled, func() { takeFootprint().drop() })
+			time.AfterFunc(settled, r.confined.dropFootprint)
+			if r.confined != nil {
+				close(r.confined.started)
+			}
 		},
 		Ended: func() {
 			r.unplug(log)

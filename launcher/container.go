@@ -27,6 +27,7 @@ type Container struct {
 	ended  chan struct{}       // closed at the end of Run
 	order  []byte              // what the init stage is told
 	bundle *bundle             // of an OCI runtime; nil without one
+	group  string              // the directory of its control group; empty without limits
 	still  bool                // files are carried, in place of a command
 }
 
@@ -132,6 +133,10 @@ func (ct *Container) Run(ctx context.Context) (code int, err error) {
 	}
 	return r.wait(ctx, sigs)
 }
+
+// Group is the directory of the container's control group, which is removed at its end;
+// empty without limits. It is known once Config.Started is called.
+func (ct *Container) Group() string { return ct.group }
 
 // stopSignals are those that end the command besides the usual ones.
 func (ct *Container) stopSignals() []os.Signal {

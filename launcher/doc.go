@@ -47,6 +47,12 @@
 // stagefile) or, where none is linked in and the caller could write its binary, from a
 // read-only mount of it.
 //
+// # A supervisor that confines itself
+//
+// It can become nobody else any more, and start nothing. So what needs other ids at the
+// end, to remove what the container has written, is done by a [Sweeper] that it has
+// started before.
+//
 // # Limits
 //
 // With Config.Limits the container starts in a control group of its own, below one that

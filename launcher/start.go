@@ -151,6 +151,7 @@ func (r *running) startInit(ctl *sandbox.Control) error {
 		if r.group, err = limitedGroup(groupPrefix+c.Hostname, c.Limits); err != nil {
 			return err
 		}
+		r.ct.group = r.group.dir
 	}
 	files := slices.Concat(streams[:], []int{ctl.FD()}, c.Files)
 	if c.Net == NetJoined {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/slipway-net/slipway/launcher/unlink"
 	"github.com/slipway-net/slipway/launcher/unpack"
 	"golang.org/x/sys/unix"
 )
@@ -214,7 +215,7 @@ func clear() error {
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	for _, n := range names {
-		err = errors.Join(err, unpack.Remove(int(dir.Fd()), n))
+		err = errors.Join(err, unlink.Tree(int(dir.Fd()), n))
 	}
 	return err
 }

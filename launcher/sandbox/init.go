@@ -23,6 +23,7 @@ const (
 	ModeExec    = "exec"    // run one more command in a container that it has joined
 	ModeCopy    = "copy"    // carry files into or out of a container that it has joined
 	ModeStill   = "still"   // make a container and carry files into or out of it
+	ModeSweep   = "sweep"   // wait, and then remove what a container has written
 	ModeRuntime = "runtime" // make a root and have an OCI runtime do the rest
 	ModeProbe   = "probe"   // find out whether a container's root can be made
 )
@@ -62,6 +63,8 @@ func Init(args []string, copier Copier) int {
 		main = func(ctl *Control) (int, error) { return copyMain(ctl, copier) }
 	case ModeStill:
 		main = func(ctl *Control) (int, error) { return stillMain(ctl, copier) }
+	case ModeSweep:
+		main = sweepMain
 	case ModeRuntime:
 		main = runtimeMain
 	}

@@ -166,6 +166,20 @@ func (h *Held) LogDir() string { return h.store.LogDir(&h.rec) }
 // Record says Keep.
 func (h *Held) DataDir() string { return h.store.DataDir(h.rec.ID) }
 
+// Places returns the directories below which the methods of a Held that Running has been
+// called for change files, and those below which they remove empty directories.
+func (h *Held) Places() (change, prune []string) {
+	change, prune = []string{h.Dir()}, []string{filepath.Join(h.store.run, containersDir)}
+	if h.store.onDisk(&h.rec) {
+		change = append(change, h.DataDir())
+		prune = append(prune, filepath.Join(h.store.data, containersDir))
+	}
+	if h.rec.Name != "" {
+		change = append(change, filepath.Join(h.store.run, namesDir))
+	}
+	return change, prune
+}
+
 // Running notes that the command runs, under the first process pid.
 func (h *Held) Running(pid int) error {
 	p, err := ProcessOf(pid)

@@ -11,6 +11,7 @@ import (
 	"path"
 	"runtime"
 
+	"github.com/slipway-net/slipway/launcher/unlink"
 	"github.com/slipway-net/slipway/launcher/unpack"
 )
 
@@ -146,5 +147,5 @@ func serveRemove(dir *os.Root, raw json.RawMessage, _ *os.File) (any, error) {
 		return nil, err
 	}
 	defer parent.Close()
-	return nil, unpack.Remove(int(parent.Fd()), path.Base(args.Name))
+	return nil, unlink.Tree(int(parent.Fd()), path.Base(args.Name))
 }

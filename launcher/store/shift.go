@@ -105,7 +105,7 @@ func (s *Store) shift(ctx context.Context, i *Image, m userns.Mapping, name stri
 // CopyRoot returns a directory with all files of an image under the mapping m, which is
 // the container's own: where there is no overlayfs. It is made once for w.
 func (s *Store) CopyRoot(ctx context.Context, w *Writable, i *Image, m userns.Mapping, copied func(n int64)) (string, error) {
-	name := path.Join(writableDir, w.Name, "root")
+	name := path.Join(writableDir, w.Name, writableRoot)
 	done := path.Join(writableDir, w.Name, "copied")
 	if _, err := os.Lstat(s.path(done)); err == nil {
 		return s.path(name, layerFiles), nil

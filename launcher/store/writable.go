@@ -20,6 +20,7 @@ import (
 const (
 	writableUpper = "upper"
 	writableWork  = "work"
+	writableRoot  = "root"  // of CopyRoot
 	writableImage = "image" // the id of the image below
 	writableLock  = "lock"  // locked by whoever uses it
 	// writableDriver says by what the layer is mounted; without it, by the kernel's overlayfs
@@ -33,8 +34,11 @@ const maxDriver = 64
 type Writable struct {
 	Name        string // of the directory among those of the store's writable layers
 	Upper, Work string // for overlayfs
-	store       *Store
-	lock        *lock
+	// Sweep, unless nil, empties Dirs where they have files of others, in place of the
+	// store's stage.
+	Sweep func() error
+	store *Store
+	lock  *lock
 }
 
 // NewWritable makes an empty layer over an image for a container with the ids m, whose
@@ -165,7 +169,7 @@ func (w *Writable) Close() {
 }
 
 // Remove removes the layer. What is the caller's own goes at once; only for files of
-// others the store's stage is needed.
+// others Sweep or the store's stage is needed.
 func (w *Writable) Remove(ctx context.Context) error {
 	defer w.Close()
 	dir := w.store.path(writableDir, w.Name)
@@ -178,11 +182,34 @@ func (w *Writable) Remove(ctx context.Context) error {
 	if w.makeSpare() || os.RemoveAll(dir) == nil {
 		return nil
 	}
+	if w.Sweep != nil {
+		if err := errors.Join(w.Sweep(), os.RemoveAll(dir)); err != nil {
+			return fmt.Errorf("remove what the container has written: %w", err)
+		}
+		return nil
+	}
 	if err := w.store.discard(ctx, filepath.Join(writableDir, w.Name)); err != nil {
 		return fmt.Errorf("remove what the container has written: %w", err)
 	}
 	return nil
 }
+
+// Dirs are the directories with files of the container's.
+func (w *Writable) Dirs() []string {
+	dirs := []string{w.Upper, w.Work}
+	if root := w.store.path(writableDir, w.Name, writableRoot, layerFiles); isDir(root) {
+		dirs = append(dirs, root)
+	}
+	return dirs
+}
+
+func isDir(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.IsDir()
+}
+
+// Dir is the directory that all of the layer is in.
+func (w *Writable) Dir() string { return w.store.path(writableDir, w.Name) }
 
 // emptyWork removes what the kernel has left in the work directory: a directory, and in
 // it, of a volatile overlay, two more and a file (ovl_create_volatile_dirty of

@@ -104,6 +104,9 @@ func (s *Supervisor) Run(ctx context.Context) (code int, err error) {
 	return code, s.finish(code, err)
 }
 
+// Group is launcher.Container.Group of the container.
+func (s *Supervisor) Group() string { return s.ct.Group() }
+
 // exitOurs is the code of a container that slipway could not run.
 const exitOurs = 125
 

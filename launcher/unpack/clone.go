@@ -11,8 +11,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/slipway-net/slipway/launcher/unlink"
 	"golang.org/x/sys/unix"
 )
+
+// nameBatch is the number of names that are read of a directory at once.
+const nameBatch = 256
 
 // What overlayfs takes for a file whose content is that of another file in a data-only
 // layer: the latter's path from the root of those layers.
@@ -118,7 +122,7 @@ func (c *cloner) entries(src *tree, p string, open bool) (subs []string, _ bool,
 		return nil, false, err
 	}
 	for {
-		names, err := dir.Readdirnames(removeBatch)
+		names, err := dir.Readdirnames(nameBatch)
 		for _, name := range names {
 			isDir, err := c.entry(fd, at, name, path.Join(p, name), open)
 			if err != nil {
@@ -165,7 +169,7 @@ func (c *cloner) entry(from, at int, name, p string, open bool) (isDir bool, err
 		return true, c.makeDir(from, at, name, there)
 	}
 	if there != nil {
-		if err := Remove(at, name); err != nil {
+		if err := unlink.Tree(at, name); err != nil {
 			return false, err
 		}
 	}
@@ -208,7 +212,7 @@ func (c *cloner) makeDir(from, at int, name string, there *unix.Stat_t) error {
 	n, err := unix.Fgetxattr(fd, OpaqueXattr, b[:])
 	opaque := err == nil && n == 1 && b[0] == 'y'
 	if there != nil && (opaque || there.Mode&unix.S_IFMT != unix.S_IFDIR) {
-		if err := Remove(at, name); err != nil {
+		if err := unlink.Tree(at, name); err != nil {
 			return err
 		}
 		there = nil

@@ -127,3 +127,8 @@ func (l *layer) finishDir(p string, m dirMeta) error {
 	}
 	return nil
 }
+
+// openNoFollow opens the directory name of at to read it.
+func openNoFollow(at int, name string) (int, error) {
+	return unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+}

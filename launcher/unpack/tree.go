@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/slipway-net/slipway/launcher/unlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -219,7 +220,7 @@ func (t *tree) replace(at int, name, p string) error {
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR && t.aside >= 0:
 		return t.putAside(at, name, p+"/")
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		return Remove(at, name)
+		return unlink.Tree(at, name)
 	case st.Mode&unix.S_IFMT == unix.S_IFREG && t.aside >= 0:
 		return t.putAside(at, name, p)
 	}

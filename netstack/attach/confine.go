@@ -14,6 +14,7 @@ import (
 // whatever has to be opened; before Run, and before the caller is told that the
 // network is up. After an error the program should end.
 func (s *Session) Confine(p sandbox.Policy) (sandbox.State, error) {
+	s.openLate() // which takes more than is left then
 	p.Keep |= s.Capabilities()
 	if s.dns != nil && len(s.cfg.DNS) == 0 {
 		p.Read = append(p.Read, dns.DefaultResolvConf)

@@ -78,6 +78,17 @@ func (s *Session) openInside() {
 	}
 }
 
+// openLate sets the spliced path up where that comes late.
+func (s *Session) openLate() {
+	if !s.cfg.LateSplice {
+		return
+	}
+	s.late.Do(func() {
+		s.openHairpin()
+		s.network.UseHairpin(s.hairpin.Load())
+	})
+}
+
 // openHairpin sets the spliced path up, or says why there is none.
 func (s *Session) openHairpin() {
 	if !s.cfg.Tap.Pin || s.cfg.NoSplice {

@@ -83,7 +83,8 @@ type Config struct {
 	// NoSplice keeps TCP off the spliced path, which is otherwise used where the
 	// container's kernel allows it.
 	NoSplice bool
-	// LateSplice has Run set the spliced path up, before it carries anything, and not New:
+	// LateSplice has Run, or Confine before it, set the spliced path up, before anything is
+	// carried, and not New:
 	// for a caller who lets the container start meanwhile, whose first frames wait. It
 	// takes a millisecond. Session.Path does not know then whether it can be done.
 	LateSplice bool
@@ -111,6 +112,7 @@ type Session struct {
 	loopback *netstack.Loopback             // the same for UDP
 	// noLoopback says why, of a session whose tap is pinned.
 	noLoopback struct{ tcp, udp error }
+	late       sync.Once // of LateSplice
 	capturing  atomic.Bool
 	ports      *portfwd.Table
 	follower   *portfwd.Follower // nil where nothing is followed
@@ -207,9 +209,8 @@ func (s *Session) Run(ctx context.Context) error {
 			}
 		})
 	}
-	if s.cfg.LateSplice && ctx.Err() == nil {
-		s.openHairpin()
-		s.network.UseHairpin(s.hairpin.Load())
+	if ctx.Err() == nil {
+		s.openLate()
 	}
 	watch.Go(func() { s.follow(ctx) })
 	var leadErr error

@@ -217,11 +217,20 @@ func attemptsByName() map[string]attempt {
 		"dumpable":      call(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1),
 		"mkdir":         do(func(_ prepared, path string) error { return unix.Mkdir(path, 0o700) }),
 		"rename":        do(func(_ prepared, path string) error { return unix.Rename(path, path+".new") }),
-		"setrlimit":     do(func(prepared, string) error { return unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: 1}) }),
-		"getrlimit":     do(func(prepared, string) error { var l unix.Rlimit; return unix.Getrlimit(unix.RLIMIT_NOFILE, &l) }),
-		"truncate":      do(func(b prepared, _ string) error { return unix.Ftruncate(int(b.file.Fd()), 1) }),
-		"unlink":        do(func(_ prepared, path string) error { return unix.Unlink(path) }),
-		"stat":          do(func(_ prepared, path string) error { var st unix.Stat_t; return unix.Stat(path, &st) }),
+		"rmdir":         do(func(_ prepared, path string) error { return unix.Rmdir(path) }),
+		"rename-to": do(func(_ prepared, paths string) error {
+			from, to, _ := strings.Cut(paths, " ")
+			return unix.Rename(from, to)
+		}),
+		"set-window": do(func(b prepared, _ string) error {
+			return unix.IoctlSetWinsize(b.socket, unix.TIOCSWINSZ, &unix.Winsize{})
+		}),
+		"type-ahead": do(func(b prepared, _ string) error { return unix.IoctlSetPointerInt(b.socket, unix.TIOCSTI, 0) }),
+		"setrlimit":  do(func(prepared, string) error { return unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: 1}) }),
+		"getrlimit":  do(func(prepared, string) error { var l unix.Rlimit; return unix.Getrlimit(unix.RLIMIT_NOFILE, &l) }),
+		"truncate":   do(func(b prepared, _ string) error { return unix.Ftruncate(int(b.file.Fd()), 1) }),
+		"unlink":     do(func(_ prepared, path string) error { return unix.Unlink(path) }),
+		"stat":       do(func(_ prepared, path string) error { var st unix.Stat_t; return unix.Stat(path, &st) }),
 		"stat-thread": do(func(b prepared, path string) error {
 			return b.thread(func() error { var st unix.Stat_t; return unix.Stat(path, &st) })
 		}),

@@ -15,13 +15,16 @@ type needs struct {
 	unix   bool // connects to Unix sockets
 	remove bool // removes files
 	diag   bool // asks the kernel who has a port
+	prune  bool // removes empty directories
+	change bool // makes and changes files
+	wait   bool // has children and terminals
 }
 
 // newNeeds returns what a Policy says of system calls. Who has CAP_NET_ADMIN could
 // also close the sockets of others by the same netlink socket that tells of them
 // (SOCK_DESTROY), and asks nothing.
 func newNeeds(p Policy, kept Capabilities) needs {
-	return needs{pid: os.Getpid(), unix: len(p.Connect) > 0, remove: len(p.Remove) > 0, diag: kept&NetAdmin == 0}
+	return needs{pid: os.Getpid(), unix: len(p.Connect) > 0, remove: len(p.Remove) > 0, diag: kept&NetAdmin == 0, change: len(p.Change) > 0, wait: p.Wait, prune: len(p.Prune) > 0}
 }
 
 // calls is the list: what a helper calls while it carries traffic and when it ends.
@@ -32,8 +35,18 @@ func (n needs) calls() []call {
 	for _, number := range append(plain(), archPlain()...) {
 		list = append(list, call{number: number, otherwise: allow})
 	}
-	if n.remove {
-		list = append(list, call{number: unix.SYS_UNLINKAT, otherwise: allow})
+	var more []uintptr
+	if n.remove || n.change || n.prune {
+		more = append(more, unix.SYS_UNLINKAT)
+	}
+	if n.change {
+		more = append(more, changing()...)
+	}
+	if n.wait {
+		more = append(more, unix.SYS_WAIT4, unix.SYS_WAITID, unix.SYS_PIDFD_SEND_SIGNAL)
+	}
+	for _, number := range more {
+		list = append(list, call{number: number, otherwise: allow})
 	}
 	for _, number := range append(deadly(), archDeadly()...) {
 		list = append(list, call{number: number, otherwise: kill})
@@ -46,32 +59,13 @@ func (n needs) guarded() []call {
 	return []call{
 		n.socket(),
 		setsockopt(),
-		{
-			number: unix.SYS_IOCTL, otherwise: refuse,
-			cases: []clause{
-				{[]test{is(1, unix.SIOCINQ)}, allow},      // what waits to be read
-				{[]test{is(1, unix.SIOCOUTQ)}, allow},     // what was not taken yet
-				{[]test{is(1, unix.SIOCGIFINDEX)}, allow}, // the tap's index
-			},
-		},
-		{
-			number: unix.SYS_FCNTL, otherwise: refuse, // F_SETOWN sends signals to others
-			cases: []clause{
-				{[]test{is(1, unix.F_SETPIPE_SZ)}, allow},
-				{[]test{is(1, unix.F_GETPIPE_SZ)}, allow},
-				{[]test{is(1, unix.F_DUPFD_CLOEXEC)}, allow},
-				{[]test{is(1, unix.F_GETFL)}, allow},
-				{[]test{is(1, unix.F_SETFL)}, allow},
-				{[]test{is(1, unix.F_GETFD)}, allow},
-				{[]test{is(1, unix.F_SETFD)}, allow},
-			},
-		},
+		n.ioctl(),
+		n.fcntl(),
 		// Memory of the heap and of stacks. Nothing we run comes after the start, and
 		// code of another's must not become ours.
 		{number: unix.SYS_MMAP, cases: []clause{{[]test{without(2, unix.PROT_EXEC)}, allow}}, otherwise: kill},
 		{number: unix.SYS_MPROTECT, cases: []clause{{[]test{without(2, unix.PROT_EXEC)}, allow}}, otherwise: kill},
-		// Files are opened to be read, and never made.
-		{number: unix.SYS_OPENAT, cases: []clause{{[]test{without(2, ^uint32(readOnly))}, allow}}, otherwise: refuse},
+		n.openat(),
 		// Threads of the runtime, but no processes, and in no other namespace.
 		{
 			number: unix.SYS_CLONE, otherwise: kill,
@@ -82,6 +76,50 @@ func (n needs) guarded() []call {
 		// The runtime names its memory (PR_SET_VMA).
 		{number: unix.SYS_PRCTL, cases: []clause{{[]test{is(0, unix.PR_SET_VMA)}, allow}}, otherwise: refuse},
 	}
+}
+
+// fcntl lets through what is done to descriptors, and locks. F_SETOWN would send signals
+// to others.
+func (n needs) fcntl() call {
+	commands := []uint32{
+		unix.F_SETPIPE_SZ, unix.F_GETPIPE_SZ, unix.F_DUPFD_CLOEXEC, unix.F_GETFL, unix.F_SETFL, unix.F_GETFD, unix.F_SETFD,
+	}
+	if n.change {
+		commands = append(commands, unix.F_OFD_SETLK, unix.F_OFD_SETLKW)
+	}
+	c := call{number: unix.SYS_FCNTL, otherwise: refuse}
+	for _, cmd := range commands {
+		c.cases = append(c.cases, clause{[]test{is(1, cmd)}, allow})
+	}
+	return c
+}
+
+// ioctl lets through what asks about sockets, and the tap; and of terminals what sets
+// them, but not what types into them (TIOCSTI).
+func (n needs) ioctl() call {
+	commands := []uint32{
+		unix.SIOCINQ,      // what waits to be read
+		unix.SIOCOUTQ,     // what was not taken yet
+		unix.SIOCGIFINDEX, // the tap's index
+	}
+	if n.wait {
+		commands = append(commands, unix.TCGETS, unix.TCSETS, unix.TCSETSW, unix.TCSETSF, unix.TIOCGWINSZ, unix.TIOCSWINSZ,
+			unix.TUNSETPERSIST) // the tap goes with its namespace, for which nobody waits
+	}
+	c := call{number: unix.SYS_IOCTL, otherwise: refuse}
+	for _, cmd := range commands {
+		c.cases = append(c.cases, clause{[]test{is(1, cmd)}, allow})
+	}
+	return c
+}
+
+// openat opens files to be read, and makes none, but for who changes some: Landlock
+// says which those are.
+func (n needs) openat() call {
+	if n.change {
+		return call{number: unix.SYS_OPENAT, otherwise: allow}
+	}
+	return call{number: unix.SYS_OPENAT, cases: []clause{{[]test{without(2, ^uint32(readOnly))}, allow}}, otherwise: refuse}
 }
 
 // readOnly are the flags of open(2) that leave a file as it is.
@@ -170,6 +208,14 @@ func plain() []uintptr {
 
 		// For messages: who we are, and how many descriptors there may be.
 		unix.SYS_GETUID, unix.SYS_GETEUID, unix.SYS_GETRLIMIT,
+	}
+}
+
+// changing are the calls by which files are made and changed.
+func changing() []uintptr {
+	return []uintptr{
+		unix.SYS_MKDIRAT, unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2, unix.SYS_FCHMOD, unix.SYS_FCHMODAT, unix.SYS_FCHMODAT2,
+		unix.SYS_FTRUNCATE, unix.SYS_PWRITE64, unix.SYS_FLOCK, unix.SYS_FSYNC, unix.SYS_STATX, unix.SYS_READLINKAT,
 	}
 }
 

@@ -95,6 +95,12 @@ func handledBy(version int) unix.LandlockRulesetAttr {
 	return a
 }
 
+// change are the rights to the files of a directory of the process' own.
+const change = unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_READ_DIR |
+	unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE |
+	unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_MAKE_DIR |
+	unix.LANDLOCK_ACCESS_FS_REMOVE_FILE | unix.LANDLOCK_ACCESS_FS_REMOVE_DIR
+
 // allow adds what is done at the place to the rules. To look takes no right.
 func (p place) allow(rules int, handled uint64) error {
 	var rights uint64
@@ -102,6 +108,8 @@ func (p place) allow(rules int, handled uint64) error {
 		useRead:    unix.LANDLOCK_ACCESS_FS_READ_FILE,
 		useRemove:  unix.LANDLOCK_ACCESS_FS_REMOVE_FILE,
 		useConnect: unix.LANDLOCK_ACCESS_FS_RESOLVE_UNIX,
+		useChange:  change,
+		usePrune:   unix.LANDLOCK_ACCESS_FS_READ_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_DIR,
 	} {
 		if p.use&use != 0 {
 			rights |= right & handled

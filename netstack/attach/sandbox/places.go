@@ -27,6 +27,8 @@ const (
 	useRemove
 	useLook
 	useConnect
+	useChange
+	usePrune
 )
 
 // A place is what stays in reach: a directory, or one file.
@@ -46,7 +48,7 @@ type places struct {
 // newPlaces finds where the files are that a Policy names.
 func newPlaces(p Policy) (places, error) {
 	out, uses := places{links: map[string]string{}}, map[string]place{}
-	for use, paths := range map[use][]string{useRead: p.Read, useRemove: p.Remove, useLook: p.Look, useConnect: p.Connect} {
+	for use, paths := range map[use][]string{useRead: p.Read, useRemove: p.Remove, useLook: p.Look, useConnect: p.Connect, useChange: p.Change, usePrune: p.Prune} {
 		for _, path := range paths {
 			at, err := out.find(path, use)
 			if err != nil {
@@ -75,7 +77,10 @@ func (p *places) find(path string, use use) (place, error) {
 		return place{path: dir, use: use}, err
 	}
 	real, err := p.follow(path)
-	if err != nil || use != useRead {
+	if err != nil || use == useChange || use == usePrune {
+		return place{path: real, use: use}, err
+	}
+	if use != useRead {
 		return place{path: filepath.Dir(real), use: use}, err
 	}
 	var st unix.Statx_t

@@ -46,6 +46,12 @@ type Policy struct {
 	// directory that is not stays out of reach. Without any, no Unix socket can be
 	// made.
 	Connect []string
+	// Change are directories below which files and directories are made, changed and
+	// removed, and Prune those below which directories are listed, and empty ones removed.
+	Change, Prune []string
+	// Wait says that the process has children, which it signals and waits for, and
+	// terminals to set.
+	Wait bool
 }
 
 // A State is what is in force.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package unpack
+package unlink
 
 import (
 	"errors"
@@ -19,11 +19,11 @@ const (
 	removeBatch = 256
 )
 
-// Remove removes the file name in the directory at, and if it is a directory all
+// Tree removes the file name in the directory at, and if it is a directory all
 // that is below it, however deep: a container can nest directories without end. It
 // follows no symbolic link. The caller must be able to write every directory, as
 // root of a user namespace with the owners' ids can. No file is no error.
-func Remove(at int, name string) error {
+func Tree(at int, name string) error {
 	err := unix.Unlinkat(at, name, 0)
 	switch {
 	case err == nil || errors.Is(err, unix.ENOENT):
@@ -31,11 +31,19 @@ func Remove(at int, name string) error {
 	case !errors.Is(err, unix.EISDIR):
 		return err
 	}
-	fd, err := openNoFollow(at, name)
+	fd, err := open(at, name)
 	if err != nil {
 		return ignoreNotExist(err)
 	}
 	defer unix.Close(fd)
+	if err := Empty(fd); err != nil {
+		return err
+	}
+	return ignoreNotExist(unix.Unlinkat(at, name, unix.AT_REMOVEDIR))
+}
+
+// Empty removes as Tree does what is in the open directory fd.
+func Empty(fd int) error {
 	r := remover{top: fd}
 	// What lies too deep is moved to the top, and gone with the next round.
 	for more := true; more; {
@@ -45,7 +53,7 @@ func Remove(at int, name string) error {
 		}
 		more = r.moved > 0
 	}
-	return ignoreNotExist(unix.Unlinkat(at, name, unix.AT_REMOVEDIR))
+	return nil
 }
 
 func ignoreNotExist(err error) error {
@@ -64,7 +72,7 @@ type remover struct {
 
 // empty removes what is in the directory fd, which is depth levels below the top.
 func (r *remover) empty(fd, depth int) error {
-	again, err := openNoFollow(fd, ".")
+	again, err := open(fd, ".")
 	if err != nil {
 		return err
 	}
@@ -96,7 +104,7 @@ func (r *remover) remove(fd int, name string, depth int) error {
 	if depth >= maxDepth {
 		return r.lift(fd, name)
 	}
-	sub, err := openNoFollow(fd, name)
+	sub, err := open(fd, name)
 	if err != nil {
 		return err
 	}
@@ -120,7 +128,7 @@ func (r *remover) lift(fd int, name string) error {
 	}
 }
 
-// openNoFollow opens the directory name of at to read it.
-func openNoFollow(at int, name string) (int, error) {
+// open opens the directory name of at to read it, if it is no link.
+func open(at int, name string) (int, error) {
 	return unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
