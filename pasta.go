@@ -71,6 +71,7 @@ func (h *pastaHelper) main() int {
 	if err != nil {
 		return pastaError(h.stderr, err)
 	}
+	defer h.close()
 	ctx, stop := watchSignals(syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGINT)
 	defer stop()
 	err = h.carry(ctx, p, nil)
@@ -94,8 +95,6 @@ func (h *pastaHelper) carry(ctx context.Context, p *process, c *spawned) error {
 	if err != nil {
 		return err
 	}
-	defer h.log.Close()
-	defer h.pid.close()
 	if c != nil {
 		cfg.Tap.Target, cfg.OwnNamespace = tap.Target{PID: c.cmd.Process.Pid}, true
 	}
@@ -141,8 +140,7 @@ func pastaConfinement(cfg attach.Config) (p sandbox.Policy) {
 	return p
 }
 
-// begin opens what the options name, and returns the configuration of the session. Who
-// gets no error closes the log and the pid file.
+// begin opens what the options name, and returns the configuration of the session.
 func (h *pastaHelper) begin() (cfg attach.Config, err error) {
 	if err := checkRunAs(h.o.RunAs); err != nil {
 		return cfg, err
@@ -161,11 +159,18 @@ func (h *pastaHelper) begin() (cfg attach.Config, err error) {
 		return cfg, err
 	}
 	if h.log, err = newPastaLog(h.o, h.stderr); err != nil {
-		h.pid.close()
 		return cfg, err
 	}
 	cfg.Log, cfg.Unwatched, cfg.Version = h.log.logger, h.o.KeepOpen, versionText()
 	return cfg, nil
+}
+
+// close closes what begin has opened. The log is the last.
+func (h *pastaHelper) close() {
+	h.pid.close()
+	if h.log != nil {
+		h.log.Close()
+	}
 }
 
 // tell writes the process id, and leaves the caller where there is one to leave.

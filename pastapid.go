@@ -26,11 +26,13 @@ func openPastaPID(name string) (*pastaPID, error) {
 	if name == "" {
 		return nil, nil
 	}
-	const flags = os.O_WRONLY | syscall.O_NONBLOCK | syscall.O_NOFOLLOW
-	f, err := os.OpenFile(name, flags|os.O_CREATE|os.O_EXCL, 0o600)
+	// With O_CREAT the kernel keeps us from files that others have put into /tmp for us to
+	// write to (fs.protected_regular of proc_sys_fs(5)).
+	const flags = os.O_WRONLY | os.O_CREATE | syscall.O_NONBLOCK | syscall.O_NOFOLLOW
+	f, err := os.OpenFile(name, flags|os.O_EXCL, 0o600)
 	made := err == nil
 	if errors.Is(err, fs.ErrExist) {
-		f, err = os.OpenFile(name, flags, 0)
+		f, err = os.OpenFile(name, flags, 0o600)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make the pid file: %w", err)

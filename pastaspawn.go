@@ -38,6 +38,7 @@ func pastaSpawn(o pasta.Options, stderr io.Writer) int {
 		o.Verbosity = pasta.Quiet // the terminal is the command's
 	}
 	h := pastaHelper{o: o, stderr: stderr, readyFD: -1}
+	defer h.close()
 	p, err := newProcess(-1, -1)
 	if err != nil {
 		return pastaError(stderr, err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/slipway-net/slipway/netstack"
 	"github.com/slipway-net/slipway/netstack/attach/attachtest"
+	"golang.org/x/sys/unix"
 )
 
 // routeTable is the routing table of the spliced path, as the documentation has it.
@@ -63,6 +64,30 @@ func TestSpliceMeddling(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSpliceListenerEnded ends, in the container, the listening that the path stands on
+// (ss -K). Connections after the first one are stacked at once: their SYNs are not sent
+// again.
+func TestSpliceListenerEnded(t *testing.T) {
+	attachtest.NeedTools(t, "ss")
+	r := spliced(t)
+	r.c.Run(t, "ss", "-K", "state", "listening") // which fails for those of other kinds
+	families(t, func(t *testing.T, f attachtest.Family) {
+		r.connectAny(t, f)
+		p := r.connectAny(t, f)
+		raw, err := p.container.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ti *unix.TCPInfo
+		if e := raw.Control(func(fd uintptr) { ti, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }); e != nil || err != nil {
+			t.Fatal(e, err)
+		}
+		if got := r.flowOf(t, p).Path; got != netstack.PathStacked || ti.Total_retrans > 0 {
+			t.Errorf("the flow is %s, with %d segments sent again, want %s and none", got, ti.Total_retrans, netstack.PathStacked)
+		}
+	})
 }
 
 // connectAny is connect for whichever path.

@@ -88,7 +88,7 @@ func (s *Server) acceptAll(l Listener) {
 		switch err {
 		case nil:
 			s.lead(fd, l.To)
-		case unix.EAGAIN:
+		case unix.EAGAIN, unix.EINVAL: // nobody; or it listens no more (ss -K in the container)
 			return
 		case unix.EINTR, unix.ECONNABORTED:
 		default:
