@@ -81,6 +81,9 @@ func (p *plan) process(o *sandbox.Process) error {
 	if sp.ConsoleSize != nil {
 		o.Rows, o.Columns = uint32(sp.ConsoleSize.Height), uint32(sp.ConsoleSize.Width)
 	}
+	if slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0); err == nil {
+		o.TimerSlack = uint64(slack)
+	}
 	if sp.OOMScoreAdj != nil {
 		o.OOMScoreAdj = int32(*sp.OOMScoreAdj)
 	}

@@ -5,10 +5,12 @@ package launcher_test
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/slipway-net/slipway/launcher"
 )
@@ -65,6 +67,8 @@ func TestRights(t *testing.T) {
 		}, "1\n4321"},
 		{"unmasked", "head -c 1 /proc/timer_list > /dev/null 2>&1; stat -c %F /proc/keys", func(c *launcher.Config) { c.Unmask = []string{"/proc/*"} }, "regular empty file"},
 		{"masked", "ls /data", func(c *launcher.Config) { c.Mask = []string{"/data"} }, ""},
+		{"timer slack", "cat /proc/self/timerslack_ns", func(*launcher.Config) {}, slack(t)},
+		{"timer slack under our pid 1", "cat /proc/self/timerslack_ns", func(c *launcher.Config) { yes := true; c.Init = &yes }, slack(t)},
 		{"OOM score", "cat /proc/self/oom_score_adj", func(c *launcher.Config) { c.OOMScoreAdj = 321 }, "321"},
 		{"domain", "cat /proc/sys/kernel/domainname", func(c *launcher.Config) { c.Domainname = "example" }, "example"},
 		{"hosts", "grep -e one -e two /etc/hosts", func(c *launcher.Config) { c.Hosts = []string{"one:10.0.0.1", "two:[fd00::1]"} }, "10.0.0.1\tone\nfd00::1\ttwo"},
@@ -115,4 +119,13 @@ func TestRefusedRights(t *testing.T) {
 			}
 		})
 	}
+}
+
+// slack is this thread's timer slack, which a command has, too, and its init stage not.
+func slack(t *testing.T) string {
+	n, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strconv.Itoa(n)
 }

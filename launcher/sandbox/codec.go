@@ -84,6 +84,7 @@ func (p *Process) code(c *coder) {
 		number(c, &l.Hard)
 	}
 	number(c, &p.OOMScoreAdj)
+	number(c, &p.TimerSlack)
 	number(c, &p.Rows)
 	number(c, &p.Columns)
 	number(c, &p.Files)

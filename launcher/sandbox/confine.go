@@ -26,6 +26,11 @@ func confine(p *Process, id identity) error {
 		return fmt.Errorf("make a session keyring: %w", err)
 	}
 	unix.Umask(int(p.Umask))
+	if p.TimerSlack != 0 {
+		if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(p.TimerSlack), 0, 0, 0); err != nil {
+			return fmt.Errorf("set the timer slack: %w", err)
+		}
+	}
 	if err := dropBounding(p.Bounding); err != nil {
 		return err
 	}

@@ -92,6 +92,9 @@ type Process struct {
 	Seccomp     []byte
 	Rlimits     []Rlimit
 	OOMScoreAdj int32
+	// TimerSlack is the command's timer slack in nanoseconds, of which the stage has another
+	// (prctl(2), PR_SET_TIMERSLACK); 0 leaves it.
+	TimerSlack uint64
 
 	Terminal      bool
 	Rows, Columns uint32  // the terminal's size, 0 where it is not known

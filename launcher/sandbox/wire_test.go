@@ -59,7 +59,7 @@ func fullOrder() *sandbox.Order {
 		Masked:  []string{"/proc/keys"}, Readonly: []string{"/proc/sys"},
 		Process: sandbox.Process{
 			Args: []string{"sh", ""}, Env: []string{"A=b"}, Cwd: "/", User: "u:g", Groups: []string{"g"}, Umask: 0o22,
-			Bounding: 1<<63 | 1, Caps: 3, UserCaps: 1, NoNewPrivs: true, Seccomp: []byte("12345678"), OOMScoreAdj: -1000,
+			Bounding: 1<<63 | 1, Caps: 3, UserCaps: 1, NoNewPrivs: true, Seccomp: []byte("12345678"), OOMScoreAdj: -1000, TimerSlack: 50_000,
 			Rlimits:  []sandbox.Rlimit{{Resource: 7, Soft: 1, Hard: 1<<64 - 1}},
 			Terminal: true, Rows: 24, Columns: 80, Streams: [3]bool{true, false, true}, Init: true, Files: 3,
 		},

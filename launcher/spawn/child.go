@@ -90,8 +90,8 @@ func keep(p *plan) syscall.Errno {
 	return 0
 }
 
-// place gives the process a session and "/" as its directory, and has it die with the
-// caller.
+// place gives the process a session, "/" as its directory, and its timer slack, and has it
+// die with the caller.
 //
 //go:nosplit
 //go:norace
@@ -99,6 +99,11 @@ func keep(p *plan) syscall.Errno {
 func place(p *plan) syscall.Errno {
 	if _, _, errno := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0, 0); errno != 0 {
 		return errno
+	}
+	if p.slack != 0 {
+		if _, _, errno := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, p.slack, 0, 0, 0, 0); errno != 0 {
+			return errno
+		}
 	}
 	if _, _, errno := syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0); errno != 0 {
 		return errno

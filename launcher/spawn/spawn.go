@@ -27,6 +27,9 @@ type Config struct {
 	Env  []string
 	// Files become its descriptors from 0 on, and stay the caller's. It gets no other.
 	Files []int
+	// TimerSlack is that of the program's threads in nanoseconds (prctl(2),
+	// PR_SET_TIMERSLACK); 0 is the caller's.
+	TimerSlack uint64
 	// Cgroup is an open directory of the control group to start in; 0 is the caller's.
 	Cgroup int
 }
@@ -107,6 +110,7 @@ type write struct {
 // A plan is all that the child needs, ready for it.
 type plan struct {
 	own        bool
+	slack      uintptr
 	writes     [3]write // of ids
 	exe        int
 	empty      *byte
@@ -124,7 +128,7 @@ type plan struct {
 
 // newPlan makes a plan ready. It must be closed.
 func newPlan(c Config) (*plan, error) {
-	p := &plan{own: c.Own, exe: c.Exe, count: len(c.Files)}
+	p := &plan{own: c.Own, slack: uintptr(c.TimerSlack), exe: c.Exe, count: len(c.Files)}
 	copy(p.files[:], c.Files)
 	p.caps.header.Version = unix.LINUX_CAPABILITY_VERSION_3
 	argv, err := syscall.SlicePtrFromStrings(c.Args)

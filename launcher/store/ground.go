@@ -11,9 +11,10 @@ import (
 // ground layer: overlayfs takes 500 (OVL_MAX_STACK in fs/overlayfs/params.c).
 const maxGround = 499
 
-// groundDirs and groundFiles are what is mounted upon in every container.
+// groundDirs and groundFiles are what is mounted upon in every container, in the order in
+// which it is made.
 var (
-	groundDirs  = [...]string{"dev", "etc", "proc", "sys"}
+	groundDirs  = [...]string{"", "dev", "etc", "proc", "sys"}
 	groundFiles = [...]string{"etc/hostname", "etc/hosts", "etc/resolv.conf"}
 )
 
@@ -23,30 +24,19 @@ var (
 // which takes a file system a millisecond. Empty is none: that costs this time alone.
 func (s *Store) ground() string {
 	dir := s.path(groundDir)
-	if _, err := os.Lstat(filepath.Join(dir, groundFiles[0])); err == nil {
-		return dir
-	}
-	tmp, err := os.MkdirTemp(s.path(tmpDir), "")
-	if err != nil {
-		return ""
-	}
-	// Taken away where it was not put in its place, or by GC.
-	defer os.RemoveAll(tmp)
-	if fillGround(tmp) != nil {
-		return ""
-	}
-	// Another may just have done the same.
-	if err := renameNew(tmp, dir); err != nil && !os.IsExist(err) {
+	last := filepath.Join(dir, groundFiles[len(groundFiles)-1])
+	if _, err := os.Lstat(last); err != nil && fillGround(dir) != nil {
 		return ""
 	}
 	return dir
 }
 
-// fillGround makes what is in the layer, whatever the umask is.
+// fillGround makes what of the layer is missing, whatever the umask is. Others may be
+// doing the same.
 func fillGround(dir string) error {
 	for _, d := range groundDirs {
 		p := filepath.Join(dir, d)
-		if err := os.Mkdir(p, 0o755); err != nil {
+		if err := os.Mkdir(p, 0o755); err != nil && !os.IsExist(err) {
 			return err
 		}
 		if err := os.Chmod(p, 0o755); err != nil {
@@ -62,7 +52,7 @@ func fillGround(dir string) error {
 			return err
 		}
 	}
-	return os.Chmod(dir, 0o755)
+	return nil
 }
 
 // withGround adds the ground layer to the lower layers of a container with the store's own

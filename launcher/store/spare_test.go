@@ -164,7 +164,12 @@ func TestSpareOldStore(t *testing.T) {
 func TestGround(t *testing.T) {
 	s := open(t)
 	i := add(t, s, "file")
-	for range 2 { // made, and found
+	for _, lacks := range []string{"", "", "etc/resolv.conf", "etc"} { // made, found, and mended after a failure of the machine
+		if lacks != "" {
+			if err := os.RemoveAll(filepath.Join(s.Dir, "ground", lacks)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		r, err := s.Lowers(t.Context(), i, s.Mapping, false, nil)
 		if err != nil {
 			t.Fatal(err)
