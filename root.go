@@ -253,9 +253,9 @@ func findOverlay(ctx context.Context, s *store.Store) (overlay.Support, error) {
 	if err != nil {
 		return overlay.Support{}, err
 	}
-	can, err := overlay.Find(ctx, filepath.Join(s.Dir, "tmp"), filepath.Join(containers.RunDir(), "overlay.json"), s.Mapping)
+	can, err := overlay.Find(ctx, filepath.Join(s.Dir, "tmp"), filepath.Join(containers.RunDir(), "overlays.json"), s.Mapping)
 	if errors.Is(err, unix.EROFS) { // then layers are all that is on it
-		can, err = overlay.Find(ctx, containers.RunDir(), filepath.Join(containers.RunDir(), "overlay-memory.json"), s.Mapping)
+		can, err = overlay.Find(ctx, containers.RunDir(), filepath.Join(containers.RunDir(), "overlays.json"), s.Mapping)
 		can.Upper = false
 	}
 	return can, err

@@ -23,6 +23,7 @@ func volumeImage(t *testing.T) *imageUser {
 		{Name: "srv/", Typeflag: tar.TypeDir, Mode: 0o1770, Uid: 8, Gid: 42},
 		{Name: "srv/d/", Typeflag: tar.TypeDir, Mode: 0o700, Uid: 8, Gid: 8},
 		{Name: "srv/d/secret", Typeflag: tar.TypeReg, Mode: 0o600, Uid: 8, Gid: 8, Size: 7},
+		{Name: "srv/d/again", Typeflag: tar.TypeLink, Linkname: "srv/d/secret"},
 		{Name: "srv/suid", Typeflag: tar.TypeReg, Mode: 0o4755, Size: 7},
 		{Name: "srv/link", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd", Uid: 8, Gid: 8},
 		{Name: "srv/pipe", Typeflag: tar.TypeFifo, Mode: 0o600},
@@ -45,10 +46,10 @@ func volumeImage(t *testing.T) *imageUser {
 	return u
 }
 
-const volumeScript = "cd /srv && stat -c %a:%u:%g . d d/secret suid && echo $(busybox readlink link) $(cat d/secret) $(test -p pipe && echo pipe) $(ls -a | busybox wc -l)"
+const volumeScript = "cd /srv && stat -c %a:%u:%g . d d/secret suid && echo $(busybox readlink link) $(cat d/secret) $(stat -c %h d/secret) $(test -p pipe && echo pipe) $(ls -a | busybox wc -l)"
 
 // volumeWant is what volumeScript says of what the image has; "." and ".." count.
-const volumeWant = "1770:8:42\n700:8:8\n600:8:8\n4755:0:0\n/etc/passwd xxxxxxx pipe 6"
+const volumeWant = "1770:8:42\n700:8:8\n600:8:8\n4755:0:0\n/etc/passwd xxxxxxx 2 pipe 6"
 
 // TestVolumeFilled has volumes that are empty, and those that are not.
 func TestVolumeFilled(t *testing.T) {
@@ -79,34 +80,41 @@ func TestVolumeFilled(t *testing.T) {
 func TestVolumeBrokenOff(t *testing.T) {
 	u := volumeImage(t)
 	for name, script := range map[string]string{
-		"copying": "mkdir -p %/.slipway-filling/deep/er; echo half >%/.slipway-filling/half",
-		"moving":  "mkdir -p %/.slipway-filled/d; echo new >%/.slipway-filled/d/secret; echo old >%/suid",
+		"copying": "printf c >%/../filling; mkdir -p %/.slipway-filling/deep/er; echo half >%/.slipway-filling/half",
+		"moving":  "printf m >%/../filling; mkdir -p %/.slipway-filled/d; echo new >%/.slipway-filled/d/secret; echo old >%/suid",
+		"forged":  "mkdir -p %/.slipway-filled/x %/.slipway-filling",
 		"foreign": "echo mine >%/mine; mkdir %/.slipway-filling",
 	} {
 		dir := filepath.Join(u.dir, "home/.local/share/slipway/volumes", name, "_data")
 		if got := u.run(t, "sh", "-c", "mkdir -p "+dir+"; "+strings.ReplaceAll(script, "%", dir)); got.code != 0 {
 			t.Fatalf("prepare a volume: %+v", got)
 		}
-		want := map[string]string{"copying": volumeWant, "moving": "d suid new old", "foreign": "mine"}[name]
-		see := map[string]string{"copying": volumeScript, "moving": "echo $(ls -A /srv) $(cat /srv/d/secret /srv/suid)", "foreign": "ls /srv"}[name]
+		want := map[string]string{"copying": volumeWant, "moving": "d suid new old", "foreign": "mine", "forged": ".slipway-filled .slipway-filling"}[name]
+		see := map[string]string{"copying": volumeScript, "moving": "echo $(ls -A /srv) $(cat /srv/d/secret /srv/suid)", "foreign": "ls /srv", "forged": "echo $(ls -A /srv)"}[name]
 		u.says(t, want, "run", "--net=none", "-u", "0", "-v", name+":/srv", "vol", "sh", "-c", see)
 	}
 	u.Host.Exec(t, "rm", "-rf", filepath.Join(u.dir, "home/.local/share/slipway/volumes"))
 }
 
-// TestVolumeLocked starts a container with a volume that somebody keeps locked, as a
-// program in another container may. What is filled already is not waited for.
+// TestVolumeLocked starts containers with volumes that somebody keeps locked, as a program
+// in another container may: one that is filled, and one that is not.
 func TestVolumeLocked(t *testing.T) {
 	u := volumeImage(t)
 	u.says(t, "mail", "run", "--net=none", "-v", "one:/home", "vol", "sh", "-c", "ls -A /home")
-	dir, err := os.Open(filepath.Join(u.dir, "home/.local/share/slipway/volumes/one/_data"))
-	if err != nil {
-		t.Fatal(err)
+	volumes := filepath.Join(u.dir, "home/.local/share/slipway/volumes")
+	if got := u.run(t, "mkdir", "-p", volumes+"/two/_data"); got.code != 0 {
+		t.Fatalf("%+v", got)
 	}
-	defer dir.Close()
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"one", "two"} {
+		dir, err := os.Open(filepath.Join(volumes, name, "_data"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		u.says(t, "mail", "run", "--net=none", "-v", name+":/home", "vol", "sh", "-c", "ls -A /home")
 	}
-	u.says(t, "mail", "run", "--net=none", "-v", "one:/home", "vol", "sh", "-c", "ls -A /home")
-	u.Host.Exec(t, "rm", "-rf", filepath.Join(u.dir, "home/.local/share/slipway/volumes"))
+	u.Host.Exec(t, "rm", "-rf", volumes)
 }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/slipway-net/slipway/launcher/userns"
@@ -24,8 +25,12 @@ const StageName = "overlay"
 // probeVersion is that of what is tried; the answer of another is not taken.
 const probeVersion = 2
 
-// maxCache bounds the file with the answer, in bytes.
-const maxCache = 16 << 10
+// maxAnswers bounds the answers that are kept: for stores and versions of this program
+// that take turns. maxCache bounds their file, in bytes.
+const (
+	maxAnswers = 8
+	maxCache   = 64 << 10
+)
 
 // A Support says what overlayfs can do with directories of one file system. The zero
 // Support is nothing.
@@ -51,7 +56,8 @@ type cache struct {
 }
 
 // Find says what overlayfs can do in dir, a directory of the caller's, for files with
-// the ids m. The answer is kept in file until the next boot.
+// the ids m. The answer is kept in file until the next boot, beside
+// some for other directories.
 func Find(ctx context.Context, dir, file string, m userns.Mapping) (Support, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {
@@ -62,22 +68,35 @@ func Find(ctx context.Context, dir, file string, m userns.Mapping) (Support, err
 		return Support{}, fmt.Errorf("tell this boot from others: %w", err)
 	}
 	want := cache{Version: probeVersion, Boot: strings.TrimSpace(string(boot)), Dev: st.Dev, IDs: m.String(), Program: fuseProgram(), Device: canFuse()}
-	if s, ok := read(file, want); ok {
-		return s, nil
+	kept := read(file)
+	for _, c := range kept {
+		if s, ok := c.answers(want); ok {
+			return s, nil
+		}
 	}
 	if want.Support, err = Probe(ctx, dir, m); err != nil {
 		return Support{}, err
 	}
-	return want.Support, write(file, want)
+	// The latest comes first, and takes the place of those that held for the same once.
+	kept = slices.DeleteFunc(kept, func(c cache) bool {
+		return c.Boot != want.Boot || c.Version == want.Version && c.Dev == want.Dev && c.IDs == want.IDs
+	})
+	kept = append([]cache{want}, kept[:min(len(kept), maxAnswers-1)]...)
+	return want.Support, write(file, kept)
 }
 
-// read returns the answer in file, if that holds for what want says.
-func read(file string, want cache) (Support, bool) {
+// read returns the answers in file.
+func read(file string) []cache {
 	b, err := os.ReadFile(file)
-	var c cache
-	if err != nil || len(b) > maxCache || json.Unmarshal(b, &c) != nil {
-		return Support{}, false
+	var all []cache
+	if err != nil || len(b) > maxCache || json.Unmarshal(b, &all) != nil {
+		return nil
 	}
+	return all
+}
+
+// answers returns what c says, if that holds for what want says.
+func (c cache) answers(want cache) (Support, bool) {
 	s := c.Support
 	want.Support, c.Support = Support{}, Support{}
 	if s.Native { // then these do not matter
@@ -86,9 +105,9 @@ func read(file string, want cache) (Support, bool) {
 	return s, reflect.DeepEqual(c, want)
 }
 
-// write replaces the answer in file.
-func write(file string, c cache) error {
-	b, err := json.Marshal(c)
+// write replaces the answers in file.
+func write(file string, all []cache) error {
+	b, err := json.Marshal(all)
 	if err == nil {
 		err = os.MkdirAll(filepath.Dir(file), 0o700)
 	}

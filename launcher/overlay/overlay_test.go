@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,13 +75,38 @@ func TestFind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, []byte(string(b[:len(b)-2])+`,"why":["kept"]}}`), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(string(b[:len(b)-len("}}]")])+`,"why":["kept"]}}]`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if s, err = overlay.Find(t.Context(), dir, file, c.Single()); err != nil || len(s.Why) == 0 || s.Why[len(s.Why)-1] != "kept" {
 		t.Errorf("support %+v, %v, want what was kept", s, err)
 	}
-	// That of another mapping, or a broken one, is not.
+	// Those of others in turn, as many as they are, are kept beside it, but not without end.
+	if two, err := c.Default(); err == nil {
+		for range 2 {
+			if s, err = overlay.Find(t.Context(), dir, file, two); err != nil || slices.Contains(s.Why, "kept") {
+				t.Errorf("for other ids: %+v, %v", s, err)
+			}
+			if s, err = overlay.Find(t.Context(), dir, file, c.Single()); err != nil || !slices.Contains(s.Why, "kept") {
+				t.Errorf("after that for other ids: %+v, %v, want what was kept", s, err)
+			}
+		}
+	}
+	var all []json.RawMessage
+	if b, err = os.ReadFile(file); err != nil || json.Unmarshal(b, &all) != nil {
+		t.Fatalf("%s: %v", b, err)
+	}
+	other := strings.Replace(string(all[0]), `"dev":`, `"dev":9`, 1)
+	if err := os.WriteFile(file, []byte("["+strings.Repeat(other+",", 20)+other+"]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := overlay.Find(t.Context(), dir, file, c.Single()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = os.ReadFile(file); err != nil || json.Unmarshal(b, &all) != nil || len(all) != 8 {
+		t.Errorf("%d answers are kept, %v", len(all), err)
+	}
+	// That of another version, or a broken one, is not.
 	for _, junk := range []string{"", "{", `{"version":1,"boot":"another"}`} {
 		if err := os.WriteFile(file, []byte(junk), 0o600); err != nil {
 			t.Fatal(err)

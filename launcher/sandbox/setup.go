@@ -34,12 +34,13 @@ type setup struct {
 	o       *Order
 	ctl     *Control
 	mt      *mounter
-	sources map[string]int // what of the host the container has, by path
-	host    int            // the host's root
-	null    int            // the host's null device
-	base    int            // the tmpfs
-	root    int            // the container's root, a mount of its own
-	layers  int            // number of throw-away layers on the tmpfs
+	marks   map[string]mark // of volumes that may have to be filled, by path
+	sources map[string]int  // what of the host the container has, by path
+	host    int             // the host's root
+	null    int             // the host's null device
+	base    int             // the tmpfs
+	root    int             // the container's root, a mount of its own
+	layers  int             // number of throw-away layers on the tmpfs
 }
 
 // steps says in which order the container o describes is made, up to and
@@ -78,7 +79,7 @@ func deviceSteps() []step {
 // newSetup opens what the steps start from. It does so as the caller, with the
 // caller's rights to what is on its host, which the container's root need not have.
 func newSetup(o *Order, ctl *Control) (*setup, error) {
-	s := &setup{o: o, ctl: ctl, mt: newMounter(o.Legacy), sources: make(map[string]int), host: -1, null: -1, base: -1, root: -1}
+	s := &setup{o: o, ctl: ctl, mt: newMounter(o.Legacy), sources: make(map[string]int), marks: make(map[string]mark), host: -1, null: -1, base: -1, root: -1}
 	var err error
 	if s.host, err = unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("open the host's root: %w", err)
@@ -107,7 +108,8 @@ func (s *setup) openSources() error {
 		}
 	}
 	for _, m := range s.o.Mounts {
-		if ms := parseMount(m.Type, m.Source, m.Options); !ms.bind && m.Type != fsOverlay {
+		ms := parseMount(m.Type, m.Source, m.Options)
+		if !ms.bind && m.Type != fsOverlay {
 			continue
 		}
 		flags := unix.O_PATH
@@ -116,6 +118,9 @@ func (s *setup) openSources() error {
 		}
 		if err := s.openSource(m.Source, flags); err != nil {
 			return fmt.Errorf("open the volume %w", err)
+		}
+		if _, ok := s.marks[m.Source]; !ok && ms.bind && ms.fresh && ms.filled {
+			s.marks[m.Source] = openMark(m.Source)
 		}
 	}
 	for _, d := range s.o.Devices {
@@ -177,7 +182,12 @@ func (s *setup) close() {
 	for _, fd := range s.sources {
 		unix.Close(fd)
 	}
-	s.sources = nil
+	for _, m := range s.marks {
+		if m >= 0 {
+			unix.Close(int(m))
+		}
+	}
+	s.sources, s.marks = nil, nil
 }
 
 // separate makes sure that no mount of ours reaches the host. What the host mounts

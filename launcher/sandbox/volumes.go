@@ -64,7 +64,7 @@ func (s *setup) fillMounted(at place, covered int) error {
 		return err
 	}
 	defer unix.Close(top)
-	return s.fresh(top, covered, true)
+	return s.fresh(top, covered, true, -1)
 }
 
 // bindHost binds a file or a directory of the host.
@@ -101,7 +101,11 @@ func (s *setup) bindHost(m Mount, ms mountSpec, at place) error {
 		}
 	}
 	if fresh {
-		if err := s.fresh(source, target, ms.filled); err != nil {
+		mark, ok := s.marks[m.Source]
+		if !ok {
+			mark = -1
+		}
+		if err := s.fresh(source, target, ms.filled, mark); err != nil {
 			return fmt.Errorf("make the volume %s what the image has there: %w", m.Source, err)
 		}
 	}
@@ -109,8 +113,8 @@ func (s *setup) bindHost(m Mount, ms mountSpec, at place) error {
 }
 
 // fresh makes an empty volume what the image has in its place: if it is to be filled all
-// of it, else the directory's owner and mode.
-func (s *setup) fresh(volume, covered int, filled bool) error {
+// of it, as its mark says, else the directory's owner and mode.
+func (s *setup) fresh(volume, covered int, filled bool, m mark) error {
 	dir, err := unix.Openat(volume, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.EACCES) { // it has been given away already
 		return nil
@@ -120,7 +124,7 @@ func (s *setup) fresh(volume, covered int, filled bool) error {
 	}
 	defer unix.Close(dir)
 	if filled && !s.o.Root.isHost() { // what this machine has is no image's
-		return fill(dir, covered)
+		return fill(dir, covered, m)
 	}
 	if !isEmpty(dir) {
 		return nil
