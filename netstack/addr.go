@@ -5,7 +5,6 @@ package netstack
 import (
 	"net/netip"
 
-	"github.com/slipway-net/slipway/netstack/splice"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
@@ -31,10 +30,6 @@ func netipAddr(a tcpip.Address) netip.Addr {
 // terms the address that the container dialed is the local one.
 type tuple struct {
 	container, remote netip.AddrPort
-}
-
-func (t tuple) names() splice.Tuple {
-	return splice.Tuple{Container: t.container, Remote: t.remote}
 }
 
 func tupleOf(id stack.TransportEndpointID) tuple {

@@ -356,11 +356,6 @@ func (k *kernelPath) accept(i int) bool {
 		return false
 	case unix.ECONNABORTED, unix.EINTR:
 		return true
-	case unix.EINVAL:
-		if k.ways[i].state == pathOpened {
-			k.close(i, "the container has ended the listening for it")
-		}
-		return false
 	default:
 		k.n.noSocket(err)
 		return false
@@ -397,4 +392,8 @@ func (k *kernelPath) missed(a netip.Addr) {
 		w.misses = 0
 		k.probe(i)
 	}
+}
+
+func (t tuple) names() splice.Tuple {
+	return splice.Tuple{Container: t.container, Remote: t.remote}
 }
