@@ -349,7 +349,10 @@ func (k *kernelPath) accept(i int) bool {
 	fd, names, err := k.hairpin.Accept(i)
 	switch err {
 	case nil:
-	case unix.EAGAIN:
+	case unix.EAGAIN, unix.EINVAL:
+		if err == unix.EINVAL && k.ways[i].state == pathOpened {
+			k.close(i, "the container has ended the listening for it")
+		}
 		return false
 	case unix.ECONNABORTED, unix.EINTR:
 		return true

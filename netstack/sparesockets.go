@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"unsafe"
 
+	"github.com/slipway-net/slipway/netstack/loop"
 	"github.com/slipway-net/slipway/netstack/relay"
 	"github.com/slipway-net/slipway/netstack/splice"
 	"golang.org/x/sys/unix"
@@ -82,6 +83,17 @@ func (f *tcpFlow) reusable() bool { return f.socket == "" && f.table.n.cfg.Outbo
 func (f *tcpFlow) spare() bool {
 	return f.by == nil && f.spliced != nil && f.spliced.relay.First(relay.Container) && f.spliced.relay.Done() &&
 		!f.watched && f.up+f.down <= spareBytes && f.reusable() && f.table.spares.keep(f.fd, f.host.Addr())
+}
+
+// watch has the loop tell h of a socket's events, which it has known before or not: one
+// that is used again.
+func (n *Network) watch(fd int, known bool, h loop.Handler) (loop.Token, error) {
+	if known {
+		if t := n.loop.Again(fd, h); t != 0 {
+			return t, nil
+		}
+	}
+	return n.loop.Add(fd, hostEvents, h)
 }
 
 // socketState returns the state of a TCP socket, the first byte of TCP_INFO (tcp(7)).

@@ -393,14 +393,3 @@ func (n *Network) serveDNS(wq *waiter.Queue, ep tcpip.Endpoint) {
 
 // hostEvents are what a host socket is watched for.
 const hostEvents = loop.Readable | loop.Urgent | loop.Writable | loop.ReadHangUp | loop.Edge
-
-// watch has the loop tell h of a socket's events, which it has known before or not: one
-// that is used again.
-func (n *Network) watch(fd int, known bool, h loop.Handler) (loop.Token, error) {
-	if known {
-		if t := n.loop.Again(fd, h); t != 0 {
-			return t, nil
-		}
-	}
-	return n.loop.Add(fd, hostEvents, h)
-}
