@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/slipway-net/slipway/netstack/attach/attachtest"
 )
@@ -57,14 +56,21 @@ func newPastaMachine(t *testing.T) *attachtest.Machine {
 	return m
 }
 
-// startPasta starts the container, and returns what pasta had to say with its exit code.
-func startPasta(t *testing.T, m *attachtest.Machine, pasta, more string) (*pastaRun, string) {
+// pastaDir makes a directory that goes with the test, near the root: other users enter it.
+func pastaDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pasta")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// startPasta starts the container, and returns what pasta had to say with its exit code.
+func startPasta(t *testing.T, m *attachtest.Machine, pasta, more string) (*pastaRun, string) {
+	t.Helper()
+	dir := pastaDir(t)
 	m.Host.Exec(t, "mkfifo", "-m", "666", filepath.Join(dir, "do"))
 	argv := m.AsUser([]string{"PATH=" + podmanPath}, "unshare", "--user", "--map-root-user", "--mount", "--propagation=private",
 		"sh", "-c", podmanNetNS, "sh", dir, pasta, more)
@@ -160,20 +166,10 @@ func TestPastaForPodman(t *testing.T) {
 // waitFile waits until a file of the container's directory has n lines with the text.
 func (r *pastaRun) waitFile(t *testing.T, name, text string, n int) {
 	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(attachtest.Patience)
-	for {
+	attachtest.Eventually(t, fmt.Sprintf("%s has %d lines with %q", name, n, text), func() bool {
 		b, err := os.ReadFile(filepath.Join(r.dir, name))
-		if err == nil && strings.Count(string(b), text) >= n {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("%s has %q, error %v", name, b, err)
-		}
-	}
+		return err == nil && strings.Count(string(b), text) >= n
+	})
 }
 
 // TestPastaHost has what of the host Podman's containers reach: by 169.254.1.2 the host
@@ -293,11 +289,7 @@ until [ "$(readlink /proc/$c/ns/net)" != "$(readlink /proc/$$/ns/net)" ] && grep
 func TestPastaLastWords(t *testing.T) {
 	pasta := pastas(t)["ours"]
 	m := newPastaMachine(t)
-	dir, err := os.MkdirTemp("", "pasta")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := pastaDir(t)
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -353,20 +345,10 @@ func TestPastaSignals(t *testing.T) {
 // waitGone waits until no process has these words.
 func waitGone(t *testing.T, m *attachtest.Machine, words string) {
 	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(attachtest.Patience)
-	for {
-		out, code := m.Host.Run(t, "pgrep", "-f", "-x", words)
-		if code != 0 {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("still there: %s", out)
-		}
-	}
+	attachtest.Eventually(t, "the end of "+words, func() bool {
+		_, code := m.Host.Run(t, "pgrep", "-f", "-x", words)
+		return code != 0
+	})
 }
 
 // TestPastaUsage compares exit codes for command lines that are wrong.
@@ -436,11 +418,7 @@ func TestPastaAlone(t *testing.T) {
 func TestPastaFiles(t *testing.T) {
 	pasta := pastas(t)["ours"]
 	m := newPastaMachine(t)
-	dir, err := os.MkdirTemp("", "pasta")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := pastaDir(t)
 	log, frames := filepath.Join(dir, "log"), filepath.Join(dir, "pcap")
 	r, said := startPasta(t, m, pasta, "-t none -u none --pcap "+frames+" --no-netns-quit")
 	if strings.TrimSpace(said) != "exit 0" {

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/slipway-net/slipway/netstack/attach/attachtest"
 )
@@ -160,21 +159,10 @@ func (p *podman) expectHelper(t *testing.T) {
 // ours, a socket: Podman ends it by a signal, and then the real one leaves that.
 func (p *podman) expectNothing(t *testing.T) {
 	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(attachtest.Patience)
-	for {
-		helpers := p.helpers(t)
+	attachtest.Eventually(t, "nothing is left behind", func() bool {
 		sockets := p.Host.Exec(t, "find", p.dir, "-path", "*/graph", "-prune", "-o", "-name", "*.net", "-print")
-		if helpers == "" && (sockets == "" || !p.s.ours) {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("left behind: helpers %q, sockets %q", helpers, sockets)
-		}
-	}
+		return p.helpers(t) == "" && (sockets == "" || !p.s.ours)
+	})
 }
 
 // boxArchive writes the file system of boxImage, from what this machine has.

@@ -56,11 +56,11 @@ func (cf confinement) start(t *testing.T, w *attachtest.World, c *attachtest.Pla
 			t.Fatal(err)
 		}
 	}
-	if err := os.Symlink("../run/resolve/stub.conf", filepath.Join(h.dir, "etc", "resolv.conf")); err != nil {
+	if err := os.Symlink("../run/resolve/servers.conf", filepath.Join(h.dir, "etc", "resolv.conf")); err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"etc/secret": "", "run/resolve/stub.conf": fmt.Sprintln("nameserver", attachtest.Families()[0].PeerAddr),
+		"etc/secret": "", "run/resolve/servers.conf": fmt.Sprintln("nameserver", attachtest.Families()[0].PeerAddr),
 	} {
 		if err := os.WriteFile(filepath.Join(h.dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -133,7 +133,7 @@ func (h *cell) roots(t *testing.T, w *attachtest.World) {
 	t.Helper()
 	root := fmt.Sprintf("/proc/%d/root", h.pid)
 	out := w.Host.Exec(t, "sh", "-c", `cd "$1" && find . | sort`, "sh", root)
-	want := []string{".", "./etc", "./etc/resolv.conf", "./run", "./run/api.sock", "./run/pid", "./run/resolve", "./run/resolve/stub.conf"}
+	want := []string{".", "./etc", "./etc/resolv.conf", "./run", "./run/api.sock", "./run/pid", "./run/resolve", "./run/resolve/servers.conf"}
 	if diff := cmp.Diff(want, strings.Fields(out)); diff != "" {
 		t.Errorf("the root (-want +got):\n%s", diff)
 	}
@@ -221,11 +221,11 @@ func (h *cell) resolves(t *testing.T, c *attachtest.Place) {
 	if out := ask(); !strings.Contains(out, "SERVFAIL") {
 		t.Errorf("without a resolver that answers, want SERVFAIL:\n%s", out)
 	}
-	stub := filepath.Join(h.dir, "run", "resolve", "stub.conf")
-	if err := os.WriteFile(stub+".new", []byte(fmt.Sprintln("nameserver", attachtest.Families()[1].PeerAddr)), 0o600); err != nil {
+	servers := filepath.Join(h.dir, "run", "resolve", "servers.conf")
+	if err := os.WriteFile(servers+".new", []byte(fmt.Sprintln("nameserver", attachtest.Families()[1].PeerAddr)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(stub+".new", stub); err != nil {
+	if err := os.Rename(servers+".new", servers); err != nil {
 		t.Fatal(err)
 	}
 	for late := time.Now().Add(attachtest.Patience); !strings.Contains(ask(), `"by udp"`); {

@@ -163,16 +163,7 @@ func (f *tcpFlow) abortSpliced() {
 func (f *tcpFlow) closeSpliced(reset bool) {
 	s, k := f.spliced, &f.table.kernel
 	s.relay.Stop()
-	switch l := f.table.n.loop; {
-	case reset:
-		l.Forget(s.token)
-		resetClose(s.fd)
-	case f.reuse():
-		l.Park(s.fd, s.token)
-	default:
-		l.Forget(s.token)
-		closeFD(s.fd)
-	}
+	leave(f.table.n.loop, s.fd, s.token, reset, f.reuse)
 	s.fd, s.token = -1, 0
 	delete(k.live, f.key)
 	delete(k.dialing, f.key)
@@ -187,6 +178,21 @@ func (f *tcpFlow) reuse() bool {
 		shutdownWrite(f.spliced.fd) // as closing it would
 	}
 	return f.table.kernel.factory.GiveBack(f.spliced.fd, f.source())
+}
+
+// leave ends a flow's use of a socket, with a RST to its peer if so wished. Otherwise
+// kept may take it over, and it stays open and with the loop, for another flow.
+func leave(l *loop.Loop, fd int, t loop.Token, reset bool, kept func() bool) {
+	if !reset && kept() {
+		l.Park(fd, t)
+		return
+	}
+	l.Forget(t)
+	if reset {
+		resetClose(fd)
+	} else {
+		closeFD(fd)
+	}
 }
 
 // resetClose closes a socket with a RST to its peer.

@@ -365,16 +365,7 @@ func (f *tcpFlow) closeHost(reset bool) {
 	if f.fd < 0 {
 		return
 	}
-	switch l := f.table.n.loop; {
-	case reset:
-		l.Forget(f.token)
-		resetClose(f.fd)
-	case f.spare():
-		l.Park(f.fd, f.token)
-	default:
-		l.Forget(f.token)
-		closeFD(f.fd)
-	}
+	leave(f.table.n.loop, f.fd, f.token, reset, f.spare)
 	f.fd, f.token = -1, 0
 	f.stash = nil
 }

@@ -51,11 +51,11 @@ func TestLandlock(t *testing.T) {
 		attempt, want, free string
 	}{
 		{"read DIR/etc/resolv.conf", "ok servers", "ok servers"}, // by a link
-		{"read DIR/run/resolve/stub.conf", "ok servers", "ok servers"},
-		{"open-write DIR/run/resolve/stub.conf", "EACCES", "ok"},
+		{"read DIR/run/resolve/servers.conf", "ok servers", "ok servers"},
+		{"open-write DIR/run/resolve/servers.conf", "EACCES", "ok"},
 		{"open-create DIR/run/resolve/new", "EACCES", "ok"},
 		{"open DIR/run/resolve", "EACCES", "ok"}, // the directory
-		{"unlink DIR/run/resolve/stub.conf", "EACCES", "ok"},
+		{"unlink DIR/run/resolve/servers.conf", "EACCES", "ok"},
 		{"mkdir DIR/run/resolve/new", "EACCES", "ok"},
 		{"read DIR/home/secret", "EACCES ", "ok secret"},
 		{"stat DIR/home/secret", "ok", "ok"}, // which Landlock cannot keep from anybody
@@ -74,7 +74,7 @@ func TestLandlock(t *testing.T) {
 			}
 			for mode, want := range map[sandbox.Mode]string{sandbox.Require: tt.want, sandbox.Off: tt.free} {
 				dir := write(t, map[string]string{
-					"etc/resolv.conf": "->../run/resolve/stub.conf", "run/resolve/stub.conf": "servers",
+					"etc/resolv.conf": "->../run/resolve/servers.conf", "run/resolve/servers.conf": "servers",
 					"run/api/socket": "", "home/secret": "secret",
 				})
 				p := sandbox.Policy{

@@ -42,14 +42,14 @@ func parents(path string) []string {
 // rest of the sandbox in force with it.
 func TestRoot(t *testing.T) {
 	dir := write(t, map[string]string{
-		"etc/resolv.conf": "->DIR/var/run/stub.conf", "etc/passwd": "",
-		"var/run": "->../run", "run/stub.conf": "servers", "run/other": "", "api/socket": "", "home/secret": "secret",
+		"etc/resolv.conf": "->DIR/var/run/servers.conf", "etc/passwd": "",
+		"var/run": "->../run", "run/servers.conf": "servers", "run/other": "", "api/socket": "", "home/secret": "secret",
 	})
 	// The absolute link is to be one of this directory.
 	if err := os.Remove(dir + "/etc/resolv.conf"); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(dir+"/var/run/stub.conf", dir+"/etc/resolv.conf"); err != nil {
+	if err := os.Symlink(dir+"/var/run/servers.conf", dir+"/etc/resolv.conf"); err != nil {
 		t.Fatal(err)
 	}
 	p := sandbox.Policy{
@@ -60,7 +60,7 @@ func TestRoot(t *testing.T) {
 		"stat "+dir+"/home", "stat-thread "+dir+"/home", "stat /proc/self", "stat /../../etc/passwd",
 		"open-create "+dir+"/run/new", "mkdir /new", "unlink "+dir+"/api/socket")
 	var want []string
-	for _, path := range []string{"/api/socket", "/etc/resolv.conf", "/run/other", "/run/stub.conf", "/var/run"} {
+	for _, path := range []string{"/api/socket", "/etc/resolv.conf", "/run/other", "/run/servers.conf", "/var/run"} {
 		for _, in := range parents(dir + path) {
 			if len(want) == 0 || !strings.HasPrefix(want[len(want)-1], in) {
 				want = append(want, in)
