@@ -172,6 +172,7 @@ func badInputs() []badInput {
 		{name: "ports ls with --cut", args: []string{"ports", "DIR/none", "--cut"}, code: usage, want: "--cut"},
 		{name: "capture of nobody", args: []string{"pcap", "DIR/none", "DIR/pcap"}, code: failure, want: "none"},
 		{name: "capture without a file", args: []string{"pcap", "DIR/none"}, code: usage, want: "FILE"},
+		{name: "stopped capture with a file", args: []string{"pcap", "--stop", "DIR/none", "DIR/pcap"}, code: usage, want: "--stop"},
 	}
 }
 
