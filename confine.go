@@ -161,12 +161,12 @@ func (r *runner) policy() (sandbox.Policy, error) {
 		p.Landlock, p.Filter = sandbox.Off, sandbox.Off
 		return p, nil
 	}
-	p.Change, p.Prune = r.held.Places()
+	p.Change, p.Clear, p.Prune = r.held.Places()
 	if g := r.super.Group(); g != "" {
 		p.Change, p.Prune = append(p.Change, g), append(p.Prune, filepath.Dir(g))
 	}
 	if w := r.writable; w != nil && !r.kept() {
-		p.Change, p.Prune = append(p.Change, w.Dir()), append(p.Prune, filepath.Dir(w.Dir()))
+		p.Clear, p.Prune = append(p.Clear, w.Dir()), append(p.Prune, filepath.Dir(w.Dir()))
 	}
 	var errs []error
 	for _, path := range []string{r.life.pidfile, r.life.cidfile} {

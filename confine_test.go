@@ -72,7 +72,7 @@ func TestConfined(t *testing.T) {
 			if log := u.slipway(t, "logs", tt.name); strings.Contains(log.stdout, "lost") {
 				t.Error("entries of the log are lost")
 			}
-			if b, err := os.ReadFile(filepath.Join(u.inspect(t, tt.name).Data, "supervisor.log")); err != nil || len(b) > 0 {
+			if b, err := os.ReadFile(filepath.Join(u.inspect(t, tt.name).Data, "logs/supervisor.log")); err != nil || len(b) > 0 {
 				t.Errorf("the supervisor says %s, %v", b, err)
 			}
 			if _, err := os.Stat(filepath.Join(u.dir, "pid")); err == nil {
