@@ -22,6 +22,11 @@ import (
 // confined, if nothing was sent before: those that end at once do not wait for that.
 const unheard = 20 * time.Millisecond
 
+// settleMost is how long a container's network waits for its image to be brought to the
+// disk, which a supervisor that is confined could not go on with. The kernel has been
+// writing it for a while then.
+const settleMost = 2 * time.Second
+
 // A confinement takes from the supervisor of a container what it does not need to carry
 // its traffic and to clean up behind it: before it reads the first byte that the
 // container sends.
@@ -141,6 +146,7 @@ func (r *runner) confine(ctx context.Context, s *attach.Session, log *slog.Logge
 	if goOn, err = r.confined.await(ctx, s); !goOn {
 		return false, err
 	}
+	r.root.awaitSettled(ctx)
 	var layer []string
 	if w := r.writable; w != nil && !r.kept() && !(r.cfg.IDs.IsZero() || r.cfg.IDs.IsOwn()) {
 		layer = w.Dirs()
@@ -152,12 +158,36 @@ func (r *runner) confine(ctx context.Context, s *attach.Session, log *slog.Logge
 	return true, r.confined.enter(s, p, layer, log)
 }
 
+// awaitSettled waits, for a while, until the image is on the disk.
+func (f *rootFlags) awaitSettled(ctx context.Context) {
+	if f.settled == nil {
+		return
+	}
+	t := time.NewTimer(settleMost)
+	defer t.Stop()
+	select {
+	case <-f.settled:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// settling reports whether the image is being brought to the disk.
+func (f *rootFlags) settling() bool {
+	select {
+	case <-f.settled:
+		return false
+	default:
+		return f.settled != nil
+	}
+}
+
 // policy says what the process needs besides its session. Where it goes on to start
 // programs, or to work among files of other containers, its files and system calls stay
 // as they are.
 func (r *runner) policy() (sandbox.Policy, error) {
 	p := sandbox.Policy{Root: sandbox.Off, Wait: true}
-	if len(r.lans.networks) > 0 || r.cfg.Runtime != "" || r.more.UserNS.NeedsPool() || r.root.settling {
+	if len(r.lans.networks) > 0 || r.cfg.Runtime != "" || r.more.UserNS.NeedsPool() || r.root.settling() {
 		p.Landlock, p.Filter = sandbox.Off, sandbox.Off
 		return p, nil
 	}

@@ -121,6 +121,15 @@ func TestConfinedRemoval(t *testing.T) {
 		marks, err := filepath.Glob(filepath.Join(u.dir, "home/.local/share/slipway/images/*.durable"))
 		return err == nil && len(marks) > 0
 	})
+	// The first that has one brought to the disk is confined all the same.
+	const forget = `cd home/.local/share/slipway && rm images/*.durable layers/*/durable && touch -d yesterday images/*.json layers/*/meta.json`
+	attachtest.Eventually(t, "the supervisor is confined", func() bool {
+		u.run(t, "sh", "-c", forget)
+		got := u.run(t, "sh", "-c", `"$0" run -q -i box cat <fifo & exec 3>fifo
+			until grep -q NoNewPrivs:.1 /proc/$!/status; do kill -0 $! || break; done
+			grep -q Seccomp:.2 /proc/$!/status && echo yes; exec 3>&-; wait $!; ls home/.local/share/slipway/images`, binary(t))
+		return strings.HasPrefix(got.stdout, "yes\n") && strings.Contains(got.stdout, ".durable\n")
+	})
 	for _, ids := range []string{"host", "keep-id", "auto"} {
 		for _, driver := range []string{"overlay", "copy"} {
 			got := u.run(t, "sh", "-c", `"$0" run -q -i --userns="$1" --storage-driver="$2" -u 0 box sh -c "$3" sh cat <fifo & exec 3>fifo
