@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -58,6 +59,10 @@ const carrying = 20 * time.Millisecond
 func runRun(args []string, stdout, stderr io.Writer) int {
 	r := newRunner(args)
 	if err := r.fs.Parse(args); errors.Is(err, pflag.ErrHelp) {
+		if i := slices.Index(args, "-h"); i >= 0 && i < len(args)-1 {
+			// Who has meant a hostname, as with other tools, is not to take this for success.
+			return report(stderr, fmt.Errorf("%w: -h is for help: for a hostname give --hostname %s", errUsage, args[i+1]))
+		}
 		usage(stdout, r.fs, runSynopsis, runAbout)
 		return exitOK
 	} else if err != nil {
