@@ -32,6 +32,7 @@ const settleMost = 2 * time.Second
 // container sends.
 type confinement struct {
 	userNS  *os.File      // the container's user namespace
+	left    []int         // descriptors to be closed, which the caller left open
 	started chan struct{} // closed when the command runs, and all have been told
 
 	mu        sync.Mutex // guards what follows
@@ -41,13 +42,13 @@ type confinement struct {
 }
 
 // newConfinement prepares for the container of the process pid, which has not been waited
-// for.
-func newConfinement(pid int) (*confinement, error) {
+// for. The process has no other use for the descriptors left.
+func newConfinement(pid int, left []int) (*confinement, error) {
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", pid))
 	if err != nil {
 		return nil, fmt.Errorf("open the container's user namespace: %w", err)
 	}
-	return &confinement{userNS: ns, started: make(chan struct{})}, nil
+	return &confinement{userNS: ns, left: left, started: make(chan struct{})}, nil
 }
 
 // await returns when the command runs and the container has sent something, or could
@@ -92,6 +93,10 @@ func (c *confinement) enter(s *attach.Session, p sandbox.Policy, layer []string,
 		return nil
 	}
 	c.footprint = takeFootprint()
+	for _, fd := range c.left {
+		unix.Close(fd)
+	}
+	c.left = nil
 	if len(layer) > 0 {
 		var err error
 		if c.sweeper, err = launcher.NewSweeper(c.userNS, layer); err != nil {

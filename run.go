@@ -83,7 +83,10 @@ func runRun(args []string, stdout, stderr io.Writer) int {
 		code, err = detach(newContainer, args, state.Invocation{}, fds, stdout)
 	} else {
 		r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr = os.Stdin, os.Stdout, os.Stderr
-		if err = r.give(fds); err == nil {
+		if r.left, err = leftOpen(); err == nil {
+			err = r.give(fds)
+		}
+		if err == nil {
 			code, err = r.run(stderr)
 		}
 	}
@@ -113,6 +116,8 @@ type runner struct {
 	started func(state.Record)
 	held    *state.Held
 	super   *supervise.Supervisor
+	// left are descriptors that the caller left open, and nobody needs.
+	left []int
 	// confined is for a container with a network of ours; nil without one.
 	confined *confinement
 	writable *store.Writable // what the container writes to; nil for none of the store's
@@ -262,7 +267,7 @@ func (r *runner) network(log *slog.Logger) error {
 	private := r.lans.prepare(&r.cfg, &session)
 	r.cfg.Session = func(pid int) (launcher.Network, error) {
 		session.Tap.Target = tap.Target{PID: pid}
-		c, err := newConfinement(pid)
+		c, err := newConfinement(pid, r.left)
 		if err != nil {
 			return nil, err
 		}
