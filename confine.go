@@ -192,7 +192,7 @@ func (f *rootFlags) settling() bool {
 // as they are.
 func (r *runner) policy() (sandbox.Policy, error) {
 	p := sandbox.Policy{Root: sandbox.Off, Wait: true}
-	if len(r.lans.networks) > 0 || r.cfg.Runtime != "" || r.more.UserNS.NeedsPool() || r.root.settling() {
+	if len(r.lans.networks) > 0 || r.cfg.Runtime != "" || r.root.settling() {
 		p.Landlock, p.Filter = sandbox.Off, sandbox.Off
 		return p, nil
 	}

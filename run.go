@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -108,8 +109,10 @@ type runner struct {
 	more     *launcher.Flags
 	preserve preserveFlags
 	cfg      launcher.Config
-	// again is the id of a container that is started again; empty is a new one.
-	again string
+	// again is the id of a container that is started again; empty is a new one. id is its
+	// own in either case.
+	again, id string
+	lease     *userns.Lease // of --userns=auto; nil without
 	// began and started are called as those of supervise.Config are; either may be
 	// nil.
 	began   func(*state.Held) error
@@ -160,11 +163,15 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 	}
 	r.begin()
 	defer func() { r.cfg.Begun.Close() }()
-	freeIDs := func() {}
-	defer func() { freeIDs() }()
+	r.id = cmp.Or(r.again, state.NewID())
+	defer func() {
+		if r.lease != nil {
+			r.lease.Close()
+		}
+	}()
 	r.root.ids = func(greatest uint32) (err error) {
 		r.more.UserNS.Fit(greatest)
-		freeIDs, err = mapIDs(&r.more.UserNS, &r.cfg, r.owner(), log)
+		r.lease, err = r.mapIDs()
 		return err
 	}
 	root, err := r.root.prepare(context.Background(), r.fs, &r.cfg, last, log, w)
@@ -301,6 +308,7 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 	return supervise.New(supervise.Config{
 		Store:   store,
 		Record:  rec,
+		Again:   r.again != "",
 		Launch:  r.cfg,
 		Input:   input,
 		LogSize: r.life.logSize,
@@ -352,7 +360,7 @@ func (r *runner) record() (state.Record, error) {
 	if err != nil {
 		return rec, err
 	}
-	rec.ID, rec.Args, rec.TTY = r.again, r.cfg.Args, r.cfg.TTY
+	rec.ID, rec.Args, rec.TTY = r.id, r.cfg.Args, r.cfg.TTY
 	rec.Image, rec.Layer = r.root.word, r.layer
 	rec.Net = string(r.cfg.Net)
 	if rec.Net == "" {
@@ -365,6 +373,9 @@ func (r *runner) record() (state.Record, error) {
 	rec.GIDs = []state.Mapping{{Container: 0, Host: uint32(os.Getegid()), Size: 1}}
 	if !r.cfg.IDs.IsZero() {
 		rec.UIDs, rec.GIDs = stateMapping(r.cfg.IDs.UIDs), stateMapping(r.cfg.IDs.GIDs)
+	}
+	if r.lease != nil {
+		rec.Slice = state.Slice(r.lease.Slice)
 	}
 	if j := r.joined; j != nil {
 		rec.Net = j.word
