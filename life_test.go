@@ -345,6 +345,10 @@ func TestRaces(t *testing.T) {
 	if got := at("rm", "one"); count(got, 0) < 1 || count(got, 0)+count(got, 1) != many {
 		t.Errorf("rm: %+v", got)
 	}
+	u.must(t, "run", "-d", "--name", "two", "--", "sleep", "1000")
+	if got := at("rm", "-f", "two"); count(got, 0) != many {
+		t.Errorf("rm -f: %+v, want all to succeed", got)
+	}
 	u.clean(t)
 }
 
