@@ -378,7 +378,7 @@ func TestNoisy(t *testing.T) {
 	if got := u.must(t, "logs", "--tail", "2", "noisy"); got != "999999\n1000000" {
 		t.Errorf("the log ends with %q", got)
 	}
-	files, err := filepath.Glob(filepath.Join(u.inspect(t, "noisy").Data, "log*"))
+	files, err := filepath.Glob(filepath.Join(u.inspect(t, "noisy").Data, "logs", "log*"))
 	if err != nil || len(files) != 2 {
 		t.Errorf("files of the log: %v, %v", files, err)
 	}
