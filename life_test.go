@@ -202,6 +202,7 @@ func TestLife(t *testing.T) {
 	u.refuse(t, 1, "is exited", "kill", "web")
 	u.must(t, "rm", "web")
 	u.refuse(t, 1, "no such container", "rm", "web")
+	u.must(t, "rm", "-f", "web")
 }
 
 // TestForeground has a container of the foreground be one like the others.

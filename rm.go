@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 
 	"github.com/slipway-net/slipway/launcher/state"
 	"github.com/slipway-net/slipway/launcher/store"
@@ -45,6 +46,12 @@ func runRm(args []string, stdout, stderr io.Writer) int {
 			return report(stderr, err)
 		}
 	}
+	if *force {
+		words = slices.DeleteFunc(words, func(w string) bool {
+			_, _, err := findContainer(w)
+			return errors.Is(err, state.ErrNotFound)
+		})
+	}
 	return report(stderr, eachContainer(words, func(s *state.Store, c *state.Container) error {
 		if err := remove(s, c, *force, *grace); err != nil {
 			return err
@@ -72,10 +79,7 @@ func allIDs(running bool) ([]string, error) {
 
 // remove removes a container.
 func remove(s *state.Store, c *state.Container, force bool, grace int) error {
-	err := s.Remove(c.ID)
-	if err == nil {
-		return removeLayer(c.Layer)
-	}
+	err := removeEnded(s, c)
 	if !errors.Is(err, state.ErrAlive) {
 		return err
 	}
@@ -86,32 +90,43 @@ func remove(s *state.Store, c *state.Container, force bool, grace int) error {
 		return err
 	}
 	// One that is thrown away has removed itself.
-	if err := s.Remove(c.ID); err != nil && !errors.Is(err, state.ErrNotFound) {
+	if err := removeEnded(s, c); err != nil && !errors.Is(err, state.ErrNotFound) {
 		return err
 	}
-	return removeLayer(c.Layer)
+	return nil
 }
 
-// removeLayer removes what a container has written over its image, in the directory
-// that its record names. One that is gone is no error.
-func removeLayer(dir string) error {
-	if dir == "" {
-		return nil
-	}
-	f := storageFlags{root: filepath.Dir(filepath.Dir(dir))}
-	s, err := f.open(slog.New(slog.DiscardHandler))
-	if err != nil {
+// removeEnded removes a container that has ended, and what it has written over its image.
+// While somebody has that, to copy from it, all of the container stays.
+func removeEnded(s *state.Store, c *state.Container) error {
+	now, err := s.Load(c.ID)
+	switch {
+	case err != nil && !errors.Is(err, state.ErrNotFound):
 		return err
+	case err == nil && now.Status != state.Exited:
+		return state.ErrAlive
+	case c.Layer == "":
+		return s.Remove(c.ID)
 	}
-	defer s.Close()
-	w, _, err := s.OpenWritable(filepath.Base(dir))
+	f := storageFlags{root: filepath.Dir(filepath.Dir(c.Layer))}
+	layers, err := f.open(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return errors.Join(s.Remove(c.ID), err)
+	}
+	defer layers.Close()
+	w, _, err := layers.OpenWritable(filepath.Base(c.Layer))
 	if errors.Is(err, store.ErrNotFound) {
-		return nil
+		return s.Remove(c.ID)
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("remove container %s: %w", c.DisplayName(), err)
 	}
-	return w.Remove(context.Background())
+	defer w.Close()
+	gone := s.Remove(c.ID)
+	if gone != nil && !errors.Is(gone, state.ErrNotFound) {
+		return gone
+	}
+	return errors.Join(gone, w.Remove(context.Background()))
 }
 
 // halt ends a container in whatever state it is.
