@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/slipway-net/slipway/launcher/state"
 	"github.com/slipway-net/slipway/launcher/store"
@@ -21,6 +22,13 @@ const (
 	rmSynopsis = "rm [flags] CONTAINER..."
 	rmAbout    = `Removes each CONTAINER, with its files and its log. One that runs is left alone
 unless --force says otherwise.`
+)
+
+// A container that was ended to be removed is tried to be so maxRemovals times at most, with
+// removalPause between: to remove one takes milliseconds.
+const (
+	maxRemovals  = 50
+	removalPause = 20 * time.Millisecond
 )
 
 // runRm is `slipway rm`.
@@ -54,6 +62,9 @@ func runRm(args []string, stdout, stderr io.Writer) int {
 	}
 	return report(stderr, eachContainer(words, func(s *state.Store, c *state.Container) error {
 		if err := remove(s, c, *force, *grace); err != nil {
+			if *force && errors.Is(err, state.ErrNotFound) {
+				return nil
+			}
 			return err
 		}
 		fmt.Fprintln(stdout, c.DisplayName())
@@ -89,11 +100,20 @@ func remove(s *state.Store, c *state.Container, force bool, grace int) error {
 	if err := halt(s, c, grace); err != nil {
 		return err
 	}
-	// One that is thrown away has removed itself.
-	if err := removeEnded(s, c); err != nil && !errors.Is(err, state.ErrNotFound) {
-		return err
+	// Somebody else may be removing it, too, and holds it meanwhile.
+	for range maxRemovals {
+		if err = removeEnded(s, c); !errors.Is(err, state.ErrAlive) && !errors.Is(err, store.ErrLocked) {
+			break
+		}
+		time.Sleep(removalPause)
 	}
-	return nil
+	switch {
+	case errors.Is(err, state.ErrNotFound): // one that is thrown away has removed itself
+		return nil
+	case errors.Is(err, state.ErrAlive):
+		return fmt.Errorf("remove container %s: it has been started again", c.DisplayName())
+	}
+	return err
 }
 
 // removeEnded removes a container that has ended, and what it has written over its image.
@@ -119,6 +139,9 @@ func removeEnded(s *state.Store, c *state.Container) error {
 		return s.Remove(c.ID)
 	}
 	if err != nil {
+		if _, gone := s.Load(c.ID); errors.Is(gone, state.ErrNotFound) { // by who has the files
+			return gone
+		}
 		return fmt.Errorf("remove container %s: %w", c.DisplayName(), err)
 	}
 	defer w.Close()

@@ -130,7 +130,7 @@ func (s *Store) OpenWritable(name string) (*Writable, Digest, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		err = ErrNotFound
 	}
-	if errors.Is(err, errLocked) {
+	if errors.Is(err, ErrLocked) {
 		return nil, "", fmt.Errorf("what it has written is %w, perhaps by slipway cp: wait for that", err)
 	}
 	if err != nil {
