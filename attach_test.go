@@ -179,18 +179,30 @@ func TestAttachCapture(t *testing.T) {
 	if err := capture.Start(); err != nil {
 		t.Fatal(err)
 	}
-	tick := 0
-	for ; !strings.Contains(tcpdump(t, part), "echo reply"); tick++ { // until the capture has begun
+	captures := func() bool {
 		c.Exec(t, "ping", "-n", "-c", "1", f.PeerAddr.String())
-		if tick > 1000 {
-			t.Fatal("the capture has no frames")
-		}
+		return strings.Contains(tcpdump(t, part), "echo reply")
 	}
+	attachtest.Eventually(t, "the capture has frames", captures)
 	if err := capture.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
 	if err := capture.Wait(); err != nil {
 		t.Errorf("slipway pcap: %v", err)
+	}
+	if r := finish(t, exec.Command(binary(t), "pcap", "--stop", api)); r.code == 0 || !strings.Contains(r.stderr, "capture") {
+		t.Errorf("slipway pcap --stop without a capture: %+v", r)
+	}
+	capture = exec.Command(binary(t), "pcap", api, part)
+	if err := capture.Start(); err != nil {
+		t.Fatal(err)
+	}
+	attachtest.Eventually(t, "the second capture has frames", captures)
+	if r := finish(t, exec.Command(binary(t), "pcap", "--stop", api)); r.code != 0 {
+		t.Errorf("slipway pcap --stop: %+v", r)
+	}
+	if err := capture.Wait(); err != nil {
+		t.Errorf("slipway pcap that another has stopped: %v", err)
 	}
 	for _, path := range []string{whole, part} {
 		want := fmt.Sprintf("%s > 10.0.2.100: ICMP echo reply", f.PeerAddr)

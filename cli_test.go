@@ -51,6 +51,7 @@ func TestHelp(t *testing.T) {
 		{"kill-help.txt", []string{"kill", "--help"}},
 		{"wait-help.txt", []string{"wait", "--help"}},
 		{"rm-help.txt", []string{"rm", "--help"}},
+		{"rm-help.txt", []string{"help", "rm"}},
 		{"inspect-help.txt", []string{"inspect", "--help"}},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
@@ -94,6 +95,8 @@ func badInputs() []badInput {
 	with := func(b badInput, name, want string) badInput { b.name, b.want = name, want; return b }
 	return []badInput{
 		{name: "unknown command", args: []string{"atach"}, code: usage, want: "atach"},
+		{name: "unknown command for help", args: []string{"help", "atach"}, code: usage, want: "atach"},
+		{name: "hostname by -h", args: []string{"run", "--rm", "-h", "host", "--", "true"}, code: usage, want: "--hostname host"},
 		{name: "no target", args: attach(), code: usage, want: "PID or NETNS-PATH"},
 		{name: "two targets", args: attach("PID", "PID"), code: usage, want: "PID or NETNS-PATH"},
 		{name: "word as target", args: attach("container"), code: usage, want: "process id"},
@@ -172,6 +175,7 @@ func badInputs() []badInput {
 		{name: "ports ls with --cut", args: []string{"ports", "DIR/none", "--cut"}, code: usage, want: "--cut"},
 		{name: "capture of nobody", args: []string{"pcap", "DIR/none", "DIR/pcap"}, code: failure, want: "none"},
 		{name: "capture without a file", args: []string{"pcap", "DIR/none"}, code: usage, want: "FILE"},
+		{name: "stopped capture with a file", args: []string{"pcap", "--stop", "DIR/none", "DIR/pcap"}, code: usage, want: "--stop"},
 	}
 }
 

@@ -22,11 +22,17 @@ import (
 // confined, if nothing was sent before: those that end at once do not wait for that.
 const unheard = 20 * time.Millisecond
 
+// settleMost is how long a container's network waits for its image to be brought to the
+// disk, which a supervisor that is confined could not go on with. The kernel has been
+// writing it for a while then.
+const settleMost = 2 * time.Second
+
 // A confinement takes from the supervisor of a container what it does not need to carry
 // its traffic and to clean up behind it: before it reads the first byte that the
 // container sends.
 type confinement struct {
 	userNS  *os.File      // the container's user namespace
+	left    []int         // descriptors to be closed, which the caller left open
 	started chan struct{} // closed when the command runs, and all have been told
 
 	mu        sync.Mutex // guards what follows
@@ -36,13 +42,13 @@ type confinement struct {
 }
 
 // newConfinement prepares for the container of the process pid, which has not been waited
-// for.
-func newConfinement(pid int) (*confinement, error) {
+// for. The process has no other use for the descriptors left.
+func newConfinement(pid int, left []int) (*confinement, error) {
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", pid))
 	if err != nil {
 		return nil, fmt.Errorf("open the container's user namespace: %w", err)
 	}
-	return &confinement{userNS: ns, started: make(chan struct{})}, nil
+	return &confinement{userNS: ns, left: left, started: make(chan struct{})}, nil
 }
 
 // await returns when the command runs and the container has sent something, or could
@@ -87,6 +93,10 @@ func (c *confinement) enter(s *attach.Session, p sandbox.Policy, layer []string,
 		return nil
 	}
 	c.footprint = takeFootprint()
+	for _, fd := range c.left {
+		unix.Close(fd)
+	}
+	c.left = nil
 	if len(layer) > 0 {
 		var err error
 		if c.sweeper, err = launcher.NewSweeper(c.userNS, layer); err != nil {
@@ -141,6 +151,7 @@ func (r *runner) confine(ctx context.Context, s *attach.Session, log *slog.Logge
 	if goOn, err = r.confined.await(ctx, s); !goOn {
 		return false, err
 	}
+	r.root.awaitSettled(ctx)
 	var layer []string
 	if w := r.writable; w != nil && !r.kept() && !(r.cfg.IDs.IsZero() || r.cfg.IDs.IsOwn()) {
 		layer = w.Dirs()
@@ -152,21 +163,45 @@ func (r *runner) confine(ctx context.Context, s *attach.Session, log *slog.Logge
 	return true, r.confined.enter(s, p, layer, log)
 }
 
+// awaitSettled waits, for a while, until the image is on the disk.
+func (f *rootFlags) awaitSettled(ctx context.Context) {
+	if f.settled == nil {
+		return
+	}
+	t := time.NewTimer(settleMost)
+	defer t.Stop()
+	select {
+	case <-f.settled:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// settling reports whether the image is being brought to the disk.
+func (f *rootFlags) settling() bool {
+	select {
+	case <-f.settled:
+		return false
+	default:
+		return f.settled != nil
+	}
+}
+
 // policy says what the process needs besides its session. Where it goes on to start
 // programs, or to work among files of other containers, its files and system calls stay
 // as they are.
 func (r *runner) policy() (sandbox.Policy, error) {
 	p := sandbox.Policy{Root: sandbox.Off, Wait: true}
-	if len(r.lans.networks) > 0 || r.cfg.Runtime != "" || r.more.UserNS.NeedsPool() || r.root.settling {
+	if len(r.lans.networks) > 0 || r.cfg.Runtime != "" || r.root.settling() {
 		p.Landlock, p.Filter = sandbox.Off, sandbox.Off
 		return p, nil
 	}
-	p.Change, p.Prune = r.held.Places()
+	p.Change, p.Clear, p.Prune = r.held.Places()
 	if g := r.super.Group(); g != "" {
 		p.Change, p.Prune = append(p.Change, g), append(p.Prune, filepath.Dir(g))
 	}
 	if w := r.writable; w != nil && !r.kept() {
-		p.Change, p.Prune = append(p.Change, w.Dir()), append(p.Prune, filepath.Dir(w.Dir()))
+		p.Clear, p.Prune = append(p.Clear, w.Dir()), append(p.Prune, filepath.Dir(w.Dir()))
 	}
 	var errs []error
 	for _, path := range []string{r.life.pidfile, r.life.cidfile} {

@@ -23,9 +23,10 @@ const (
 	cpSynopsis = "cp CONTAINER:PATH PATH|-  or  cp PATH|- CONTAINER:PATH"
 	cpAbout    = `Copies a file, or a directory with all that is in it, out of a CONTAINER or into it,
 whether it runs or not. Into a directory that is there it goes by its own name, else
-it gets the new one. - is a tar archive at standard output or input. What is copied
-belongs to you, or in the container to its root; devices, pipes and sockets in a
-directory are left out.`
+it gets the new one, in place of a file of that name; DIR/. is what is in DIR. - is a
+tar archive at standard output or input. What is copied belongs to you, or in the
+container to its root; links stay links, and devices, pipes and sockets in a directory
+are left out.`
 )
 
 // runCp is `slipway cp`.
@@ -43,6 +44,7 @@ func runCp(args []string, stdout, stderr io.Writer) int {
 // copyFiles copies from one place to another, of which one is in a container.
 func copyFiles(from, to string) error {
 	fromName, fromPath, out := cutContainer(from)
+	inside := from == "." || strings.HasSuffix(from, "/.") // what is in the directory
 	toName, toPath, in := cutContainer(to)
 	if out == in {
 		return fmt.Errorf("%w: one of the two has to be CONTAINER:PATH, and the other a path of this machine", errUsage)
@@ -63,7 +65,7 @@ func copyFiles(from, to string) error {
 	if out {
 		err = copyOut(c, fromPath, to)
 	} else {
-		err = copyIn(c, from, toPath)
+		err = copyIn(c, from, toPath, inside)
 	}
 	return errors.Join(err, done())
 }
@@ -163,8 +165,8 @@ func destination(to, as string) (*os.Root, tarball.Options, error) {
 	return root, o, err
 }
 
-// copyIn copies a path of this machine into the container.
-func copyIn(c copier, from, path string) error {
+// copyIn copies a path of this machine into the container, or what is inside of that.
+func copyIn(c copier, from, path string, inside bool) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if from == "-" {
@@ -173,7 +175,11 @@ func copyIn(c copier, from, path string) error {
 	if _, err := os.Lstat(from); err != nil {
 		return fmt.Errorf("copy: %w", err)
 	}
-	root, err := os.OpenRoot(filepath.Dir(from))
+	dir, name := filepath.Dir(from), filepath.Base(from)
+	if inside {
+		dir, name = from, "."
+	}
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return fmt.Errorf("copy: %w", err)
 	}
@@ -185,7 +191,7 @@ func copyIn(c copier, from, path string) error {
 	var packing sync.WaitGroup
 	var perr error
 	packing.Go(func() {
-		perr = tarball.Pack(w, root, filepath.Base(from), filepath.Base(from))
+		perr = tarball.Pack(w, root, name, name)
 		if perr != nil && !errors.Is(perr, unix.EPIPE) {
 			cancel() // an archive that is cut off is not to look whole
 		}

@@ -49,6 +49,20 @@ func TestCopy(t *testing.T) {
 	if got := u.must(t, "exec", "box", "sh", "-c", "cat /srv/mine /srv/again/file; stat -c %u /srv/mine"); got != "outside\ninside\n0" {
 		t.Errorf("in the container: %q", got)
 	}
+	// In place of what is there; and all that is in a directory, into one that is there
+	// or not.
+	u.must(t, "cp", "named", "box:/srv/mine")
+	u.must(t, "cp", "tree/.", "box:/srv/sub")
+	u.must(t, "cp", "tree/.", "box:/srv/anew")
+	if got := u.must(t, "exec", "box", "sh", "-c", "cd /srv; cat mine; ls sub anew"); got != "inside\nanew:\nfile\nlink\n\nsub:\nfile\nlink\npipe" {
+		t.Errorf("in the container: %q", got)
+	}
+	u.refuse(t, 1, "not a directory", "cp", "mine/.", "box:/srv")
+	u.refuse(t, 1, "no directory", "cp", "tree", "box:/srv/mine")
+	u.must(t, "cp", "box:/srv/sub/link", "link")
+	if link, err := os.Readlink(path("link")); err != nil || link != "../../etc/passwd" {
+		t.Errorf("link %q, %v", link, err)
+	}
 	out := u.slipway(t, "cp", "box:/srv/sub", "-")
 	tar := exec.Command("tar", "tf", "-")
 	in := u.command(t, "cp", "-", "box:/tmp")

@@ -50,6 +50,7 @@ func (u *imageUser) copyStill(t *testing.T, name string, flags ...string) {
 	}
 	u.says(t, "", "cp", "in", name+":/srv")
 	u.says(t, "", "cp", "got", name+":/mnt/vol")
+	u.says(t, "", "cp", "got", name+":/mnt/vol") // in place of the first
 	if got := u.run(t, "sh", "-c", `"$0" cp "$1" - | tar tf -`, binary(t), name+":/srv/in"); got.stdout != "in/\nin/file\nin/link\n" {
 		t.Errorf("%s: the archive: %+v", name, got)
 	}
@@ -63,6 +64,7 @@ func (u *imageUser) copyStill(t *testing.T, name string, flags ...string) {
 		{name + ":/srv/out/x", "x", "srv/out"},
 		{name + ":/srv/proc/hostname", "x", "srv/proc"},
 		{name + ":/none", "x", "/none"},
+		{"got", name + ":/srv/file/x", "not a directory"},
 		{"got", name + ":/tmp/fleeting", "read-only file system"},
 		{"got", name + ":/dev/shm/x", "read-only file system"},
 	} {
@@ -81,7 +83,8 @@ func (u *imageUser) copyStill(t *testing.T, name string, flags ...string) {
 	u.says(t, name, "rm", name)
 }
 
-// TestCopyStillHeld breaks off a copy into a container, which meanwhile nobody starts.
+// TestCopyStillHeld breaks off a copy into a container, which meanwhile nobody starts or
+// removes.
 func TestCopyStillHeld(t *testing.T) {
 	u := newImageUser(t)
 	u.slipway(t, "run", "-d", "--net=none", "--name", "held", "box", "true")
@@ -89,8 +92,9 @@ func TestCopyStillHeld(t *testing.T) {
 	got := u.run(t, "sh", "-c", `mkfifo pipe; exec 3<>pipe; "$0" cp - held:/home <pipe & cp=$!
 		tar cf - tmp | head -c 512 >&3
 		until "$0" start held 2>&1 | grep -o "in use"; do "$0" wait held; done
+		"$0" rm -f held 2>&1 | grep -o "in use"; "$0" inspect held >/dev/null || echo gone
 		kill -9 $cp; wait $cp; "$0" start held; "$0" wait held; "$0" cp held:/home - | tar tf -`, binary(t))
-	if lines := strings.Split(got.stdout, "in use\n"); len(lines) != 2 || lines[1] != "held\n0\nhome/\nhome/mail\n" && lines[1] != "held\n0\nhome/\nhome/mail\nhome/tmp/\n" {
+	if lines := strings.Split(got.stdout, "in use\n"); len(lines) != 3 || lines[2] != "held\n0\nhome/\nhome/mail\n" && lines[2] != "held\n0\nhome/\nhome/mail\nhome/tmp/\n" {
 		t.Errorf("%+v", got)
 	}
 	attachtest.Eventually(t, "no process is left", func() bool { return len(processesOf(t, "slipway-init")) == 0 })

@@ -22,8 +22,8 @@ import (
 const (
 	flowsSynopsis = "flows [flags] CONTAINER|SOCKET"
 	flowsAbout    = "Lists the flows of CONTAINER, or of the `slipway attach` whose --api is SOCKET, oldest\nfirst."
-	pcapSynopsis  = "pcap CONTAINER|SOCKET FILE"
-	pcapAbout     = "Captures the frames of CONTAINER, or of the `slipway attach` whose --api is SOCKET, to\nFILE, or to standard output if FILE is -, until it is interrupted."
+	pcapSynopsis  = "pcap [flags] CONTAINER|SOCKET [FILE]"
+	pcapAbout     = "Captures the frames of CONTAINER, or of the `slipway attach` whose --api is SOCKET, to\nFILE, or to standard output if FILE is -, until it is interrupted, or ended by --stop.\nThere is one capture at a time."
 )
 
 // runFlows is `slipway flows`.
@@ -100,19 +100,26 @@ func showCounters(w io.Writer, body io.Reader) error {
 // runPcap is `slipway pcap`.
 func runPcap(args []string, stdout, stderr io.Writer) int {
 	fs := newFlagSet("pcap")
+	end := fs.Bool("stop", false, "end the capture that another slipway pcap makes; without FILE")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
-			fmt.Fprintf(stdout, "Usage: slipway %s\n\n%s\n", pcapSynopsis, pcapAbout)
+			usage(stdout, fs, pcapSynopsis, pcapAbout)
 			return exitOK
 		}
 		return report(stderr, fmt.Errorf("%w: %w", errUsage, err))
 	}
-	if fs.NArg() != 2 {
-		return report(stderr, fmt.Errorf("%w: want SOCKET and FILE, as in: slipway %s", errUsage, pcapSynopsis))
+	switch {
+	case *end && fs.NArg() != 1:
+		return report(stderr, fmt.Errorf("%w: want CONTAINER or SOCKET with --stop, and no FILE", errUsage))
+	case !*end && fs.NArg() != 2:
+		return report(stderr, fmt.Errorf("%w: want CONTAINER or SOCKET, and FILE, as in: slipway %s", errUsage, pcapSynopsis))
 	}
 	socket, err := apiSocket(fs.Arg(0))
 	if err != nil {
 		return report(stderr, err)
+	}
+	if *end {
+		return report(stderr, client.Dial(socket).StopCapture(context.Background()))
 	}
 	return report(stderr, capture(socket, fs.Arg(1), stdout))
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"path/filepath"
 
 	"github.com/slipway-net/slipway/launcher/state"
 )
@@ -26,7 +27,7 @@ func runInspect(args []string, stdout, stderr io.Writer) int {
 	found := []inspected{}
 	err := eachContainer(fs.Args(), func(s *state.Store, c *state.Container) error {
 		i := inspected{Container: c, Dir: s.Dir(c.ID)}
-		if dir := s.LogDir(&c.Record); dir != i.Dir {
+		if dir := filepath.Dir(s.LogDir(&c.Record)); dir != i.Dir {
 			i.DataDir = dir
 		}
 		found = append(found, i)

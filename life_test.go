@@ -202,6 +202,7 @@ func TestLife(t *testing.T) {
 	u.refuse(t, 1, "is exited", "kill", "web")
 	u.must(t, "rm", "web")
 	u.refuse(t, 1, "no such container", "rm", "web")
+	u.must(t, "rm", "-f", "web")
 }
 
 // TestForeground has a container of the foreground be one like the others.
@@ -344,6 +345,10 @@ func TestRaces(t *testing.T) {
 	if got := at("rm", "one"); count(got, 0) < 1 || count(got, 0)+count(got, 1) != many {
 		t.Errorf("rm: %+v", got)
 	}
+	u.must(t, "run", "-d", "--name", "two", "--", "sleep", "1000")
+	if got := at("rm", "-f", "two"); count(got, 0) != many {
+		t.Errorf("rm -f: %+v, want all to succeed", got)
+	}
 	u.clean(t)
 }
 
@@ -373,7 +378,7 @@ func TestNoisy(t *testing.T) {
 	if got := u.must(t, "logs", "--tail", "2", "noisy"); got != "999999\n1000000" {
 		t.Errorf("the log ends with %q", got)
 	}
-	files, err := filepath.Glob(filepath.Join(u.inspect(t, "noisy").Data, "log*"))
+	files, err := filepath.Glob(filepath.Join(u.inspect(t, "noisy").Data, "logs", "log*"))
 	if err != nil || len(files) != 2 {
 		t.Errorf("files of the log: %v, %v", files, err)
 	}

@@ -108,6 +108,9 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 	}
 	switch args[0] {
 	case "-h", "--help", "help":
+		if len(args) > 1 && args[0] == "help" {
+			return dispatch([]string{args[1], "--help"}, stdout, stderr)
+		}
 		help(stdout)
 		return exitOK
 	case "--version":

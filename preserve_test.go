@@ -121,6 +121,35 @@ func preserve(t *testing.T, cmd *exec.Cmd, open string) {
 	}
 }
 
+// TestLeftOpen starts containers with the end of a pipe, which nobody asked to keep: the
+// pipe ends while they run.
+func TestLeftOpen(t *testing.T) {
+	attachtest.Open(t)
+	u := newUser(t)
+	for _, flag := range []string{"--detach", "--foreground"} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := u.command(t, "run", flag, "--name", "box", "--", "sleep", "1000")
+		cmd.ExtraFiles = []*os.File{w}
+		err = cmd.Start()
+		w.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(r); err != nil {
+			t.Error(err)
+		}
+		r.Close()
+		u.must(t, "exec", "box", "true") // it runs
+		u.must(t, "rm", "-f", "box")
+		if err := cmd.Wait(); err != nil && flag == "--detach" {
+			t.Error(err)
+		}
+	}
+}
+
 // TestPreserveRuntime has other OCI runtimes pass descriptors on.
 func TestPreserveRuntime(t *testing.T) {
 	attachtest.NeedTools(t, "crun")

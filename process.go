@@ -62,26 +62,38 @@ func checkOtherEnd(exitFD int) error {
 	return nil
 }
 
-// closeInherited closes what the caller left open. The runtime's own descriptors
+// closeInherited closes what the caller left open, but for keep. The runtime's own descriptors
 // are told apart by being closed on exec, which an inherited one cannot be.
 func (p *process) closeInherited(keep []int) error {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // no /proc: what was inherited stays open, which harms others only
-	}
-	if err != nil {
-		return fmt.Errorf("list open descriptors: %w", err)
-	}
-	for _, e := range entries {
-		fd, err := strconv.Atoi(e.Name())
-		if err != nil || fd < firstInherited || fd == p.readyFD || fd == p.exitFD || slices.Contains(keep, fd) {
-			continue
-		}
-		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+	fds, err := leftOpen()
+	for _, fd := range fds {
+		if fd != p.readyFD && fd != p.exitFD && !slices.Contains(keep, fd) {
 			unix.Close(fd)
 		}
 	}
-	return nil
+	return err
+}
+
+// leftOpen lists what the caller left open besides the standard streams.
+func leftOpen() ([]int, error) {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // no /proc: what was inherited stays open, which harms others only
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list open descriptors: %w", err)
+	}
+	var fds []int
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd < firstInherited {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			fds = append(fds, fd)
+		}
+	}
+	return fds, nil
 }
 
 // ready tells the caller that the network is up. What was needed to come this far is

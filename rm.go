@@ -9,6 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/slipway-net/slipway/launcher/state"
 	"github.com/slipway-net/slipway/launcher/store"
@@ -20,6 +22,13 @@ const (
 	rmSynopsis = "rm [flags] CONTAINER..."
 	rmAbout    = `Removes each CONTAINER, with its files and its log. One that runs is left alone
 unless --force says otherwise.`
+)
+
+// A container that was ended to be removed is tried to be so maxRemovals times at most, with
+// removalPause between: to remove one takes milliseconds.
+const (
+	maxRemovals  = 50
+	removalPause = 20 * time.Millisecond
 )
 
 // runRm is `slipway rm`.
@@ -45,8 +54,17 @@ func runRm(args []string, stdout, stderr io.Writer) int {
 			return report(stderr, err)
 		}
 	}
+	if *force {
+		words = slices.DeleteFunc(words, func(w string) bool {
+			_, _, err := findContainer(w)
+			return errors.Is(err, state.ErrNotFound)
+		})
+	}
 	return report(stderr, eachContainer(words, func(s *state.Store, c *state.Container) error {
 		if err := remove(s, c, *force, *grace); err != nil {
+			if *force && errors.Is(err, state.ErrNotFound) {
+				return nil
+			}
 			return err
 		}
 		fmt.Fprintln(stdout, c.DisplayName())
@@ -72,10 +90,7 @@ func allIDs(running bool) ([]string, error) {
 
 // remove removes a container.
 func remove(s *state.Store, c *state.Container, force bool, grace int) error {
-	err := s.Remove(c.ID)
-	if err == nil {
-		return removeLayer(c.Layer)
-	}
+	err := removeEnded(s, c)
 	if !errors.Is(err, state.ErrAlive) {
 		return err
 	}
@@ -85,33 +100,56 @@ func remove(s *state.Store, c *state.Container, force bool, grace int) error {
 	if err := halt(s, c, grace); err != nil {
 		return err
 	}
-	// One that is thrown away has removed itself.
-	if err := s.Remove(c.ID); err != nil && !errors.Is(err, state.ErrNotFound) {
-		return err
+	// Somebody else may be removing it, too, and holds it meanwhile.
+	for range maxRemovals {
+		if err = removeEnded(s, c); !errors.Is(err, state.ErrAlive) && !errors.Is(err, store.ErrLocked) {
+			break
+		}
+		time.Sleep(removalPause)
 	}
-	return removeLayer(c.Layer)
+	switch {
+	case errors.Is(err, state.ErrNotFound): // one that is thrown away has removed itself
+		return nil
+	case errors.Is(err, state.ErrAlive):
+		return fmt.Errorf("remove container %s: it has been started again", c.DisplayName())
+	}
+	return err
 }
 
-// removeLayer removes what a container has written over its image, in the directory
-// that its record names. One that is gone is no error.
-func removeLayer(dir string) error {
-	if dir == "" {
-		return nil
-	}
-	f := storageFlags{root: filepath.Dir(filepath.Dir(dir))}
-	s, err := f.open(slog.New(slog.DiscardHandler))
-	if err != nil {
+// removeEnded removes a container that has ended, and what it has written over its image.
+// While somebody has that, to copy from it, all of the container stays.
+func removeEnded(s *state.Store, c *state.Container) error {
+	now, err := s.Load(c.ID)
+	switch {
+	case err != nil && !errors.Is(err, state.ErrNotFound):
 		return err
+	case err == nil && now.Status != state.Exited:
+		return state.ErrAlive
+	case c.Layer == "":
+		return s.Remove(c.ID)
 	}
-	defer s.Close()
-	w, _, err := s.OpenWritable(filepath.Base(dir))
+	f := storageFlags{root: filepath.Dir(filepath.Dir(c.Layer))}
+	layers, err := f.open(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return errors.Join(s.Remove(c.ID), err)
+	}
+	defer layers.Close()
+	w, _, err := layers.OpenWritable(filepath.Base(c.Layer))
 	if errors.Is(err, store.ErrNotFound) {
-		return nil
+		return s.Remove(c.ID)
 	}
 	if err != nil {
-		return err
+		if _, gone := s.Load(c.ID); errors.Is(gone, state.ErrNotFound) { // by who has the files
+			return gone
+		}
+		return fmt.Errorf("remove container %s: %w", c.DisplayName(), err)
 	}
-	return w.Remove(context.Background())
+	defer w.Close()
+	gone := s.Remove(c.ID)
+	if gone != nil && !errors.Is(gone, state.ErrNotFound) {
+		return gone
+	}
+	return errors.Join(gone, w.Remove(context.Background()))
 }
 
 // halt ends a container in whatever state it is.

@@ -35,9 +35,9 @@ type rootFlags struct {
 	driver     string
 	rootfs     string
 	entrypoint string
-	word       string // the image as the user calls it; empty for none
-	settling   bool   // the image is being brought to the disk
-	stopSignal string // what the image says of it; empty for nothing
+	word       string        // the image as the user calls it; empty for none
+	settled    chan struct{} // closed when the image is on the disk; nil if it is
+	stopSignal string        // what the image says of it; empty for nothing
 	// ids fills in the ids of the container, once it is known which its files have up to
 	// greatest.
 	ids func(greatest uint32) error
@@ -150,8 +150,12 @@ func (f *rootFlags) useImage(ctx context.Context, r *containerRoot, word string,
 		return err
 	}
 	r.release = release
-	if f.settling = r.store.Unsettled(img); f.settling {
-		go func() { _ = r.store.Settle() }() // another time, if the container ends before it
+	if r.store.Unsettled(img) {
+		f.settled = make(chan struct{})
+		go func() {
+			_ = r.store.Settle() // another time, if the container ends before it
+			close(f.settled)
+		}()
 	}
 	if err := f.ids(max(img.MaxUID, img.MaxGID)); err != nil {
 		return err

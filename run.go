@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -58,6 +60,10 @@ const carrying = 20 * time.Millisecond
 func runRun(args []string, stdout, stderr io.Writer) int {
 	r := newRunner(args)
 	if err := r.fs.Parse(args); errors.Is(err, pflag.ErrHelp) {
+		if i := slices.Index(args, "-h"); i >= 0 && i < len(args)-1 {
+			// Who has meant a hostname, as with other tools, is not to take this for success.
+			return report(stderr, fmt.Errorf("%w: -h is for help: for a hostname give --hostname %s", errUsage, args[i+1]))
+		}
 		usage(stdout, r.fs, runSynopsis, runAbout)
 		return exitOK
 	} else if err != nil {
@@ -78,7 +84,10 @@ func runRun(args []string, stdout, stderr io.Writer) int {
 		code, err = detach(newContainer, args, state.Invocation{}, fds, stdout)
 	} else {
 		r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr = os.Stdin, os.Stdout, os.Stderr
-		if err = r.give(fds); err == nil {
+		if r.left, err = leftOpen(); err == nil {
+			err = r.give(fds)
+		}
+		if err == nil {
 			code, err = r.run(stderr)
 		}
 	}
@@ -100,14 +109,18 @@ type runner struct {
 	more     *launcher.Flags
 	preserve preserveFlags
 	cfg      launcher.Config
-	// again is the id of a container that is started again; empty is a new one.
-	again string
+	// again is the id of a container that is started again; empty is a new one. id is its
+	// own in either case.
+	again, id string
+	lease     *userns.Lease // of --userns=auto; nil without
 	// began and started are called as those of supervise.Config are; either may be
 	// nil.
 	began   func(*state.Held) error
 	started func(state.Record)
 	held    *state.Held
 	super   *supervise.Supervisor
+	// left are descriptors that the caller left open, and nobody needs.
+	left []int
 	// confined is for a container with a network of ours; nil without one.
 	confined *confinement
 	writable *store.Writable // what the container writes to; nil for none of the store's
@@ -150,11 +163,15 @@ func (r *runner) run(w io.Writer) (code int, err error) {
 	}
 	r.begin()
 	defer func() { r.cfg.Begun.Close() }()
-	freeIDs := func() {}
-	defer func() { freeIDs() }()
+	r.id = cmp.Or(r.again, state.NewID())
+	defer func() {
+		if r.lease != nil {
+			r.lease.Close()
+		}
+	}()
 	r.root.ids = func(greatest uint32) (err error) {
 		r.more.UserNS.Fit(greatest)
-		freeIDs, err = mapIDs(&r.more.UserNS, &r.cfg, r.owner(), log)
+		r.lease, err = r.mapIDs()
 		return err
 	}
 	root, err := r.root.prepare(context.Background(), r.fs, &r.cfg, last, log, w)
@@ -257,7 +274,7 @@ func (r *runner) network(log *slog.Logger) error {
 	private := r.lans.prepare(&r.cfg, &session)
 	r.cfg.Session = func(pid int) (launcher.Network, error) {
 		session.Tap.Target = tap.Target{PID: pid}
-		c, err := newConfinement(pid)
+		c, err := newConfinement(pid, r.left)
 		if err != nil {
 			return nil, err
 		}
@@ -291,6 +308,7 @@ func (r *runner) supervisor(log *slog.Logger) (*supervise.Supervisor, error) {
 	return supervise.New(supervise.Config{
 		Store:   store,
 		Record:  rec,
+		Again:   r.again != "",
 		Launch:  r.cfg,
 		Input:   input,
 		LogSize: r.life.logSize,
@@ -342,7 +360,7 @@ func (r *runner) record() (state.Record, error) {
 	if err != nil {
 		return rec, err
 	}
-	rec.ID, rec.Args, rec.TTY = r.again, r.cfg.Args, r.cfg.TTY
+	rec.ID, rec.Args, rec.TTY = r.id, r.cfg.Args, r.cfg.TTY
 	rec.Image, rec.Layer = r.root.word, r.layer
 	rec.Net = string(r.cfg.Net)
 	if rec.Net == "" {
@@ -355,6 +373,9 @@ func (r *runner) record() (state.Record, error) {
 	rec.GIDs = []state.Mapping{{Container: 0, Host: uint32(os.Getegid()), Size: 1}}
 	if !r.cfg.IDs.IsZero() {
 		rec.UIDs, rec.GIDs = stateMapping(r.cfg.IDs.UIDs), stateMapping(r.cfg.IDs.GIDs)
+	}
+	if r.lease != nil {
+		rec.Slice = state.Slice(r.lease.Slice)
 	}
 	if j := r.joined; j != nil {
 		rec.Net = j.word

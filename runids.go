@@ -8,29 +8,33 @@ import (
 	"log/slog"
 
 	"github.com/slipway-net/slipway/launcher"
-	"github.com/slipway-net/slipway/launcher/state"
 	"github.com/slipway-net/slipway/launcher/userns"
 )
 
 // mapIDs fills in the ids that --userns asks for; without it an image's are those of
-// the store. owner is whom a slice of ids is taken for. What is returned gives that back
-// when the container has ended.
-func mapIDs(u *launcher.UserNS, cfg *launcher.Config, owner string, log *slog.Logger) (free func(), err error) {
-	free = func() {}
+// the store. The lease of a slice of ids, nil without one, is to be closed when the container
+// has ended.
+func (r *runner) mapIDs() (*userns.Lease, error) {
+	u, cfg := &r.more.UserNS, &r.cfg
 	if u.IsZero() {
-		return free, nil
+		return nil, nil
 	}
 	caller, err := userns.Load()
 	if err != nil {
-		return free, err
+		return nil, err
 	}
-	pool, err := slicePool()
-	if err != nil {
-		return free, err
+	if u.NeedsPool() {
+		pool, err := slicePool()
+		if err != nil {
+			return nil, err
+		}
+		m, lease, err := u.Auto(caller, pool, r.owner())
+		cfg.IDs = m
+		return lease, err
 	}
-	m, user, err := u.Mapping(caller, pool, owner)
+	m, user, err := u.Mapping(caller)
 	if err != nil {
-		return free, err
+		return nil, err
 	}
 	cfg.IDs = m
 	if user != "" {
@@ -39,14 +43,7 @@ func mapIDs(u *launcher.UserNS, cfg *launcher.Config, owner string, log *slog.Lo
 	if cfg.User == "" {
 		cfg.User = user
 	}
-	if !u.NeedsPool() {
-		return free, nil
-	}
-	return func() {
-		if err := pool.Free(owner); err != nil {
-			log.Warn("give the container's ids back", "err", err)
-		}
-	}, nil
+	return nil, nil
 }
 
 // defaultIDs gives a container with a root of its own, which has its own users, the
@@ -67,23 +64,25 @@ func defaultIDs(cfg *launcher.Config, log *slog.Logger) error {
 	return err
 }
 
-// slicePool gives out subordinate ids to the containers of --userns=auto.
+// slicePool gives out subordinate ids to the containers of --userns=auto, but those that
+// files of others have, whether those run or not.
 func slicePool() (userns.Pool, error) {
 	store, err := openStore() // which sees to it that the directory is ours
 	if err != nil {
 		return userns.Pool{}, err
 	}
-	return userns.Pool{Dir: store.RunDir()}, nil
+	return userns.Pool{Dir: store.RunDir(), Others: func() (map[string]userns.Slice, error) {
+		others := map[string]userns.Slice{}
+		all, err := store.List()
+		for _, c := range all {
+			if c.Slice.Size > 0 {
+				others[cmp.Or(c.Name, c.ID)] = userns.Slice(c.Slice)
+			}
+		}
+		return others, err
+	}}, nil
 }
 
 // owner is whom ids are taken for: a container that is started again gets those it had,
 // and so does one of the same name, for the sake of its volumes.
-func (r *runner) owner() string {
-	switch {
-	case r.life.name != "":
-		return r.life.name
-	case r.again != "":
-		return r.again
-	}
-	return state.NewID()
-}
+func (r *runner) owner() string { return cmp.Or(r.life.name, r.id) }

@@ -34,7 +34,7 @@ func TestRuntimeLife(t *testing.T) {
 			must("run", "-d", "--runtime", name, "--name", "other", "--hostname", "inner", "--sysctl", "net.ipv4.ip_unprivileged_port_start=77", "-e", "MINE=1", "box", "sh", "-c", script)
 			t.Cleanup(func() {
 				if t.Failed() {
-					t.Logf("%+v\n%+v\n%s", u.slipway(t, "inspect", "other"), u.slipway(t, "logs", "other"), u.run(t, "sh", "-c", "cat home/.local/share/slipway/containers/*/supervisor*").stdout)
+					t.Logf("%+v\n%+v\n%s", u.slipway(t, "inspect", "other"), u.slipway(t, "logs", "other"), u.run(t, "sh", "-c", "cat home/.local/share/slipway/containers/*/logs/supervisor*").stdout)
 				}
 			})
 			attachtest.Eventually(t, "the command runs", func() bool {

@@ -67,6 +67,8 @@ func TestVolumeFilled(t *testing.T) {
 	for _, flag := range [][]string{{"-v", "six:/srv:nocopy"}, {"--mount", "type=volume,src=seven,dst=/srv,volume-nocopy"}, {"--tmpfs", "/srv"}} {
 		u.says(t, "0", run(append(flag, "vol", "sh", "-c", "ls -A /srv | busybox wc -l")...)...)
 	}
+	// What it is filled with is the container's root's as well, where that is asked for.
+	u.says(t, "0:0 0:0", run("-v", "ten:/srv:U", "vol", "sh", "-c", "echo $(stat -c %u:%g /srv /srv/d/secret)")...)
 	// The host's own root is no image.
 	u.says(t, "0", "run", "--net=none", "-v", "eight:/etc", "--", "sh", "-c", "ls -A /etc | grep -v -e hosts -e hostname -e resolv.conf | wc -l")
 	if got := u.slipway(t, run("-v", "nine:/home", "vol", "sh", "-c", "ls -A /home")...); got.stdout != "mail\n" {

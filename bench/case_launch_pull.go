@@ -5,17 +5,16 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 
 const (
-	// pullRounds is how often an image is pulled: each takes as long as hundreds of starts.
-	pullRounds = 2
+	// pullRounds is how often an image is pulled: each takes as long as hundreds of starts,
+	// and the disk that it takes until the end.
+	pullRounds = 3
 	// imageRate is about how fast an image is pulled and unpacked, for the estimate (MB/s).
 	imageRate = 100
 	// pullLimit bounds one pull, and a run that copies the image.
@@ -58,17 +57,14 @@ func (launchPull) launches(s Subject) bool {
 	return s.Tool == directName || e != nil && e.pull != nil
 }
 
-// pull has the subject pull the image anew, into a store of its own.
+// pull has the subject pull the image anew, into a new store. Those before it stay until
+// the end: see launch_forget.go.
 func (y *yard) pull(ctx context.Context, s Subject) (usage, error) {
 	if err := y.serve(); err != nil {
 		return usage{}, err
 	}
-	store := y.storeOf(s)
-	if err := removeAll(store); err != nil {
+	if err := y.newStore(s); err != nil {
 		return usage{}, err
-	}
-	if err := os.Mkdir(store, 0o700); err != nil {
-		return usage{}, fmt.Errorf("make a store: %w", err)
 	}
 	// What others have written is on the disk before this one writes.
 	unix.Sync()
@@ -84,10 +80,8 @@ func (y *yard) pull(ctx context.Context, s Subject) (usage, error) {
 	return total, nil
 }
 
-// storeOf is where the subject keeps the image that it pulls.
-func (y *yard) storeOf(s Subject) string {
-	return filepath.Join(y.dir, "store-"+digest.FromString(s.Name).Encoded()[:8])
-}
+// storeOf is where the subject keeps the image that it pulled last.
+func (y *yard) storeOf(s Subject) string { return y.stores[s.Name] }
 
 // serve makes the image and starts the registry, once.
 func (y *yard) serve() error {

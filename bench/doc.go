@@ -132,7 +132,8 @@
 //     Then strace counts the system calls of another run (launch_trace.go).
 //   - launch/pull: an image of many files, made on the spot (launch_image.go), is pulled
 //     from a registry of the stage's own (launch_registry.go) into a new store. That as
-//     many files are on the disk then is the proof.
+//     many files are on the disk then is the proof. What was deleted before is not to
+//     slow it down (launch_forget.go).
 //   - launch/keep-id: the first and the second run of it as the user itself. That the
 //     container maps the user's id to itself, and that the image's files belong to the
 //     container's root, is seen from outside.

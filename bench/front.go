@@ -27,10 +27,10 @@ import (
 const selfExe = "/proc/self/exe"
 
 // stopTime is how long the stage may take to clean up before it is killed; launchStopTime
-// that of container engines, which removes an image of many files.
+// that of container engines, which removes all images that were pulled: 7 s each, at worst.
 const (
 	stopTime       = 5 * time.Second
-	launchStopTime = time.Minute
+	launchStopTime = 3 * time.Minute
 )
 
 // A front is the part of the bench that the user started.

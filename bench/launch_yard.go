@@ -44,8 +44,9 @@ type yard struct {
 	// refused is why a subject's case is not tried again: no container of it could be
 	// looked at.
 	refused  map[string]error
-	pulled   map[string]bool // subjects whose store has the image as it was pulled
-	registry *registry       // nil until something is pulled
+	pulled   map[string]bool   // subjects whose store has the image as it was pulled
+	stores   map[string]string // the store of each subject that was pulled into last
+	registry *registry         // nil until something is pulled
 	runs     int
 }
 
@@ -53,7 +54,7 @@ type yard struct {
 func newYard(plan LaunchPlan, limit time.Duration, t tracer) (*yard, error) {
 	y := &yard{
 		tracer: t, limit: limit, plan: plan, home: newPlace(),
-		stays: map[int]bool{}, ready: map[string]error{}, refused: map[string]error{}, pulled: map[string]bool{},
+		stays: map[int]bool{}, ready: map[string]error{}, refused: map[string]error{}, pulled: map[string]bool{}, stores: map[string]string{},
 	}
 	if err := y.make(); err != nil {
 		return nil, errors.Join(err, y.close())
@@ -66,6 +67,7 @@ func (y *yard) make() error {
 	if y.dir, err = os.MkdirTemp(y.plan.Dir, "slipway-launch-"); err != nil {
 		return fmt.Errorf("make a place for images and containers: %w: choose another by -dir", err)
 	}
+	spread(y.dir)
 	if y.memory, err = memoryDir(y.dir); err != nil {
 		return err
 	}

@@ -31,6 +31,9 @@ func needPodman(t *testing.T) {
 		}
 	}
 	if err := openTun(tunPath); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("%v: run scripts/test-setup", err)
+		}
 		t.Skip(err)
 	}
 }

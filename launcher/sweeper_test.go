@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/slipway-net/slipway/launcher"
+	"github.com/slipway-net/slipway/netstack/attach/attachtest"
 )
 
 // TestSweeper removes files of ids that only the container has, which this process could
@@ -51,6 +54,9 @@ func TestSweeper(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if got := waiting(t); !slices.Equal(got, []string{"000000000000000e", "000000000000000e"}) {
+		t.Errorf("capabilities of those that wait: %q, want those over files alone", got)
+	}
 	if err := errors.Join(ct.Kill(), <-done); err != nil {
 		t.Error(err)
 	}
@@ -68,4 +74,27 @@ func TestSweeper(t *testing.T) {
 	if left, err := os.ReadDir(filepath.Join(dir, "upper")); err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
+}
+
+// waiting are the capabilities of this process' sweepers, once they wait for the word.
+func waiting(t *testing.T) []string {
+	t.Helper()
+	var got []string
+	attachtest.Eventually(t, "the sweepers wait", func() bool {
+		got = nil
+		all, err := filepath.Glob("/proc/[0-9]*/status")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range all {
+			line, _ := os.ReadFile(filepath.Join(filepath.Dir(name), "cmdline"))
+			b, _ := os.ReadFile(name)
+			if strings.HasSuffix(string(line), "\x00sweep\x00") && strings.Contains(string(b), fmt.Sprintf("\nPPid:\t%d\n", os.Getpid())) {
+				_, caps, _ := strings.Cut(string(b), "CapPrm:\t")
+				got = append(got, caps[:16])
+			}
+		}
+		return len(got) > 0 && !slices.ContainsFunc(got, func(caps string) bool { return strings.HasPrefix(caps, "000001") })
+	})
+	return got
 }

@@ -74,9 +74,6 @@ func (u *UserNS) String() string {
 	return u.mode
 }
 
-// NeedsPool reports whether ids are taken from a pool, to be given back.
-func (u *UserNS) NeedsPool() bool { return u.mode == usernsAuto }
-
 // Fit makes room for the ids up to greatest, those of an image's files, where a slice
 // of ids is taken and no size was asked for.
 func (u *UserNS) Fit(greatest uint32) {
@@ -88,22 +85,33 @@ func (u *UserNS) Fit(greatest uint32) {
 // IsZero reports whether no mode was asked for.
 func (u *UserNS) IsZero() bool { return u.mode == "" }
 
-// Mapping returns the mapping that u asks for, and the user whom it makes the default.
-// A slice of ids is taken from pool for owner, and is the caller's to free. The error
-// is an ErrNoSubIDs where ids are missing.
-func (u *UserNS) Mapping(c userns.Caller, pool userns.Pool, owner string) (userns.Mapping, string, error) {
+// NeedsPool reports whether ids are taken from a pool: then Auto, and not Mapping, is to
+// be called.
+func (u *UserNS) NeedsPool() bool { return u.mode == usernsAuto }
+
+// Auto takes a slice of ids from pool for owner, which is the caller's to close, and returns
+// the mapping of it.
+func (u *UserNS) Auto(c userns.Caller, pool userns.Pool, owner string) (userns.Mapping, *userns.Lease, error) {
+	l, err := pool.Take(owner, u.size, c.Available())
+	if err != nil {
+		return userns.Mapping{}, nil, err
+	}
+	m, err := c.Auto(l.Slice)
+	if err != nil {
+		l.Close()
+		return userns.Mapping{}, nil, err
+	}
+	return m, l, nil
+}
+
+// Mapping returns the mapping that u asks for, and the user whom it makes the default. The
+// error is an ErrNoSubIDs where ids are missing.
+func (u *UserNS) Mapping(c userns.Caller) (userns.Mapping, string, error) {
 	switch u.mode {
 	case usernsSingle:
 		return c.Single(), "", nil
 	case usernsNoMap:
 		m, err := c.NoMap()
-		return m, "", err
-	case usernsAuto:
-		s, err := pool.Take(owner, u.size, c.Available())
-		if err != nil {
-			return userns.Mapping{}, "", err
-		}
-		m, err := c.Auto(s)
 		return m, "", err
 	case usernsKeepID:
 		uid, gid := c.UID, c.GID

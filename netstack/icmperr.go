@@ -4,6 +4,7 @@ package netstack
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 
 	"github.com/slipway-net/slipway/netstack/policy"
@@ -38,7 +39,8 @@ var icmpTypes = [...]struct{ v4, v6 [2]uint8 }{
 // troubleOf says which trouble the host's kernel had with a destination. It is
 // chosen so that the container's kernel makes the same error of it again
 // (icmp_err_convert in net/ipv4/icmp.c, tab_unreach in net/ipv6/icmp.c).
-func troubleOf(errno error) trouble {
+func troubleOf(err error) trouble {
+	errno, _ := errors.AsType[unix.Errno](err)
 	switch errno {
 	case unix.ECONNREFUSED:
 		return portUnreachable

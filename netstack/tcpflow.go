@@ -96,6 +96,9 @@ func (f *tcpFlow) connect() {
 	fd, known, err := f.newSocket()
 	if err != nil {
 		t.n.noSocket(err)
+		if p, ok := parsePacket(f.syn, nil); ok {
+			t.n.report(&p, troubleOf(err)) // of Config.Outbound, which the host does not have
+		}
 		t.forget(f)
 		return
 	}

@@ -64,12 +64,22 @@ func open(t *testing.T) *store.Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.Reset(context.Background()); err != nil {
+		if err := discard(s); err != nil {
 			t.Error(err)
 		}
 		s.Close()
 	})
 	return s
+}
+
+// discard removes the images and their layers, whose files are not ours to remove.
+func discard(s *store.Store) error {
+	ids, err := s.ImageIDs()
+	for _, id := range ids {
+		err = errors.Join(err, s.RemoveImage(id))
+	}
+	_, gc := s.GC(context.Background(), func(string) bool { return false })
+	return errors.Join(err, gc)
 }
 
 // layer is a layer of one file, whose content is its name.

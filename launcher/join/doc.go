@@ -22,5 +22,6 @@
 // descriptors are the caller's: it is untraceable (PR_SET_DUMPABLE), and since that
 // memory belongs to the caller's user namespace, not even CAP_SYS_PTRACE in the
 // container's is a way to them (CVE-2016-9962). What it executes has to give up what it
-// should not have, as an init stage does.
+// should not have, as an init stage does. From execve until that says otherwise, it can be
+// traced by who has CAP_SYS_PTRACE in the container, which no default set has.
 package join

@@ -66,7 +66,7 @@ func dropCapsEverywhere(permitted uint64) error {
 	runtime.KeepAlive(&hdr)
 	runtime.KeepAlive(&data)
 	if errno != 0 && errno != unix.ENOTSUP {
-		return fmt.Errorf("set capabilities of pid 1: %w", errno)
+		return fmt.Errorf("set capabilities of all threads: %w", errno)
 	}
 	return nil
 }

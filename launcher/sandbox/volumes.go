@@ -95,11 +95,6 @@ func (s *setup) bindHost(m Mount, ms mountSpec, at place) error {
 			return err
 		}
 	}
-	if ms.chown {
-		if err := s.chownTree(source, isDir); err != nil {
-			return fmt.Errorf("give %s to the container's root: %w", m.Source, err)
-		}
-	}
 	if fresh {
 		mark, ok := s.marks[m.Source]
 		if !ok {
@@ -107,6 +102,11 @@ func (s *setup) bindHost(m Mount, ms mountSpec, at place) error {
 		}
 		if err := s.fresh(source, target, ms.filled, mark); err != nil {
 			return fmt.Errorf("make the volume %s what the image has there: %w", m.Source, err)
+		}
+	}
+	if ms.chown { // what it was filled with, too
+		if err := s.chownTree(source, isDir); err != nil {
+			return fmt.Errorf("give %s to the container's root: %w", m.Source, err)
 		}
 	}
 	return s.mt.bindOn(source, target, at, ms)

@@ -16,7 +16,13 @@
 //	                  exit         the Exit, written in place at the end
 //	                  ctl, api     sockets of the supervisor
 //	RUN/names/NAME                 the ID of the container of that name
-//	DATA/containers/ID/…           copies of state.json and exit; logs; the root's layers
+//	DATA/containers/ID/state.json  as of its start
+//	                   exit        the same Exit
+//	                   logs/       of a detached container
+//
+// When its command runs a record is complete, and never written again: others start, join
+// and remove a container by what it says, and its supervisor, whom the container may have
+// taken over by then, has no part in that. Without DATA the logs are in RUN.
 //
 // # States
 //

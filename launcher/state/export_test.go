@@ -5,7 +5,9 @@ package state
 // Drop lets h go as the kernel does when its supervisor is killed.
 func (h *Held) Drop() {
 	h.lock.Close()
-	h.exit.Close()
+	for _, f := range h.exits {
+		f.Close()
+	}
 }
 
 // SetBoot makes s one of another boot.

@@ -20,7 +20,7 @@ type Held struct {
 	store *Store
 	rec   Record
 	lock  *os.File
-	exit  *os.File
+	exits []*os.File // what the exit is written into; the last outlives a reboot
 }
 
 // Create writes a new container down and holds it. ID, Created, BootID and
@@ -48,6 +48,9 @@ func (s *Store) Create(r Record) (_ *Held, err error) {
 		if err := h.keep(); err != nil {
 			return nil, err
 		}
+	}
+	if err := h.makeLogs(); err != nil {
+		return nil, err
 	}
 	if r.Name != "" {
 		return h, s.claim(r.Name, r.ID)
@@ -80,7 +83,7 @@ func (s *Store) Reopen(id string) (_ *Held, err error) {
 	if err := h.fill(id); err != nil {
 		return nil, err
 	}
-	if err := h.keep(); err != nil {
+	if err := errors.Join(h.keep(), h.makeLogs()); err != nil {
 		return nil, err
 	}
 	if r.Name != "" {
@@ -123,13 +126,21 @@ func (h *Held) fill(name string) (err error) {
 	if !mine {
 		return ErrAlive
 	}
-	if h.exit, err = os.OpenFile(filepath.Join(dir, exitFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600); err != nil {
-		return err
-	}
-	if _, err := h.exit.WriteAt(noExit(), 0); err != nil {
+	if err := h.openExit(dir); err != nil {
 		return err
 	}
 	return h.write(dir)
+}
+
+// openExit makes the file in dir that the exit is written into.
+func (h *Held) openExit(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, exitFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	h.exits = append(h.exits, f)
+	_, err = f.WriteAt(noExit(), 0)
+	return err
 }
 
 // keep makes the directory in the data directory and what it holds from the start.
@@ -138,10 +149,18 @@ func (h *Held) keep() error {
 	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(dir, exitFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := h.openExit(dir); err != nil {
 		return err
 	}
 	return h.write(dir)
+}
+
+// makeLogs makes the directory of logs for a container that has any.
+func (h *Held) makeLogs() error {
+	if !h.rec.Detached {
+		return nil
+	}
+	return os.MkdirAll(h.LogDir(), dirMode)
 }
 
 // write replaces the record in dir.
@@ -166,18 +185,27 @@ func (h *Held) LogDir() string { return h.store.LogDir(&h.rec) }
 // Record says Keep.
 func (h *Held) DataDir() string { return h.store.DataDir(h.rec.ID) }
 
-// Places returns the directories below which the methods of a Held that Running has been
-// called for change files, and those below which they remove empty directories.
-func (h *Held) Places() (change, prune []string) {
-	change, prune = []string{h.Dir()}, []string{filepath.Join(h.store.run, containersDir)}
+// Places returns the directories below which files are changed for a Held that Running has
+// been called for, those below which they are removed, and those below which empty
+// directories are. A record is changed no more: by that others know what to start again,
+// to join and to remove.
+func (h *Held) Places() (change, clear, prune []string) {
+	clear = []string{h.Dir()}
+	if h.rec.Detached {
+		change = []string{h.LogDir()}
+	}
+	if h.rec.Keep {
+		return change, clear, nil
+	}
+	prune = []string{filepath.Join(h.store.run, containersDir)}
 	if h.store.onDisk(&h.rec) {
-		change = append(change, h.DataDir())
+		clear = append(clear, h.DataDir())
 		prune = append(prune, filepath.Join(h.store.data, containersDir))
 	}
 	if h.rec.Name != "" {
 		change = append(change, filepath.Join(h.store.run, namesDir))
 	}
-	return change, prune
+	return change, clear, prune
 }
 
 // Running notes that the command runs, under the first process pid.
@@ -187,7 +215,11 @@ func (h *Held) Running(pid int) error {
 		return err // it has ended already
 	}
 	h.rec.Init, h.rec.Started = p, time.Now()
-	if err := h.write(h.Dir()); err != nil {
+	err = h.write(h.Dir())
+	if h.store.onDisk(&h.rec) {
+		err = errors.Join(err, h.write(h.DataDir()))
+	}
+	if err != nil {
 		return fmt.Errorf("note that the container runs: %w", err)
 	}
 	return nil
@@ -202,10 +234,9 @@ func (h *Held) Finish(e Exit) error {
 	if err != nil {
 		return err
 	}
-	_, err = h.exit.WriteAt(b, 0)
-	if h.store.onDisk(&h.rec) {
-		// What outlives the boot: without it the container counts as lost then.
-		err = errors.Join(err, h.write(h.DataDir()), writeAtomic(h.DataDir(), exitFile, b))
+	for _, f := range h.exits {
+		_, werr := f.WriteAt(b, 0)
+		err = errors.Join(err, werr)
 	}
 	if err != nil {
 		return fmt.Errorf("note how the container ended: %w", err)
@@ -220,12 +251,12 @@ func (h *Held) Close() error {
 	if !h.rec.Keep {
 		err = h.remove()
 	}
-	for _, f := range []*os.File{h.lock, h.exit} {
+	for _, f := range append(h.exits, h.lock) {
 		if f != nil {
 			f.Close()
 		}
 	}
-	h.lock, h.exit = nil, nil
+	h.lock, h.exits = nil, nil
 	return err
 }
 

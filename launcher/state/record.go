@@ -45,6 +45,8 @@ type Record struct {
 	// UIDs and GIDs say which of the host's ids the container's are.
 	UIDs []Mapping `json:"uids,omitempty"`
 	GIDs []Mapping `json:"gids,omitempty"`
+	// Slice are those that it alone has, of --userns=auto.
+	Slice Slice `json:"slice,omitzero"`
 
 	// Run is how the user started it, for starting it again.
 	Run Invocation `json:"run"`
@@ -62,6 +64,13 @@ type Mapping struct {
 	Container uint32 `json:"container"`
 	Host      uint32 `json:"host"`
 	Size      uint32 `json:"size"`
+}
+
+// A Slice is Size of the user's subordinate ids, from the one numbered Offset on. The zero
+// Slice is none.
+type Slice struct {
+	Offset uint32 `json:"offset"`
+	Size   uint32 `json:"size"`
 }
 
 // An Invocation is a command line and what its meaning depends on.

@@ -31,6 +31,7 @@ var (
 const (
 	containersDir = "containers"
 	namesDir      = "names"
+	logsDir       = "logs"
 	recordFile    = "state.json"
 )
 
@@ -77,13 +78,13 @@ func (s *Store) DataDir(id string) string { return filepath.Join(s.data, contain
 // is kept, and logs, which have no place in memory.
 func (s *Store) onDisk(r *Record) bool { return s.data != "" && (r.Keep || r.Detached) }
 
-// LogDir returns the directory of a detached container's logs: that which outlives
-// a reboot, if there is one.
+// LogDir returns the directory of a detached container's logs, which is in that which
+// outlives a reboot, if there is one.
 func (s *Store) LogDir(r *Record) string {
 	if s.onDisk(r) {
-		return s.DataDir(r.ID)
+		return filepath.Join(s.DataDir(r.ID), logsDir)
 	}
-	return s.Dir(r.ID)
+	return filepath.Join(s.Dir(r.ID), logsDir)
 }
 
 // RunDir returns the store's run directory.

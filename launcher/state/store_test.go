@@ -107,6 +107,50 @@ func TestLife(t *testing.T) {
 	}
 }
 
+// TestSettledRecord has a container run to its end in directories in which, but for its logs,
+// nothing is made, replaced or removed any more: what its supervisor could change there,
+// somebody who has taken that over could, and others go by it.
+func TestSettledRecord(t *testing.T) {
+	s := store(t)
+	h := create(t, s, state.Record{Name: "web", Args: []string{"true"}, Keep: true, Detached: true})
+	id := h.Record().ID
+	if err := h.Running(os.Getpid()); err != nil {
+		t.Fatal(err)
+	}
+	look := func() (files []os.FileInfo) {
+		for _, dir := range []string{s.Dir(id), s.DataDir(id)} {
+			for _, name := range []string{".", "state.json", "exit"} {
+				info, err := os.Stat(filepath.Join(dir, name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				files = append(files, info)
+			}
+		}
+		return files
+	}
+	before := look()
+	if err := errors.Join(h.Finish(state.Exit{Code: 7}), h.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for i, after := range look() {
+		if !os.SameFile(before[i], after) || after.Name() != "exit" && !after.ModTime().Equal(before[i].ModTime()) {
+			t.Errorf("%s (%d) was changed", after.Name(), i)
+		}
+	}
+	if change, _, prune := h.Places(); !cmp.Equal(change, []string{filepath.Join(s.DataDir(id), "logs")}) || len(prune) > 0 {
+		t.Errorf("it changes files in %q, and removes directories in %q", change, prune)
+	}
+	// As after a reboot.
+	if err := os.RemoveAll(s.Dir(id)); err != nil {
+		t.Fatal(err)
+	}
+	s.SetBoot("another")
+	if c := status(t, s, id, state.Exited); c.Exit.Code != 7 || c.Started.IsZero() {
+		t.Errorf("exit %+v, started %v", c.Exit, c.Started)
+	}
+}
+
 // TestLost has the supervisor killed.
 func TestLost(t *testing.T) {
 	s := store(t)

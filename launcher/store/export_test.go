@@ -3,10 +3,31 @@
 package store
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 )
+
+// Reset removes all that is in the store and the store itself, which is of no use
+// afterwards. Much of that is not the caller's own, so os.RemoveAll cannot.
+func (s *Store) Reset(ctx context.Context) error {
+	entries, err := os.ReadDir(s.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reset the store: %w", err)
+	}
+	for _, e := range entries {
+		if err := s.remove(ctx, e.Name()); err != nil {
+			return fmt.Errorf("reset the store: %w", err)
+		}
+	}
+	return os.Remove(s.Dir)
+}
 
 // SetBoot makes it another boot for s.
 func (s *Store) SetBoot(id string) { s.boot = func() string { return id } }

@@ -38,7 +38,7 @@ type Report struct {
 func (s *Store) GC(ctx context.Context, known func(writable string) bool) (Report, error) {
 	var r Report
 	l, err := tryLock(s.path(lockDir, gcLock), unix.LOCK_EX, unix.O_CREAT)
-	if errors.Is(err, errLocked) {
+	if errors.Is(err, ErrLocked) {
 		err = ErrBusy
 	}
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *Store) RemoveImage(id Digest) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("image %s: %w", id.Short(), ErrNotFound)
-	case errors.Is(err, errLocked):
+	case errors.Is(err, ErrLocked):
 		return fmt.Errorf("image %s: %w", id.Short(), ErrInUse)
 	case err != nil:
 		return err
@@ -148,7 +148,7 @@ func (s *Store) sweepWritables(ctx context.Context, known func(string) bool, r *
 		l, err := tryLock(s.path(writableDir, n, writableLock), unix.LOCK_EX, 0)
 		st, serr := os.Lstat(s.path(writableDir, n))
 		switch {
-		case errors.Is(err, errLocked) || serr != nil:
+		case errors.Is(err, ErrLocked) || serr != nil:
 			continue
 		case errors.Is(err, os.ErrNotExist) && time.Since(st.ModTime()) < staleFile: // it is being made
 			continue
@@ -206,7 +206,7 @@ func (s *Store) sweepShifted(ctx context.Context) error {
 	for _, n := range names {
 		hex, _, _ := strings.Cut(n, "-")
 		l, err := tryLock(s.path(imageName(Digest(algorithm+hex))), unix.LOCK_EX, 0)
-		if errors.Is(err, errLocked) {
+		if errors.Is(err, ErrLocked) {
 			continue
 		}
 		err = s.discard(ctx, path.Join(shiftDir, n))

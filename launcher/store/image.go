@@ -142,7 +142,7 @@ func (s *Store) ByPrefix(prefix string) (Digest, error) {
 func (s *Store) Hold(id Digest) (i *Image, release func(), err error) {
 	l, err := tryLock(s.path(imageName(id)), unix.LOCK_SH, 0)
 	switch {
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, errLocked): // it is being removed
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, ErrLocked): // it is being removed
 		return nil, nil, fmt.Errorf("image %s: %w", id.Short(), ErrNotFound)
 	case err != nil:
 		return nil, nil, fmt.Errorf("hold image %s: %w", id.Short(), err)

@@ -19,8 +19,8 @@ const (
 	lockMost  = 100 * time.Millisecond
 )
 
-// errLocked tells that another process has a lock.
-var errLocked = errors.New("in use")
+// ErrLocked is what errors.Is finds in the error of a layer that another process has.
+var ErrLocked = errors.New("in use")
 
 // A lock is an open file with a lock of flock(2), which ends with the file, and so at
 // the latest with the process, however that ends.
@@ -38,7 +38,7 @@ func lockFile(ctx context.Context, path string, how int) (*lock, error) {
 func waitLock(ctx context.Context, path string, how, flags int) (*lock, error) {
 	for wait := lockFirst; ; wait = min(2*wait, lockMost) {
 		l, err := tryLock(path, how, flags)
-		if !errors.Is(err, errLocked) {
+		if !errors.Is(err, ErrLocked) {
 			return l, err
 		}
 		t := time.NewTimer(wait)
@@ -51,7 +51,7 @@ func waitLock(ctx context.Context, path string, how, flags int) (*lock, error) {
 	}
 }
 
-// tryLock is lockFile without waiting: its error is errLocked if another process has
+// tryLock is lockFile without waiting: its error is ErrLocked if another process has
 // the lock. Without unix.O_CREAT in flags the file must exist.
 func tryLock(path string, how, flags int) (*lock, error) {
 	for {
@@ -72,7 +72,7 @@ func tryLock(path string, how, flags int) (*lock, error) {
 		}
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errLocked
+			return nil, ErrLocked
 		}
 		if err != nil {
 			return nil, fmt.Errorf("lock %s: %w", path, err)

@@ -94,7 +94,7 @@ func (s *Store) sweepSpare(remove func(name string) error) error {
 	}
 	for _, n := range names {
 		l, err := tryLock(s.path(spareDir, n, writableLock), unix.LOCK_EX, 0)
-		if errors.Is(err, errLocked) {
+		if errors.Is(err, ErrLocked) {
 			continue
 		}
 		err = remove(path.Join(spareDir, n))

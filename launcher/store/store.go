@@ -224,21 +224,3 @@ func (s *Store) Pulling(ctx context.Context) (end func(), err error) {
 	}
 	return l.release, nil
 }
-
-// Reset removes all that is in the store and the store itself, which is of no use
-// afterwards.
-func (s *Store) Reset(ctx context.Context) error {
-	entries, err := os.ReadDir(s.Dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("reset the store: %w", err)
-	}
-	for _, e := range entries {
-		if err := s.remove(ctx, e.Name()); err != nil {
-			return fmt.Errorf("reset the store: %w", err)
-		}
-	}
-	return os.Remove(s.Dir)
-}

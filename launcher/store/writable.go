@@ -130,6 +130,9 @@ func (s *Store) OpenWritable(name string) (*Writable, Digest, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		err = ErrNotFound
 	}
+	if errors.Is(err, ErrLocked) {
+		return nil, "", fmt.Errorf("what it has written is %w, perhaps by slipway cp: wait for that", err)
+	}
 	if err != nil {
 		return nil, "", fmt.Errorf("writable layer %s: %w", name, err)
 	}

@@ -56,6 +56,12 @@ func Detach(args []string, dir string, env map[string]string, fds []int) (Start,
 		return Start{}, fmt.Errorf("start the supervisor: %w", err)
 	}
 	defer null.Close()
+	// What the caller was started with besides is not for a process that outlives it: a
+	// pipe would have no end, and a lock be held.
+	if err := unix.CloseRange(readyFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		w.Close()
+		return Start{}, fmt.Errorf("start the supervisor: keep descriptors from it: %w", err)
+	}
 	files := []uintptr{null.Fd(), null.Fd(), null.Fd(), w.Fd()}
 	for _, fd := range fds { // no os.File, which would change how they wait
 		files = append(files, uintptr(fd))

@@ -17,9 +17,10 @@ import (
 // Config says what to supervise. Store and Launch are needed.
 type Config struct {
 	Store *state.Store
-	// Record is what is written down; Create fills in what it leaves out. With an
-	// ID the container is one that has ended, and is run again.
+	// Record is what is written down; Create fills in what it leaves out.
 	Record state.Record
+	// Again says that the container of Record.ID has ended, and is run again.
+	Again bool
 	// Launch is the container. Of a detached one the streams are replaced.
 	Launch launcher.Config
 	// Input gives a detached container's command an input that a console can write
@@ -112,7 +113,7 @@ const exitOurs = 125
 
 // hold takes the container's record, a new one or that of one that has ended.
 func (s *Supervisor) hold() (err error) {
-	if s.cfg.Record.ID == "" {
+	if !s.cfg.Again {
 		s.held, err = s.cfg.Store.Create(s.cfg.Record)
 		return err
 	}

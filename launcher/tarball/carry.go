@@ -13,7 +13,7 @@ import (
 
 // Carry is one side of a copy: out packs what is at name to standard output, else what
 // standard input has is unpacked in the directory at name, or, if there is none, as
-// name. Links on the way to name are followed within the root directory, as a process
+// name, in the place of a file of that name. Links on the way to name are followed within the root directory, as a process
 // that has that root would, but not one at its end.
 func Carry(out bool, name string) error {
 	if out {
@@ -41,7 +41,7 @@ func carryOut(name string) error {
 func carryIn(name string) error {
 	o := Options{SetID: true}
 	root, err := enterDir(name)
-	if errors.Is(err, unix.ENOENT) {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		dir, base := path.Split(path.Clean("/" + name))
 		o.As = base
 		root, err = enterDir(dir)

@@ -22,11 +22,25 @@ var ErrSpecial = errors.New("it is a pipe, a socket or a device: want a file, a 
 // devices below name are left out; of one that is name itself ErrSpecial is found by
 // errors.Is.
 func Pack(w io.Writer, root *os.Root, name, as string) error {
-	if info, err := root.Lstat(name); err == nil && info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeDevice|fs.ModeIrregular) != 0 {
+	info, err := root.Lstat(name)
+	if err == nil && info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeDevice|fs.ModeIrregular) != 0 {
 		return fmt.Errorf("copy %s: %w", name, ErrSpecial)
 	}
 	t := tar.NewWriter(w)
-	err := fs.WalkDir(root.FS(), name, func(p string, d fs.DirEntry, err error) error {
+	if err == nil && info.Mode()&fs.ModeSymlink != 0 { // which WalkDir would follow
+		err = pack(t, root, name, as)
+	} else {
+		err = walk(t, root, name, as)
+	}
+	if err = errors.Join(err, t.Close()); err != nil {
+		return fmt.Errorf("pack %s: %w", name, err)
+	}
+	return nil
+}
+
+// walk packs name and what is below it.
+func walk(t *tar.Writer, root *os.Root, name, as string) error {
+	return fs.WalkDir(root.FS(), name, func(p string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -36,10 +50,6 @@ func Pack(w io.Writer, root *os.Root, name, as string) error {
 		}
 		return pack(t, root, p, path.Join(as, rel))
 	})
-	if err = errors.Join(err, t.Close()); err != nil {
-		return fmt.Errorf("pack %s: %w", name, err)
-	}
-	return nil
 }
 
 // pack writes one file.

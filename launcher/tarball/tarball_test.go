@@ -116,6 +116,26 @@ dr-x------ new/sub/closed
 	if got := tree(t, all); !strings.Contains(got, "dot/empty") {
 		t.Errorf("a directory by its dot:\n%s", got)
 	}
+	b.Reset()
+	if err := tarball.Pack(&b, open(t, filepath.Join(src, "top/sub")), ".", "."); err != nil {
+		t.Fatal(err)
+	}
+	named := t.TempDir()
+	if err := tarball.Unpack(bytes.NewReader(b.Bytes()), open(t, named), tarball.Options{As: "new"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := tree(t, named); !strings.Contains(got, " new/empty") {
+		t.Errorf("a directory's own dot by a name:\n%s", got)
+	}
+	for _, link := range []string{"out", "in"} { // which lead out of the directory, and to another
+		b.Reset()
+		if err := errors.Join(tarball.Pack(&b, open(t, filepath.Join(src, "top")), link, link), tarball.Unpack(&b, open(t, named), tarball.Options{})); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := tree(t, named); !strings.Contains(got, " in -> sub\n") || !strings.Contains(got, " out -> /etc/passwd\n") {
+		t.Errorf("links by their names:\n%s", got)
+	}
 }
 
 // An item is an entry of a hostile archive.

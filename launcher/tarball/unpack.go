@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ var ErrHostile = errors.New("the archive is not to be trusted")
 // Options say how to unpack. The zero Options keep all names.
 type Options struct {
 	// As is what the first word of each name is replaced by; all names must have
-	// the same one then. Empty keeps them.
+	// the same one then, or the first be ".", and all others go below. Empty keeps them.
 	As string
 	// SetID keeps set-user-ID, set-group-ID and sticky bits.
 	SetID bool
@@ -113,6 +114,9 @@ func (u *unpacking) name(s string) (string, error) {
 	top, rest, below := strings.Cut(name, "/")
 	if u.top == "" {
 		u.top = top
+	}
+	if u.top == "." { // the directory itself: all else is below it
+		return path.Join(u.o.As, name), nil
 	}
 	if top != u.top {
 		return "", fmt.Errorf("%w: it was to have %q alone", ErrHostile, u.top)

@@ -127,37 +127,49 @@ func FuzzParseSubIDs(f *testing.F) {
 
 func TestPool(t *testing.T) {
 	t.Parallel()
-	p := userns.Pool{Dir: t.TempDir()}
-	take := func(owner string, size uint32) userns.Slice {
+	kept := map[string]userns.Slice{}
+	p := userns.Pool{Dir: t.TempDir(), Others: func() (map[string]userns.Slice, error) { return kept, nil }}
+	take := func(owner string, size uint32) *userns.Lease {
 		t.Helper()
-		s, err := p.Take(owner, size, 8192)
+		l, err := p.Take(owner, size, 8192)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return s
+		t.Cleanup(func() { l.Close() })
+		return l
 	}
 	a, b, c := take("a", 0), take("b", 1025), take("c", 1024)
 	want := []userns.Slice{{0, 1024}, {1024, 2048}, {3072, 1024}}
-	if diff := cmp.Diff(want, []userns.Slice{a, b, c}); diff != "" {
+	if diff := cmp.Diff(want, []userns.Slice{a.Slice, b.Slice, c.Slice}); diff != "" {
 		t.Errorf("slices (-want +got):\n%s", diff)
 	}
-	if again := take("b", 2000); again != b {
-		t.Errorf("b has %v, and then %v", b, again)
+	again := take("b", 2000)
+	if again.Slice != b.Slice {
+		t.Errorf("b has %v, and then %v", b.Slice, again.Slice)
 	}
-	if err := p.Free("b"); err != nil {
-		t.Fatal(err)
+	b.Close()
+	x := take("x", 2048)
+	if x.Slice == b.Slice {
+		t.Errorf("x has %v, which b has a second time", x.Slice)
 	}
-	if d := take("d", 2048); d != b {
-		t.Errorf("d has %v, want the free slice %v", d, b)
+	x.Close()
+	again.Close()
+	d := take("d", 2048)
+	if d.Slice != b.Slice {
+		t.Errorf("d has %v, want the free slice %v", d.Slice, b.Slice)
 	}
 	if _, err := p.Take("e", 4097, 8192); !errors.Is(err, userns.ErrPoolFull) {
 		t.Errorf("error %v, want ErrPoolFull", err)
 	}
-	if err := p.Prune(func(owner string) bool { return owner == "c" }); err != nil {
-		t.Fatal(err)
+	// What is kept of a container keeps its slice, whether this table knows of it or not.
+	kept["a"], kept["old"] = a.Slice, userns.Slice{Offset: 4096, Size: 1024}
+	a.Close()
+	d.Close()
+	if e := take("e", 3072); e.Offset != 5120 {
+		t.Errorf("e has %v, want one that neither a nor old has", e.Slice)
 	}
-	if e := take("e", 3072); e.Offset != 0 {
-		t.Errorf("e has %v, want the slices of a and d", e)
+	if a := take("a", 1024); a.Offset != 0 {
+		t.Errorf("a has %v, and had %v", a.Slice, want[0])
 	}
 }
 
@@ -170,11 +182,13 @@ func TestPoolIsShared(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range takers {
 		wg.Go(func() {
-			s, err := p.Take(fmt.Sprint(i), 1024, takers*1024)
+			l, err := p.Take(fmt.Sprint(i), 1024, takers*1024)
 			if err != nil {
 				t.Error(err)
+				return
 			}
-			got[i] = s
+			t.Cleanup(func() { l.Close() })
+			got[i] = l.Slice
 		})
 	}
 	wg.Wait()

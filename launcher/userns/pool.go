@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -23,6 +24,7 @@ const SliceUnit = 1024
 const (
 	poolFile = "slices.json"
 	poolLock = "slices.lock"
+	poolHeld = "slices.held"
 )
 
 // maxPoolFile bounds the file in bytes: some ten thousand slices.
@@ -40,56 +42,104 @@ type Slice struct {
 }
 
 // A Pool gives each container a slice of subordinate ids that no other has. Its
-// state is a file in Dir, which must exist and be the caller's alone; any number of
+// state are files in Dir, which must exist and be the caller's alone; any number of
 // processes may use it at once.
 type Pool struct {
 	Dir string // absolute
+	// Others returns the slices of the containers that are there, which run or not, by
+	// their owners: what they wrote has these ids. Nil is none.
+	Others func() (map[string]Slice, error)
 }
+
+// A Lease is a slice that was taken. It is its owner's until Close, or until the process
+// ends, and from then on for as long as Pool.Others has it.
+type Lease struct {
+	Slice
+	held *os.File
+}
+
+// Close ends the lease.
+func (l *Lease) Close() error { return l.held.Close() }
 
 // Take gives owner a slice of at least size ids out of the available ones, rounded up
 // to SliceUnit. An owner that has one of that size gets it again, so that what it
 // wrote to volumes stays its own.
-func (p Pool) Take(owner string, size, available uint32) (Slice, error) {
+func (p Pool) Take(owner string, size, available uint32) (_ *Lease, err error) {
 	if owner == "" || size > math.MaxUint32-SliceUnit {
-		return Slice{}, fmt.Errorf("take a slice of %d subordinate ids for %q: out of range", size, owner)
+		return nil, fmt.Errorf("take a slice of %d subordinate ids for %q: out of range", size, owner)
 	}
 	want := max(size+SliceUnit-1, SliceUnit) / SliceUnit * SliceUnit
-	var got Slice
-	err := p.update(func(taken map[string]Slice) error {
+	l := &Lease{}
+	if l.held, err = os.OpenFile(filepath.Join(p.Dir, poolHeld), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return nil, fmt.Errorf("take a slice of subordinate ids: %w", err)
+	}
+	err = p.update(func(taken map[string]Slice) error {
+		if err := p.prune(taken, owner, l.held); err != nil {
+			return err
+		}
 		if s, ok := taken[owner]; ok && s.Size >= want && s.Size <= available && s.Offset <= available-s.Size {
-			got = s
-			return nil
+			l.Slice = s
+			return hold(l.held, s)
 		}
 		delete(taken, owner)
 		var ok bool
-		if got, ok = gap(taken, want, available); !ok {
+		if l.Slice, ok = gap(taken, want, available); !ok {
 			return fmt.Errorf("%w: %d of %d for %q, with %d containers on the others; to mend it: remove containers, or give a smaller size=, or: sudo usermod with more --add-subuids and --add-subgids",
 				ErrPoolFull, want, available, owner, len(taken))
 		}
-		taken[owner] = got
-		return nil
+		taken[owner] = l.Slice
+		return hold(l.held, l.Slice)
 	})
-	return got, err
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
 }
 
-// Free gives the slice of owner back, if it has one.
-func (p Pool) Free(owner string) error {
-	return p.update(func(taken map[string]Slice) error {
-		delete(taken, owner)
-		return nil
-	})
-}
-
-// Prune gives the slices back of owners that are no more.
-func (p Pool) Prune(alive func(owner string) bool) error {
-	return p.update(func(taken map[string]Slice) error {
-		for owner := range taken {
-			if !alive(owner) {
-				delete(taken, owner)
-			}
+// prune takes out of the table what nobody has any more, but for what owner had, and adds
+// what the table does not know, as after a reboot.
+func (p Pool) prune(taken map[string]Slice, owner string, held *os.File) error {
+	var idle []string
+	for o, s := range taken {
+		if o != owner && !isHeld(held, s) {
+			idle = append(idle, o)
 		}
-		return nil
-	})
+	}
+	others := map[string]Slice{}
+	if p.Others != nil {
+		// After the look at who holds one: whoever has let go since is among them, if it stays.
+		var err error
+		if others, err = p.Others(); err != nil {
+			return err
+		}
+	}
+	for _, o := range idle {
+		delete(taken, o)
+	}
+	maps.Copy(taken, others)
+	return nil
+}
+
+// A slice is held by a lock, which others of its owner may have too, on the byte of its
+// offset.
+func byteOf(s Slice, kind int16) *unix.Flock_t {
+	return &unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: int64(s.Offset), Len: 1}
+}
+
+// hold holds s until the file is closed.
+func hold(held *os.File, s Slice) error {
+	if err := unix.FcntlFlock(held.Fd(), unix.F_OFD_SETLK, byteOf(s, unix.F_RDLCK)); err != nil {
+		return fmt.Errorf("hold a slice of subordinate ids: %w", err)
+	}
+	return nil
+}
+
+// isHeld reports whether somebody holds s by another open file. Who cannot tell says so.
+func isHeld(held *os.File, s Slice) bool {
+	l := byteOf(s, unix.F_WRLCK)
+	err := unix.FcntlFlock(held.Fd(), unix.F_OFD_GETLK, l)
+	return err != nil || l.Type != unix.F_UNLCK
 }
 
 // gap finds the lowest free slice of size ids below available.

@@ -40,6 +40,7 @@ func TestSpliceMeddling(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // each waits for the container's kernel to send SYNs again
 			r := spliced(t)
 			r.c.Exec(t, "sh", "-ec", tt.undo)
 			families(t, func(t *testing.T, f attachtest.Family) {

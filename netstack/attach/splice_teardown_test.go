@@ -122,7 +122,13 @@ func (r *rig) startHelper(t testing.TB) *exec.Cmd {
 	r.log = &syncBuffer{}
 	h.Stderr = r.log
 	check(t, h.Start())
-	t.Cleanup(func() { kill(h) })
+	log := r.log
+	t.Cleanup(func() {
+		kill(h)
+		if t.Failed() {
+			t.Logf("a helper ended with %s; its log:\n%s", h.ProcessState, log)
+		}
+	})
 	r.waitSpliced(t, 1)
 	return h
 }

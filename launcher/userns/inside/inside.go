@@ -12,7 +12,13 @@ import (
 
 // Environ is the environment of a stage: nothing of the caller's, and no look at
 // cgroups for a CPU limit, which would take the Go runtime half a millisecond.
-func Environ() []string { return []string{"GODEBUG=containermaxprocs=0"} }
+func Environ() []string {
+	env := []string{"GODEBUG=containermaxprocs=0"}
+	if detector != "" {
+		env = append(env, detector)
+	}
+	return env
+}
 
 // Await reads the one byte with which the other end of fd tells that ids are mapped.
 func Await(fd int) error {

@@ -24,7 +24,7 @@ type needs struct {
 // also close the sockets of others by the same netlink socket that tells of them
 // (SOCK_DESTROY), and asks nothing.
 func newNeeds(p Policy, kept Capabilities) needs {
-	return needs{pid: os.Getpid(), unix: len(p.Connect) > 0, remove: len(p.Remove) > 0, diag: kept&NetAdmin == 0, change: len(p.Change) > 0, wait: p.Wait, prune: len(p.Prune) > 0}
+	return needs{pid: os.Getpid(), unix: len(p.Connect) > 0, remove: len(p.Remove) > 0, diag: kept&NetAdmin == 0, change: len(p.Change)+len(p.Clear) > 0, wait: p.Wait, prune: len(p.Prune) > 0}
 }
 
 // calls is the list: what a helper calls while it carries traffic and when it ends.

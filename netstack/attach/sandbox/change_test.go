@@ -34,6 +34,16 @@ func TestChange(t *testing.T) {
 		{"open-create DIR/home/new", "EACCES", "ok"},
 		{"unlink DIR/home/secret", "EACCES", "ok"},
 		{"rename-to DIR/own/file DIR/home/file", "EACCES", "ok"},
+		{"unlink DIR/gone/file", "ok", "ok"},
+		{"rmdir DIR/gone/empty", "ok", "ok"},
+		{"open DIR/gone", "ok", "ok"},
+		{"read DIR/gone/file", "EACCES ", "ok mine"},
+		{"open-write DIR/gone/file", "EACCES", "ok"},
+		{"open-create DIR/gone/new", "EACCES", "ok"},
+		{"mkdir DIR/gone/dir", "EACCES", "ok"},
+		{"rename DIR/gone/file", "EACCES", "ok"},
+		{"rename-to DIR/own/file DIR/gone/file", "EACCES", "ok"},
+		{"open-create DIR/gone/own/new", "ok", "ok"},
 		{"type-ahead", "EACCES", "ENOTTY"},
 		{"execve", killed, "executed"},
 		{"fork", killed, "ok"},
@@ -43,11 +53,12 @@ func TestChange(t *testing.T) {
 	} {
 		t.Run(tt.attempt, func(t *testing.T) {
 			for mode, want := range map[sandbox.Mode]string{sandbox.Require: tt.want, sandbox.Off: tt.free} {
-				dir := write(t, map[string]string{"own/file": "own", "all/full/file": "others", "all/empty/file": "", "home/secret": "secret"})
+				dir := write(t, map[string]string{"own/file": "own", "all/full/file": "others", "all/empty/file": "", "home/secret": "secret", "gone/file": "mine", "gone/empty/file": "", "gone/own/file": ""})
 				one(t, filterOnly(sandbox.Off), expand("unlink DIR/all/empty/file", dir))
+				one(t, filterOnly(sandbox.Off), expand("unlink DIR/gone/empty/file", dir))
 				p := sandbox.Policy{
 					Root: sandbox.Off, Landlock: mode, Filter: mode, Wait: true,
-					Change: []string{dir + "/own"}, Prune: []string{dir + "/all"},
+					Change: []string{dir + "/own", dir + "/gone/own"}, Clear: []string{dir + "/gone"}, Prune: []string{dir + "/all"},
 				}
 				if got := one(t, p, expand(tt.attempt, dir)); got != want {
 					t.Errorf("in mode %d: %s, want %s", mode, got, want)

@@ -109,6 +109,7 @@ func (p place) allow(rules int, handled uint64) error {
 		useRemove:  unix.LANDLOCK_ACCESS_FS_REMOVE_FILE,
 		useConnect: unix.LANDLOCK_ACCESS_FS_RESOLVE_UNIX,
 		useChange:  change,
+		useClear:   unix.LANDLOCK_ACCESS_FS_READ_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE,
 		usePrune:   unix.LANDLOCK_ACCESS_FS_READ_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_DIR,
 	} {
 		if p.use&use != 0 {

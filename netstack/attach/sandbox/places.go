@@ -28,6 +28,7 @@ const (
 	useLook
 	useConnect
 	useChange
+	useClear
 	usePrune
 )
 
@@ -48,7 +49,7 @@ type places struct {
 // newPlaces finds where the files are that a Policy names.
 func newPlaces(p Policy) (places, error) {
 	out, uses := places{links: map[string]string{}}, map[string]place{}
-	for use, paths := range map[use][]string{useRead: p.Read, useRemove: p.Remove, useLook: p.Look, useConnect: p.Connect, useChange: p.Change, usePrune: p.Prune} {
+	for use, paths := range map[use][]string{useRead: p.Read, useRemove: p.Remove, useLook: p.Look, useConnect: p.Connect, useChange: p.Change, useClear: p.Clear, usePrune: p.Prune} {
 		for _, path := range paths {
 			at, err := out.find(path, use)
 			if err != nil {
@@ -77,7 +78,7 @@ func (p *places) find(path string, use use) (place, error) {
 		return place{path: dir, use: use}, err
 	}
 	real, err := p.follow(path)
-	if err != nil || use == useChange || use == usePrune {
+	if err != nil || use == useChange || use == useClear || use == usePrune {
 		return place{path: real, use: use}, err
 	}
 	if use != useRead {

@@ -134,7 +134,7 @@ func (p place) bind() error {
 		return fmt.Errorf("bind it: %w", err)
 	}
 	attrs := uint64(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC)
-	if p.use&(useRemove|useChange|usePrune) == 0 {
+	if p.use&(useRemove|useChange|useClear|usePrune) == 0 {
 		attrs |= unix.MOUNT_ATTR_RDONLY
 	}
 	return restrict(at, attrs, unix.AT_RECURSIVE)

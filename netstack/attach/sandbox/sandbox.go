@@ -47,8 +47,9 @@ type Policy struct {
 	// made.
 	Connect []string
 	// Change are directories below which files and directories are made, changed and
-	// removed, and Prune those below which directories are listed, and empty ones removed.
-	Change, Prune []string
+	// removed; Clear those below which they are listed and removed; and Prune those below
+	// which directories are listed, and empty ones removed.
+	Change, Clear, Prune []string
 	// Wait says that the process has children, which it signals and waits for, and
 	// terminals to set.
 	Wait bool

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package slirp4netns
+package getopt_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
@@ -13,6 +14,29 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/slipway-net/slipway/netstack/attach/getopt"
 )
+
+// specs are options of every kind: with and without a value and a short form, with names
+// of which one begins another (those of slirp4netns, which has them all).
+func specs() []getopt.Spec {
+	return []getopt.Spec{
+		{Long: "configure", Short: 'c'},
+		{Long: "exit-fd", Short: 'e', Value: true},
+		{Long: "ready-fd", Short: 'r', Value: true},
+		{Long: "mtu", Short: 'm', Value: true},
+		{Long: "cidr", Value: true},
+		{Long: "disable-host-loopback"},
+		{Long: "no-host-loopback"},
+		{Long: "netns-type", Value: true},
+		{Long: "api-socket", Short: 'a', Value: true},
+		{Long: "enable-ipv6", Short: '6'},
+		{Long: "enable-sandbox"},
+		{Long: "enable-seccomp"},
+		{Long: "help", Short: 'h'},
+		{Long: "outbound-addr", Value: true},
+		{Long: "outbound-addr6", Value: true},
+		{Long: "disable-dns"},
+	}
+}
 
 // normal is what getopt(1) of util-linux writes for these arguments: options in full,
 // each with its value, then "--" and the operands, all of them quoted.
@@ -58,8 +82,8 @@ func theirs(t *testing.T, args []string) (out, complaint string) {
 	return strings.TrimSuffix(stdout.String(), "\n"), strings.TrimPrefix(complaint, "x: ")
 }
 
-// TestGetoptAsC compares random command lines with what the C library makes of them.
-func TestGetoptAsC(t *testing.T) {
+// TestParseAsC compares random command lines with what the C library makes of them.
+func TestParseAsC(t *testing.T) {
 	if _, err := exec.LookPath("getopt"); err != nil {
 		t.Skip(err)
 	}
@@ -100,8 +124,8 @@ func TestGetoptAsC(t *testing.T) {
 	}
 }
 
-// FuzzGetopt reads again what was read, in full, and wants the same.
-func FuzzGetopt(f *testing.F) {
+// FuzzParse reads again what was read, in full, and wants the same.
+func FuzzParse(f *testing.F) {
 	f.Add("-cm1500\x00--api-socket=x\x00tap0\x00--\x00-c")
 	f.Add("--e\x00--outbound\x00-z\x00-\x00")
 	f.Fuzz(func(t *testing.T, line string) {
@@ -135,4 +159,43 @@ func FuzzGetopt(f *testing.F) {
 			t.Errorf("%q: %d options, operands %q, error %v, want %d and %q", again, i, rest, err, len(options), operands)
 		}
 	})
+}
+
+// TestParseInFront ends the options at the first operand, whatever follows it.
+func TestParseInFront(t *testing.T) {
+	for _, tt := range []struct{ args, options, operands []string }{
+		{args: []string{"-c", "sh", "-c", "true"}, options: []string{"configure="}, operands: []string{"sh", "-c", "true"}},
+		{args: []string{"--mtu", "sh", "-", "--mtu"}, options: []string{"mtu=sh"}, operands: []string{"-", "--mtu"}},
+		{args: []string{"-c", "--", "-c"}, options: []string{"configure="}, operands: []string{"-c"}},
+		{args: []string{"-cm9"}, options: []string{"configure=", "mtu=9"}},
+	} {
+		var options []string
+		operands, err := getopt.Parse(tt.args, specs(), getopt.InFront, func(s getopt.Spec, value string) error {
+			options = append(options, s.Long+"="+value)
+			return nil
+		})
+		if err != nil || !slices.Equal(options, tt.options) || !slices.Equal(operands, tt.operands) {
+			t.Errorf("%q: options %q, operands %q, error %v, want %q and %q", tt.args, options, operands, err, tt.options, tt.operands)
+		}
+	}
+}
+
+// TestParseRefusedByCaller hands the caller's error on as it is, and reads no further.
+func TestParseRefusedByCaller(t *testing.T) {
+	refusal := errors.New("not this one")
+	for _, args := range [][]string{{"-cc"}, {"--configure", "-c"}} {
+		calls := 0
+		_, err := getopt.Parse(args, specs(), getopt.Anywhere, func(getopt.Spec, string) error {
+			calls++
+			return refusal
+		})
+		if err != refusal || calls != 1 {
+			t.Errorf("%q: error %v after %d options, want %v after one", args, err, calls, refusal)
+		}
+	}
+	if _, err := getopt.Parse([]string{"-z"}, specs(), getopt.Anywhere, nil); err == nil {
+		t.Error("an unknown option was taken")
+	} else if _, ok := errors.AsType[*getopt.Error](err); !ok {
+		t.Errorf("an unknown option: a %T, want an Error", err)
+	}
 }
