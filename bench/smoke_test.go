@@ -113,8 +113,9 @@ func TestDirectPath(t *testing.T) {
 		t.Errorf("no cell of the direct path:\n%s", out.String())
 	}
 	for _, rec := range r.Records {
-		if rec.Proof == nil || rec.Proof.PID == 0 || rec.Proof.Failed != "" {
-			t.Errorf("%s IPv%d: proof %+v", rec.Case, rec.Family, rec.Proof)
+		partial := rec.Proof == nil && strings.HasSuffix(rec.MissingFrom, "p999") // see above: such a record has none
+		if !partial && (rec.Proof == nil || rec.Proof.PID == 0 || rec.Proof.Failed != "") {
+			t.Errorf("%s IPv%d: proof %+v, error %q", rec.Case, rec.Family, rec.Proof, rec.Err)
 		}
 		if v, ok := rec.Values[sourceMetric]; ok && v != 1 {
 			t.Errorf("%s: without a helper, the client's address was not kept", rec.Case)
