@@ -24,9 +24,9 @@ type Sweeper struct {
 	err   error         // of its end; after that
 }
 
-// NewSweeper starts the process, to empty the directories dirs, of which there are
-// a few at most. userNS is the container's user namespace, and stays the caller's. The caller calls Close, and perhaps
-// Sweep before.
+// NewSweeper starts the process, to empty the directories dirs, of which there are a few
+// at most. userNS is the container's user namespace, and stays the caller's. The caller
+// calls Close, and perhaps Sweep before.
 func NewSweeper(userNS *os.File, dirs []string) (*Sweeper, error) {
 	ours, theirs, err := sandbox.NewControls()
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 
 // Carry is one side of a copy: out packs what is at name to standard output, else what
 // standard input has is unpacked in the directory at name, or, if there is none, as
-// name, in the place of a file of that name. Links on the way to name are followed within the root directory, as a process
-// that has that root would, but not one at its end.
+// name, in the place of a file of that name. Links on the way to name are followed within
+// the root directory, as a process that has that root would, but not one at its end.
 func Carry(out bool, name string) error {
 	if out {
 		return carryOut(name)
