@@ -81,6 +81,21 @@ func (r *rig) connect(t *testing.T) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
+// refusal connects a client that is not wanted, and returns what tells it so: the reset can
+// be there before the client has looked at its own connect(2).
+func (r *rig) refusal() error {
+	c, err := net.Dial("tcp", r.at)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	_, err = c.Read(make([]byte, 1))
+	return err
+}
+
 func accept(t *testing.T, l *net.TCPListener) *net.TCPConn {
 	t.Helper()
 	must(t, l.SetDeadline(time.Now().Add(patience)))
@@ -148,7 +163,7 @@ func TestReset(t *testing.T) {
 		}
 	}
 	must(t, l.Close())
-	if _, err := r.connect(t).Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+	if err := r.refusal(); !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("of no service: %v, want a reset", err)
 	}
 }
