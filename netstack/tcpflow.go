@@ -146,8 +146,9 @@ func (f *tcpFlow) Ready(ev loop.Events) {
 				return
 			}
 		}
+		// What the host sends with its first packets comes with no other edge.
+		f.note(ev)
 		if f.table.kernel.takes(f) {
-			f.early = ev
 			f.turn()
 			return
 		}
@@ -158,6 +159,12 @@ func (f *tcpFlow) Ready(ev loop.Events) {
 		f.splice()
 		return
 	}
+	f.note(ev)
+	f.move()
+}
+
+// note takes down what the host's socket is ready for, for whoever carries the flow.
+func (f *tcpFlow) note(ev loop.Events) {
 	f.early |= ev
 	if ev&(loop.Readable|loop.Urgent|loop.ReadHangUp|loop.HangUp|loop.Error) != 0 {
 		f.canRead = true
@@ -171,7 +178,6 @@ func (f *tcpFlow) Ready(ev loop.Events) {
 	if ev&loop.Error != 0 {
 		f.errored = true
 	}
-	f.move()
 }
 
 // hostFailed reports whether the host's socket has an error to tell.

@@ -4,9 +4,11 @@ package attach_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 
 	"github.com/slipway-net/slipway/netstack"
@@ -124,4 +126,44 @@ func TestSpliceLate(t *testing.T) {
 		t.Errorf("in Run the path is %q", got)
 	}
 	families(t, func(t *testing.T, f attachtest.Family) { r.speaksBy(t, f, netstack.PathSpliced) })
+}
+
+// TestSpliceEarlyInVain has the container lose the SYN that is written back to it. What the
+// peer has said before the helper saw that it is connected arrives all the same, when the
+// SYN comes again and is stacked.
+func TestSpliceEarlyInVain(t *testing.T) {
+	attachtest.NeedTools(t, "nft", "ss")
+	r := &rig{World: attachtest.Open(t), c: attachtest.NewContainer(t), plan: newPlan(t), log: &syncBuffer{}}
+	h := r.startHelper(t)
+	r.c.Exec(t, "nft", "add table inet f { chain pre { type filter hook prerouting priority -300; tcp flags & (syn|ack) == syn drop; }; }")
+	families(t, func(t *testing.T, f attachtest.Family) {
+		l := r.Peer.Listen(t, netip.AddrPortFrom(f.PeerAddr, 0))
+		answer := r.mute(t, tcpAddr(l.Addr()))
+		told := make(chan string, 1)
+		go func() {
+			c, err := r.c.Dial(t, "tcp", tcpAddr(l.Addr()))
+			if err != nil {
+				told <- err.Error()
+				return
+			}
+			got, err := io.ReadAll(c)
+			told <- fmt.Sprint(string(got), err)
+		}()
+		port := tcpAddr(l.Addr()).Port()
+		hostIs := func(state string) bool {
+			return r.Host.Exec(t, "ss", "-Htn", "state", state, fmt.Sprintf("dport = :%d", port)) != ""
+		}
+		attachtest.Eventually(t, "the helper connects", func() bool { return hostIs("syn-sent") })
+		check(t, h.Process.Signal(syscall.SIGSTOP))
+		answer()
+		c, err := l.AcceptTCP()
+		check(t, err)
+		_, err = c.Write([]byte("hello"))
+		check(t, errors.Join(err, c.Close()))
+		attachtest.Eventually(t, "all is there", func() bool { return hostIs("close-wait") })
+		check(t, h.Process.Signal(syscall.SIGCONT))
+		if got := <-told; got != "hello<nil>" {
+			t.Errorf("the container got %q", got)
+		}
+	})
 }
