@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/slipway-net/slipway/tap"
@@ -285,8 +286,8 @@ func (h *Hairpin) Listeners() [2]int {
 	return fds
 }
 
-// Close takes rules and routes away. The tap may be gone by then, and its
-// namespace with it.
+// Close takes rules and routes away, but for those that another session in the namespace
+// has a use for, too. The tap may be gone by then, and its namespace with it.
 func (h *Hairpin) Close() error {
 	if h.life == UntilNamespace {
 		return nil
@@ -304,9 +305,19 @@ func (h *Hairpin) Close() error {
 		if err := cc.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
 			errs = append(errs, fmt.Errorf("delete nftables table %q: %w", t.Name, err))
 		}
-		errs = append(errs, t.delRoutes(&h.route))
+		if !h.shared(t) {
+			errs = append(errs, t.delRoutes(&h.route))
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// shared reports whether there is another session's table.
+func (h *Hairpin) shared(t *table) bool {
+	names, err := h.nft.tables(uint8(t.Family))
+	return err == nil && slices.ContainsFunc(names, func(name string) bool {
+		return name != t.Name && strings.HasPrefix(name, tablePrefix)
+	})
 }
 
 // maxElements is how many tuples go into one message, whose attributes may have

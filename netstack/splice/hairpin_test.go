@@ -27,7 +27,13 @@ func opened(t testing.TB) (*attachtest.Place, tap.Opened) {
 	attachtest.NeedTools(t, "nft")
 	c := attachtest.NewContainer(t)
 	c.Exec(t, "sh", "-ec", "ip link set lo up; ip link add "+testTap+" type veth peer name tap1; ip link set tap1 up; ip link set "+testTap+" up")
-	in := Inside(testTap)
+	return c, openedFor(t, c, testTap)
+}
+
+// openedFor makes what it does for an interface.
+func openedFor(t testing.TB, c *attachtest.Place, ifname string) tap.Opened {
+	t.Helper()
+	in := Inside(ifname)
 	out := tap.Opened{Settings: make([]error, len(in.Settings))}
 	off := filepath.Join(t.TempDir(), "0")
 	must(t, os.WriteFile(off, []byte("0\n"), 0o600))
@@ -47,7 +53,28 @@ func opened(t testing.TB) (*attachtest.Place, tap.Opened) {
 			unix.Close(f.FD)
 		}
 	})
-	return c, out
+	return out
+}
+
+// TestCloseLeavesAnothers has two sessions in a namespace, whose rule and routes are the
+// same: they go with the last one.
+func TestCloseLeavesAnothers(t *testing.T) {
+	c, in := opened(t)
+	first, err := New(testTap, in, UntilClose)
+	must(t, err)
+	second, err := New("tap1", openedFor(t, c, "tap1"), UntilClose)
+	must(t, err)
+	marked := func() string {
+		return c.Exec(t, "sh", "-c", fmt.Sprintf("for v in -4 -6; do ip $v rule | grep -c fwmark; ip $v route show table %d 2> /dev/null | grep -c default; done; true", routeTable))
+	}
+	must(t, first.Close())
+	if got := marked(); got != "1\n1\n1\n1\n" {
+		t.Errorf("rules and routes that are left to the second: %q", got)
+	}
+	must(t, second.Close())
+	if got := marked(); got != "0\n0\n0\n0\n" {
+		t.Errorf("rules and routes that are left to nobody: %q", got)
+	}
 }
 
 // listed returns how many tuples are in the sets.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"syscall"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
@@ -138,6 +139,65 @@ func (c *conn) ruleset() (*nftables.Conn, error) {
 		}
 		return nil, io.EOF
 	}))
+}
+
+// tables returns the names of the nftables tables of a family (NFPROTO_*).
+func (c *conn) tables(family uint8) ([]string, error) {
+	c.seq++
+	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP)
+	req.Seq = c.seq
+	req.AddRawData([]byte{family, unix.NFNETLINK_V0, 0, 0}) // struct nfgenmsg
+	if err := c.send(req.Serialize()); err != nil {
+		return nil, err
+	}
+	var names []string
+	buf := make([]byte, answerSize)
+	for range maxAnswers {
+		n, from, err := unix.Recvfrom(c.fd, buf, unix.MSG_DONTWAIT)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the list of nftables tables: %w", err)
+		}
+		if sa, ok := from.(*unix.SockaddrNetlink); !ok || sa.Pid != 0 {
+			continue
+		}
+		some, last, err := tableNames(buf[:n])
+		if names = append(names, some...); last || err != nil {
+			return names, err
+		}
+	}
+	return nil, fmt.Errorf("the list of nftables tables has more than %d parts", maxAnswers)
+}
+
+// tableNames reads a part of the list of tables, and reports whether it is the last.
+func tableNames(b []byte) (names []string, last bool, err error) {
+	const generic = 4 // bytes of struct nfgenmsg
+	msgs, err := syscall.ParseNetlinkMessage(b)
+	if err != nil {
+		return nil, false, fmt.Errorf("read the list of nftables tables: %w", err)
+	}
+	for _, m := range msgs {
+		switch {
+		case m.Header.Type == unix.NLMSG_DONE:
+			return names, true, nil
+		case m.Header.Type == unix.NLMSG_ERROR:
+			return names, true, firstError(b)
+		case len(m.Data) < generic:
+			continue
+		}
+		attrs, err := nl.ParseRouteAttr(m.Data[generic:])
+		if err != nil {
+			return nil, false, fmt.Errorf("read the list of nftables tables: %w", err)
+		}
+		for _, a := range attrs {
+			if a.Attr.Type == unix.NFTA_TABLE_NAME {
+				names = append(names, nl.BytesToString(a.Value))
+			}
+		}
+	}
+	return names, false, nil
 }
 
 // nftTableFlagOwner makes a table its maker's (NFT_TABLE_F_OWNER,
