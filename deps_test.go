@@ -34,7 +34,7 @@ var layers = []layer{
 	{".", []string{"..."}, "main wires everything"},
 	{"launcher/lan", []string{"netstack/loop", "tap", "tap/seqpacket"}, "a switch of frames, on the loop that carries the rest; it knows no container"},
 	{"launcher/cninet", []string{"launcher/join", "launcher/sandbox", "launcher/userns"}, "it runs plugins in namespaces; it knows no session and no container"},
-	{"launcher/sandbox", []string{"launcher/userns/inside", "launcher/tarball", "launcher/unlink"}, "the init stage is small, or each start is slow"},
+	{"launcher/sandbox", []string{"launcher/userns/inside", "launcher/tarball", "launcher/unlink", "tap/rawfork"}, "the init stage is small, or each start is slow"},
 	{"launcher/fuse", []string{"launcher/userns"}, "it runs a program of others beside a container, and knows none"},
 	{"launcher/initstage", []string{"launcher/sandbox"}, "the init stage is small, or each start is slow"},
 	{"launcher/userns/inside", nil, "a leaf, linked into the init stage"},

@@ -56,6 +56,9 @@ func (e Exec) Run(ctx context.Context) (int, error) {
 	}
 	defer ct.closeFiles()
 	r, err := ct.launch(func(r *running, theirs *sandbox.Control) error { return e.join(r, theirs, namespaces) })
+	if err == nil && e.mode == "" {
+		r.commands = make(chan process, 1)
+	}
 	if err == nil {
 		err = r.follow(ct)
 	}
@@ -70,7 +73,8 @@ func (e Exec) Run(ctx context.Context) (int, error) {
 }
 
 // container is the Container that a running looks after: of the one that is joined,
-// what the command has of it. It returns the namespaces to join, too.
+// what the command has of it. It returns the namespaces to join, too: all but that of
+// process ids, in which the stage must not be (sandbox.ModeExec).
 func (e Exec) container() (*Container, uintptr, error) {
 	no := false
 	cfg := Config{Args: e.Args, Env: e.Env, Workdir: e.Workdir, TTY: e.TTY, Net: NetNone, Init: &no, Stdin: e.Stdin, Stdout: e.Stdout, Stderr: e.Stderr, Files: e.Files}
@@ -106,7 +110,7 @@ func (e Exec) container() (*Container, uintptr, error) {
 	if ct.order = (&sandbox.Order{Process: *p}).Encode(); len(ct.order) > sandbox.MaxFrame {
 		return nil, 0, fmt.Errorf("%w: command and environment are longer than %d bytes", ErrUsage, sandbox.MaxFrame)
 	}
-	namespaces := uintptr(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP)
+	namespaces := uintptr(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP)
 	if otherNetwork(e.PID) {
 		namespaces |= unix.CLONE_NEWNET
 	}
@@ -137,6 +141,9 @@ func (e Exec) join(r *running, ctl *sandbox.Control, namespaces uintptr) error {
 		return err
 	}
 	fds := slices.Concat(streams[:], []int{ctl.FD()}, e.Files)
+	if e.mode == "" { // whose command is to be in the container's pid namespace
+		fds = append(fds, e.Pidfd)
+	}
 	r.pid, err = join.Start(join.Config{
 		Join: []join.Namespaces{{FD: e.Pidfd, Flags: namespaces}}, Exe: int(exe.Fd()),
 		Args: []string{sandbox.InitArg, cmp.Or(e.mode, sandbox.ModeExec)}, Env: inside.Environ(), Files: fds,

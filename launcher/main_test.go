@@ -30,6 +30,7 @@ const (
 	roleWriteSelf = "launcher-test-write-self" // tell whether the own binary can be written
 	roleExec      = "launcher-test-exec"       // run a container, and the words that follow in it
 	roleSyscall   = "launcher-test-syscall"    // make one system call and tell its error
+	roleTrace     = "launcher-test-trace"      // trace whatever comes into the container
 )
 
 func TestMain(m *testing.M) {
@@ -53,6 +54,8 @@ func TestMain(m *testing.M) {
 		case roleSyscall:
 			syscallMain(os.Args[2])
 			os.Exit(0)
+		case roleTrace:
+			traceMain()
 		}
 	}
 	os.Exit(m.Run())

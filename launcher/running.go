@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -20,30 +19,34 @@ import (
 
 // A running is a started container.
 type running struct {
-	ct      *Container
-	ctl     *sandbox.Control
-	pid     int // of the container's first process
-	pidfd   int
-	started bool           // the command has been executed
-	aborted bool           // it never will be
-	early   []unix.Signal  // for it, from before that
-	begun   chan error     // the outcome of the init stage's start
-	ids     userns.Mapping // what the holding thread maps; zero for nothing
-	ordered chan struct{}  // closed when the order is on its way
-	mapped  chan error     // the outcome of the mapping of ids
-	frames  chan received  // from the init stage; closed at its end
-	ended   chan int       // one exit code
-	gone    chan struct{}  // closed when pid 1 has been waited for
-	netErr  chan error     // the network's end; nil channel without one
-	rootErr chan error     // the end of who serves the root
-	served  bool           // there is one whose end has not been seen
-	net     Network
-	endNet  context.CancelFunc
-	work    sync.WaitGroup
-	after   sync.WaitGroup // what is done beside close
-	term    *terminal
-	outlets []*outlet // to terminals that would be streams of the command's
-	group   *cgroup   // nil without limits
+	ct    *Container
+	ctl   *sandbox.Control
+	pid   int // of the container's first process
+	pidfd int
+	// command is what the init stage has started in a container that runs, and commands
+	// brings it to who waits for it; a nil channel is for a stage that becomes the command.
+	command  process
+	commands chan process
+	started  bool           // the command has been executed
+	aborted  bool           // it never will be
+	early    []unix.Signal  // for it, from before that
+	begun    chan error     // the outcome of the init stage's start
+	ids      userns.Mapping // what the holding thread maps; zero for nothing
+	ordered  chan struct{}  // closed when the order is on its way
+	mapped   chan error     // the outcome of the mapping of ids
+	frames   chan received  // from the init stage; closed at its end
+	ended    chan int       // one exit code
+	gone     chan struct{}  // closed when pid 1 has been waited for
+	netErr   chan error     // the network's end; nil channel without one
+	rootErr  chan error     // the end of who serves the root
+	served   bool           // there is one whose end has not been seen
+	net      Network
+	endNet   context.CancelFunc
+	work     sync.WaitGroup
+	after    sync.WaitGroup // what is done beside close
+	term     *terminal
+	outlets  []*outlet // to terminals that would be streams of the command's
+	group    *cgroup   // nil without limits
 }
 
 // received is a frame from the init stage.
@@ -151,7 +154,7 @@ func (r *running) handle(f received) error {
 	case sandbox.FrameFuse:
 		return r.serveRoot(f.fd)
 	case sandbox.FrameStarted:
-		r.start()
+		return r.adopt(f.payload)
 	case sandbox.FrameFailure:
 		return sandbox.DecodeFailure(f.payload)
 	}
@@ -161,9 +164,27 @@ func (r *running) handle(f received) error {
 // replaced is called at the end of the init stage's frames: where the command takes
 // its place as pid 1, executing it closes the socket.
 func (r *running) replaced(failed error) {
-	if !r.ct.plan.init && !r.aborted && failed == nil {
+	if r.commands != nil {
+		close(r.commands)
+	} else if !r.ct.plan.init && !r.aborted && failed == nil {
 		r.start()
 	}
+}
+
+// adopt takes note that the command has been executed, by the init stage's child or as
+// ours. What the frame says is believed of a child of ours alone: until it executes, the
+// command has the socket, too.
+func (r *running) adopt(payload []byte) error {
+	if r.commands != nil && r.command.fd == 0 {
+		c, err := openChild(payload)
+		if err != nil {
+			return err
+		}
+		r.command = c
+		r.commands <- c
+	}
+	r.start()
+	return nil
 }
 
 // start tells once that the command has been executed.
@@ -190,7 +211,7 @@ func (r *running) signal(sig unix.Signal) {
 		// If the init stage is gone the signal comes too late.
 		_ = sandbox.WriteFrame(r.ctl, sandbox.FrameSignal, []byte{byte(sig)})
 	case r.started:
-		_ = unix.PidfdSendSignal(r.pidfd, sig, nil, 0) // it may just have ended
+		_ = unix.PidfdSendSignal(r.commandFD(), sig, nil, 0) // it may just have ended
 	case sig == unix.SIGKILL:
 		r.kill()
 	case slices.Contains(r.early, sig):
@@ -204,7 +225,15 @@ func (r *running) signal(sig unix.Signal) {
 }
 
 // kill ends the container at once; the kernel kills what lives under pid 1.
-func (r *running) kill() { _ = unix.PidfdSendSignal(r.pidfd, unix.SIGKILL, nil, 0) }
+func (r *running) kill() { _ = unix.PidfdSendSignal(r.commandFD(), unix.SIGKILL, nil, 0) }
+
+// commandFD is the pidfd of the command, or of the init stage while that is all there is.
+func (r *running) commandFD() int {
+	if r.command.fd != 0 {
+		return r.command.fd
+	}
+	return r.pidfd
+}
 
 // receive reads what the init stage says until it ends.
 func (r *running) receive() {
@@ -218,28 +247,20 @@ func (r *running) receive() {
 	}
 }
 
-// await waits for the end of pid 1.
+// await waits for the end of the command: of the init stage that became it, or pid 1 above
+// it, or has started it.
 func (r *running) await() {
 	defer close(r.gone)
 	if r.ct.cfg.Root.Fuse == "" { // which has the layers until it has ended, too
 		defer r.tellEnded()
 	}
-	r.waitEnd()
-	var ws unix.WaitStatus
-	for {
-		_, err := unix.Wait4(r.pid, &ws, unix.WALL, nil)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			r.ended <- sandbox.ExitOurs
-		case ws.Signaled():
-			r.ended <- sandbox.ExitSignal + int(ws.Signal())
-		default:
-			r.ended <- ws.ExitStatus()
+	code := process{r.pid, r.pidfd}.wait()
+	if r.commands != nil {
+		if c, ok := <-r.commands; ok {
+			code = c.wait()
 		}
-		return
 	}
+	r.ended <- code
 }
 
 // tellEnded calls Config.Ended.
@@ -247,30 +268,6 @@ func (r *running) tellEnded() {
 	if r.ct.cfg.Ended != nil {
 		r.after.Go(r.ct.cfg.Ended)
 	}
-}
-
-// waitEnd waits in the runtime's poller until pid 1 has ended, where that can be done;
-// wait4 waits for the rest.
-func (r *running) waitEnd() {
-	fd, err := unix.FcntlInt(uintptr(r.pidfd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return
-	}
-	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
-		return
-	}
-	f := os.NewFile(uintptr(fd), "pidfd")
-	defer f.Close()
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = raw.Read(func(fd uintptr) bool { // an error leaves it to wait4
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(p, 0)
-		return n != 0 || err != nil && err != unix.EINTR
-	})
 }
 
 // close frees what belongs to a container that has ended.
@@ -302,6 +299,9 @@ func (r *running) close() {
 	}
 	r.ctl.Close()
 	unix.Close(r.pidfd)
+	if r.command.fd != 0 {
+		unix.Close(r.command.fd)
+	}
 	if r.group != nil {
 		r.group.close()
 	}

@@ -7,9 +7,9 @@
 //
 //	caller                  first child                  second child
 //	clone             ───►  setns(pidfd, namespaces)
-//	                        clone(CLONE_PARENT)    ───►  die with the caller
-//	wait for the first ◄──  exit                         put descriptors in place
-//	wait for execve    ◄───────────────────────────────  execveat(binary)
+//	                        clone(CLONE_PARENT,    ───►  die with the caller
+//	                              CLONE_VFORK)           put descriptors in place
+//	wait for the first ◄──  exit                   ◄───  execveat(binary)
 //
 // The pid namespace that setns(2) joins is that of children, hence the second one;
 // CLONE_PARENT makes it the caller's child, which waits for it as for any other (by
@@ -22,6 +22,8 @@
 // descriptors are the caller's: it is untraceable (PR_SET_DUMPABLE), and since that
 // memory belongs to the caller's user namespace, not even CAP_SYS_PTRACE in the
 // container's is a way to them (CVE-2016-9962). What it executes has to give up what it
-// should not have, as an init stage does. From execve until that says otherwise, it can be
-// traced by who has CAP_SYS_PTRACE in the container, which no default set has.
+// should not have, as an init stage does, and from execve on belongs to the container's
+// user namespace: who has CAP_SYS_PTRACE there can trace it, but for that has to see it. So
+// what has more rights than the container is to be started without joining its pid
+// namespace, and has to fork into that what is to be there, as sandbox.ModeExec does.
 package join

@@ -17,6 +17,14 @@ import (
 // is left of the capabilities; and, after our own last system call but execve, the
 // filter.
 func confine(p *Process, id identity) error {
+	if err := restrict(p, id); err != nil || !p.NoNewPrivs {
+		return err
+	}
+	return filter(p.Seccomp, 0)
+}
+
+// restrict is confine but for the filter, unless that goes before other things.
+func restrict(p *Process, id identity) error {
 	if err := setLimits(p.Rlimits); err != nil {
 		return err
 	}
@@ -57,7 +65,7 @@ func confine(p *Process, id identity) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
-	return filter(p.Seccomp, 0)
+	return nil
 }
 
 // granted are the capabilities that p has for id.
@@ -122,18 +130,12 @@ func unmapped(errno unix.Errno) string {
 // filter installs a seccomp filter on the calling thread, or, by
 // SECCOMP_FILTER_FLAG_TSYNC, on all, which get its no_new_privs as well.
 func filter(program []byte, flags uintptr) error {
-	if len(program) == 0 {
-		return nil
+	prog, err := assemble(program)
+	if prog == nil || err != nil {
+		return err
 	}
-	if !supportedFilter(len(program)) {
-		return fmt.Errorf("install the seccomp filter: %d instructions are too many", len(program)/bpfInstruction)
-	}
-	prog := unix.SockFprog{
-		Len:    uint16(len(program) / bpfInstruction),
-		Filter: (*unix.SockFilter)(unsafe.Pointer(&program[0])),
-	}
-	tid, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))
-	runtime.KeepAlive(program)
+	tid, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(prog)))
+	runtime.KeepAlive(prog)
 	if errno != 0 {
 		return fmt.Errorf("install the seccomp filter: %w", errno)
 	}
@@ -141,6 +143,20 @@ func filter(program []byte, flags uintptr) error {
 		return fmt.Errorf("install the seccomp filter: thread %d has another", tid)
 	}
 	return nil
+}
+
+// assemble is a filter as seccomp(2) takes it; nil is none.
+func assemble(program []byte) (*unix.SockFprog, error) {
+	if len(program) == 0 {
+		return nil, nil
+	}
+	if !supportedFilter(len(program)) {
+		return nil, fmt.Errorf("install the seccomp filter: %d instructions are too many", len(program)/bpfInstruction)
+	}
+	return &unix.SockFprog{
+		Len:    uint16(len(program) / bpfInstruction),
+		Filter: (*unix.SockFilter)(unsafe.Pointer(&program[0])),
+	}, nil
 }
 
 // supportedFilter reports whether the kernel takes a program of so many bytes

@@ -2,7 +2,8 @@
 
 // Package sandbox is what happens inside of a container's namespaces: the init stage,
 // which makes the container and becomes its command. It is linked with little, since
-// each start of a container waits for it, and starts a process only for --init.
+// each start of a container waits for it, and starts a process only for --init, and in a
+// container that runs.
 //
 // # The stage
 //
@@ -23,9 +24,23 @@
 //	make the terminal; limits, capabilities, ids, no_new_privs, seccomp
 //	execute the command, in place of the stage or (Init) as its child
 //
+// The child of --init waits until pid 1 has given up what the command does not have: none of
+// the container runs before.
+//
+// In a container that runs (ModeExec), the stage has joined all namespaces but that of
+// process ids. There it would be seen, and could be traced by who was given CAP_SYS_PTRACE,
+// while it has every capability of the container's user namespace. It
+//
+//	receives the order
+//	looks up the user, the working directory and the command
+//	makes the terminal
+//	has its children be in the pid namespace (setns(2)); limits, capabilities, ids, no_new_privs
+//	forks; the child executes the command, and its parent is who started the stage
+//	tells that one the child's process id, and ends
+//
 // A failure ends the stage with one line and an exit code ([Failure]). The control
 // socket is closed by execve(2): its end without a failure means that the command
-// runs.
+// runs, where the stage becomes it.
 //
 // # Whom it trusts
 //

@@ -99,7 +99,7 @@ func initMain(ctl *Control) (int, error) {
 
 // execMain runs a command in a container that is there.
 func execMain(ctl *Control) (int, error) {
-	// This process has more rights than the container until it runs the command.
+	// This process has more rights than the container.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("make the init stage untraceable: %w", err)
 	}
@@ -111,7 +111,7 @@ func execMain(ctl *Control) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return p.run()
+	return 0, p.send(firstFile + int(o.Process.Files))
 }
 
 // receiveOrder reads the first frame.

@@ -109,16 +109,19 @@ func (pl *payload) run() (int, error) {
 	if !pl.p.Init {
 		return 0, pl.replace()
 	}
-	pid, err := pl.startConfined()
+	c, err := pl.startConfined()
 	if err != nil {
 		return 0, err
 	}
-	pl.pid.Store(int64(pid))
-	// If the supervisor is gone watch will tell.
-	_ = WriteFrame(pl.ctl, FrameStarted, nil)
+	pl.pid.Store(int64(c.pid))
 	if err := pl.stepDown(); err != nil {
 		return 0, err
 	}
+	if err := c.release(); err != nil {
+		return 0, err
+	}
+	// If the supervisor is gone watch will tell.
+	_ = WriteFrame(pl.ctl, FrameStarted, nil)
 	for _, fd := range append([]uintptr{0, 1, 2}, pl.p.files()...) {
 		unix.Close(int(fd)) // so that the command's end of a pipe is the only one
 	}
@@ -126,13 +129,14 @@ func (pl *payload) run() (int, error) {
 		unix.Close(pl.slave)
 	}
 	go watch(pl.ctl, pl.signal)
-	return reap(pid)
+	return reap(c.pid)
 }
 
 // stepDown gives up, on every thread, the rights of pid 1 that its children could not have
 // either, but that to signal those that changed their user. A command of another user
 // than root is signalled as that user. The command's filter is pid 1's, too: who has
-// CAP_SYS_PTRACE in the container can make a thread of it do what the command may not.
+// CAP_SYS_PTRACE in the container can make a thread of it do what the command may not. So
+// nothing is executed in the container before.
 func (pl *payload) stepDown() error {
 	if err := pl.dropRights(); err != nil {
 		return err
@@ -185,43 +189,6 @@ func (pl *payload) replace() error {
 	return execError(pl.p.Args[0], syscall.Exec(pl.argv0, pl.p.Args, pl.p.Env))
 }
 
-// startConfined starts the command from a thread that has its rights and no others, and
-// which ends then: what stays is to signal whatever user the command is.
-func (pl *payload) startConfined() (pid int, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
-		pl.starter = unix.Gettid()
-		if pl.starter == unix.Getpid() {
-			// But for the process's first thread, which Go keeps. While this goroutine
-			// has it, another cannot.
-			pid, err = pl.startConfined()
-			runtime.UnlockOSThread()
-			return
-		}
-		if err = confine(pl.p, pl.id); err == nil {
-			pid, err = pl.start()
-		}
-	}()
-	<-done
-	return pid, err
-}
-
-// start executes the command in a session of its own.
-func (pl *payload) start() (int, error) {
-	attr := &syscall.ProcAttr{
-		Env:   pl.p.Env,
-		Files: append(pl.streams(), pl.p.files()...),
-		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: pl.slave >= 0, Ctty: pl.ctty()},
-	}
-	pid, err := syscall.ForkExec(pl.argv0, pl.p.Args, attr)
-	if err == nil {
-		return pid, nil
-	}
-	return 0, execError(pl.p.Args[0], err)
-}
-
 // execError says which exit code a command has that cannot be executed.
 func execError(name string, err error) error {
 	switch {
@@ -233,22 +200,6 @@ func execError(name string, err error) error {
 		return &Failure{ExitNotExecutable, fmt.Sprintf("%s: not executable", name)}
 	}
 	return &Failure{ExitNotExecutable, fmt.Sprintf("execute %s: %v", name, err)}
-}
-
-// streams are the command's descriptors 0 to 2.
-func (pl *payload) streams() []uintptr {
-	fds := []uintptr{0, 1, 2}
-	for i, replaced := range pl.p.Streams {
-		if replaced && pl.slave >= 0 {
-			fds[i] = uintptr(pl.slave)
-		}
-	}
-	return fds
-}
-
-// ctty is the stream that becomes the controlling terminal.
-func (pl *payload) ctty() int {
-	return max(slices.Index(pl.p.Streams[:], true), 0)
 }
 
 // signal sends sig to the command.

@@ -24,7 +24,7 @@ const (
 	FrameConsole                      // to the supervisor: the terminal's descriptor comes with it
 	FrameSignal                       // to init: one byte, a signal for the command
 	FrameFailure                      // to the supervisor: a Failure
-	FrameStarted                      // to the supervisor: the command has been executed
+	FrameStarted                      // to the supervisor: the command has been executed; ModeExec: its process id
 	FrameUser                         // to the supervisor: an Identity (ModeRuntime)
 	FrameFuse                         // to the supervisor: the connection of the root's file system comes with it
 )

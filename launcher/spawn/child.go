@@ -6,43 +6,35 @@ import (
 	"syscall"
 	"unsafe"
 
-	"github.com/slipway-net/slipway/tap/rawfork"
 	"golang.org/x/sys/unix"
 )
 
-// enter is all that the child does.
+// enter is what the child does before it executes.
 //
 //go:nosplit
 //go:norace
 //go:nocheckptr
 func enter(arg unsafe.Pointer) {
 	p := (*plan)(arg)
-	p.told.step = stepMap
+	told := p.program.Told
+	told.Step = stepMap
 	if p.own {
 		for i := range p.writes {
 			if errno := put(&p.writes[i]); errno != 0 {
-				fail(p, errno)
+				p.program.Fail(errno)
 			}
 		}
 	} else {
-		p.told.step = stepKeep
+		told.Step = stepKeep
 		if errno := keep(p); errno != 0 {
-			fail(p, errno)
+			p.program.Fail(errno)
 		}
 	}
-	p.told.step = stepPlace
+	told.Step = stepPlace
 	if errno := place(p); errno != 0 {
-		fail(p, errno)
+		p.program.Fail(errno)
 	}
-	p.told.step = stepFiles
-	if errno := pass(p); errno != 0 {
-		fail(p, errno)
-	}
-	p.told.step = stepExecute
-	rawfork.Unblock()
-	_, _, errno := syscall.RawSyscall6(unix.SYS_EXECVEAT, uintptr(p.exe), uintptr(unsafe.Pointer(p.empty)),
-		uintptr(unsafe.Pointer(p.argv)), uintptr(unsafe.Pointer(p.envv)), unix.AT_EMPTY_PATH, 0)
-	fail(p, errno)
+	p.program.Execute()
 }
 
 // put writes a file by one write(2), as id maps want it.
@@ -90,69 +82,17 @@ func keep(p *plan) syscall.Errno {
 	return 0
 }
 
-// place gives the process a session, "/" as its directory, and its timer slack, and has it
-// die with the caller.
+// place gives the process "/" as its directory, and its timer slack.
 //
 //go:nosplit
 //go:norace
 //go:nocheckptr
 func place(p *plan) syscall.Errno {
-	if _, _, errno := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0, 0); errno != 0 {
-		return errno
-	}
 	if p.slack != 0 {
 		if _, _, errno := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, p.slack, 0, 0, 0, 0); errno != 0 {
 			return errno
 		}
 	}
-	if _, _, errno := syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0); errno != 0 {
-		return errno
-	}
 	_, _, errno := syscall.RawSyscall(unix.SYS_CHDIR, uintptr(unsafe.Pointer(p.root)), 0, 0)
 	return errno
-}
-
-// pass puts the descriptors in place, and has execve(2) close all others. That of the
-// binary and those of the files may lie where others are to be, so all are duplicated
-// first.
-//
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func pass(p *plan) syscall.Errno {
-	exe, errno := duplicate(p.exe)
-	if errno != 0 {
-		return errno
-	}
-	p.exe = exe
-	for i := 0; i < p.count; i++ {
-		if p.files[i], errno = duplicate(p.files[i]); errno != 0 {
-			return errno
-		}
-	}
-	for i := 0; i < p.count; i++ {
-		if _, _, errno := syscall.RawSyscall(unix.SYS_DUP3, uintptr(p.files[i]), uintptr(i), 0); errno != 0 {
-			return errno
-		}
-	}
-	_, _, errno = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, uintptr(p.count), uintptr(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
-	return errno
-}
-
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func duplicate(fd int) (int, syscall.Errno) {
-	dup, _, errno := syscall.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, firstFree)
-	return int(dup), errno
-}
-
-// fail tells why the last step failed, and ends the child.
-//
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func fail(p *plan, errno syscall.Errno) {
-	p.told.errno = int32(errno)
-	syscall.RawSyscall(unix.SYS_EXIT_GROUP, 1, 0, 0)
 }

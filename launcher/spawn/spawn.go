@@ -34,28 +34,19 @@ type Config struct {
 	Cgroup int
 }
 
-// maxFiles bounds Config.Files: the standard streams, a few more, and those that a
-// command is given besides.
-const maxFiles = 72
-
-// firstFree is where duplicates of the files lie before they are put in place.
-const firstFree = 2 * maxFiles
-
 // Start starts the program, in "/" and at the head of a session, as a child of the caller,
 // who waits for it, and returns its pidfd, which is the caller's to close. It is killed
 // when the calling thread ends, to which the caller has locked its goroutine until then.
 // An error of making the namespaces is that of clone(2).
 func Start(c Config) (pid, pidfd int, err error) {
-	if len(c.Files) > maxFiles {
-		return 0, -1, fmt.Errorf("%d files, want at most %d", len(c.Files), maxFiles)
-	}
 	p, err := newPlan(c)
 	if err != nil {
 		return 0, -1, err
 	}
-	defer p.close()
+	defer p.program.Close()
+	told := p.program.Told
 	args := rawfork.CloneArgs{
-		Flags: uint64(c.New) | unix.CLONE_PIDFD, ExitSignal: uint64(unix.SIGCHLD), Pidfd: uint64(uintptr(unsafe.Pointer(&p.told.pidfd))),
+		Flags: uint64(c.New) | unix.CLONE_PIDFD, ExitSignal: uint64(unix.SIGCHLD), Pidfd: uint64(uintptr(unsafe.Pointer(&told.Pidfd))),
 	}
 	if c.Cgroup != 0 {
 		args.Flags |= unix.CLONE_INTO_CGROUP
@@ -66,38 +57,33 @@ func Start(c Config) (pid, pidfd int, err error) {
 	if errno != 0 {
 		return 0, -1, os.NewSyscallError("clone", errno)
 	}
-	if p.told.errno != 0 {
-		unix.Close(int(p.told.pidfd))
+	if told.Errno != 0 {
+		unix.Close(int(told.Pidfd))
 		_, _ = rawfork.Wait(pid) // it has told already
-		return 0, -1, fmt.Errorf("%s: %w", stepNames[p.told.step], syscall.Errno(p.told.errno))
+		return 0, -1, p.failure()
 	}
-	return pid, int(p.told.pidfd), nil
+	return pid, int(told.Pidfd), nil
 }
 
-// Steps of the child, as told tells of them.
+// Steps of the child before those of rawfork.Program.
 const (
-	stepMap = iota
+	stepMap = 1 + iota
 	stepKeep
 	stepPlace
-	stepFiles
-	stepExecute
 )
 
-// stepNames are the steps in words.
-var stepNames = [...]string{
-	stepMap:     "map the caller's ids",
-	stepKeep:    "keep capabilities",
-	stepPlace:   "leave the caller's session and directory",
-	stepFiles:   "pass descriptors",
-	stepExecute: "execute it",
-}
-
-// told is what the child tells, and the kernel of it. It lies outside of Go's memory: by
-// its address alone, a variable of a goroutine's stack would be missed once that moves.
-type told struct {
-	step  int32 // the last that was begun
-	errno int32 // why it failed; 0 if it did not
-	pidfd int32
+// failure says what the child could not do.
+func (p *plan) failure() error {
+	errno := syscall.Errno(p.program.Told.Errno)
+	switch p.program.Told.Step {
+	case stepMap:
+		return fmt.Errorf("map the caller's ids: %w", errno)
+	case stepKeep:
+		return fmt.Errorf("keep capabilities: %w", errno)
+	case stepPlace:
+		return fmt.Errorf("leave the caller's directory: %w", errno)
+	}
+	return p.program.Failure()
 }
 
 // A write is one of a file by its name.
@@ -109,38 +95,21 @@ type write struct {
 
 // A plan is all that the child needs, ready for it.
 type plan struct {
-	own        bool
-	slack      uintptr
-	writes     [3]write // of ids
-	exe        int
-	empty      *byte
-	root       *byte
-	argv, envv **byte
-	files      [maxFiles]int
-	count      int
-	caps       struct {
+	own    bool
+	slack  uintptr
+	writes [3]write // of ids
+	root   *byte
+	caps   struct {
 		header unix.CapUserHeader
 		data   [2]unix.CapUserData
 	}
-	told *told
-	mem  []byte // what told lies in
+	program *rawfork.Program // whose Told.Pidfd is the child's
 }
 
-// newPlan makes a plan ready. It must be closed.
+// newPlan makes a plan ready, whose program must be closed.
 func newPlan(c Config) (*plan, error) {
-	p := &plan{own: c.Own, slack: uintptr(c.TimerSlack), exe: c.Exe, count: len(c.Files)}
-	copy(p.files[:], c.Files)
+	p := &plan{own: c.Own, slack: uintptr(c.TimerSlack), root: bytePtr("/")}
 	p.caps.header.Version = unix.LINUX_CAPABILITY_VERSION_3
-	argv, err := syscall.SlicePtrFromStrings(c.Args)
-	if err != nil {
-		return nil, fmt.Errorf("an argument: %w", err)
-	}
-	envv, err := syscall.SlicePtrFromStrings(c.Env)
-	if err != nil {
-		return nil, fmt.Errorf("the environment: %w", err)
-	}
-	p.argv, p.envv = &argv[0], &envv[0]
-	p.empty, p.root = bytePtr(""), bytePtr("/")
 	if c.Own {
 		for i, w := range [...][2]string{
 			{"/proc/self/uid_map", fmt.Sprintf("0 %d 1\n", os.Geteuid())},
@@ -151,17 +120,10 @@ func newPlan(c Config) (*plan, error) {
 			p.writes[i] = write{bytePtr(w[0]), bytePtr(w[1]), uintptr(len(w[1]))}
 		}
 	}
-	if p.mem, err = unix.Mmap(-1, 0, int(unsafe.Sizeof(told{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS); err != nil {
-		return nil, fmt.Errorf("map memory: %w", err)
-	}
-	p.told = (*told)(unsafe.Pointer(&p.mem[0]))
-	return p, nil
+	var err error
+	p.program, err = rawfork.NewProgram(rawfork.ProgramConfig{Exe: c.Exe, Args: c.Args, Env: c.Env, Files: c.Files})
+	return p, err
 }
 
 // bytePtr is a string of ours, which has no zero byte, as system calls take it.
 func bytePtr(s string) *byte { return &append([]byte(s), 0)[0] }
-
-func (p *plan) close() {
-	p.told = nil
-	unix.Munmap(p.mem)
-}

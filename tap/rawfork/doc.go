@@ -16,6 +16,8 @@
 //	clone(2)              ───►  the function: system calls on what lies ready
 //	restore signals             exit_group(2) or execve(2)
 //
+// A Program is the rest of most such functions: a session, descriptors, execve(2).
+//
 // The memory of parent and child is apart, unless the parent has mapped some of it
 // MAP_SHARED, which is how a child tells what it did.
 package rawfork
