@@ -101,3 +101,35 @@ func TestCopy(t *testing.T) {
 		t.Error("a failed copy left something")
 	}
 }
+
+// TestCopyRoot copies all that a container has, but for what is the kernel's.
+func TestCopyRoot(t *testing.T) {
+	attachtest.NeedTools(t, "busybox")
+	attachtest.Open(t)
+	u := newUser(t)
+	root := filepath.Join(u.dir, "root")
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(busybox)
+	if err == nil {
+		err = errors.Join(os.MkdirAll(filepath.Join(root, "bin"), 0o755), os.WriteFile(filepath.Join(root, "bin/busybox"), b, 0o755))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.must(t, "run", "-d", "--name", "whole", "--net", "none", "--userns", "single", "--rootfs", root+":O", "--", "/bin/busybox", "sh", "-c", "echo so > /written; exec /bin/busybox sleep 1000")
+	attachtest.Eventually(t, "the container has written", func() bool {
+		return u.slipway(t, "exec", "whole", "/bin/busybox", "cat", "/written").stdout == "so\n"
+	})
+	u.must(t, "cp", "whole:/", "copy")
+	if b, err := os.ReadFile(filepath.Join(u.dir, "copy/written")); err != nil || string(b) != "so\n" {
+		t.Errorf("what it has written: %q, %v", b, err)
+	}
+	for _, dir := range []string{"proc", "sys"} {
+		if list, err := os.ReadDir(filepath.Join(u.dir, "copy", dir)); err != nil || len(list) > 0 {
+			t.Errorf("%s has %v, %v", dir, list, err)
+		}
+	}
+}

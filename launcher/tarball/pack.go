@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,8 +20,8 @@ var ErrSpecial = errors.New("it is a pipe, a socket or a device: want a file, a 
 
 // Pack writes what name names in root, with all that is below it, to w as a tar
 // archive, in which it is called as. A symbolic link is packed as one. Pipes, sockets and
-// devices below name are left out; of one that is name itself ErrSpecial is found by
-// errors.Is.
+// devices below name are left out, and what is in file systems of the kernel's own, such as
+// /proc, unless name is in one; of one that is name itself ErrSpecial is found by errors.Is.
 func Pack(w io.Writer, root *os.Root, name, as string) error {
 	info, err := root.Lstat(name)
 	if err == nil && info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeDevice|fs.ModeIrregular) != 0 {
@@ -40,7 +41,8 @@ func Pack(w io.Writer, root *os.Root, name, as string) error {
 
 // walk packs name and what is below it.
 func walk(t *tar.Writer, root *os.Root, name, as string) error {
-	return fs.WalkDir(root.FS(), name, func(p string, _ fs.DirEntry, err error) error {
+	whole := ofKernel(root, name)
+	return fs.WalkDir(root.FS(), name, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -48,8 +50,35 @@ func walk(t *tar.Writer, root *os.Root, name, as string) error {
 		if name == "." && p != "." {
 			rel = "/" + p
 		}
-		return pack(t, root, p, path.Join(as, rel))
+		if err := pack(t, root, p, path.Join(as, rel)); err != nil {
+			return err
+		}
+		if d.IsDir() && !whole && ofKernel(root, p) {
+			return fs.SkipDir
+		}
+		return nil
 	})
+}
+
+// mqueueMagic is the type of a file system of message queues (MQUEUE_MAGIC, ipc/mqueue.c).
+const mqueueMagic = 0x19800202
+
+// kernels are the file systems whose files are none: they come and go, have no size, and
+// are read as an order, or without an end (include/uapi/linux/magic.h).
+var kernels = []int64{
+	unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC,
+	unix.SECURITYFS_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.BPF_FS_MAGIC, mqueueMagic,
+}
+
+// ofKernel reports whether a directory is the top of such a file system, or in one.
+func ofKernel(root *os.Root, name string) bool {
+	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return false // as the walk will find
+	}
+	defer f.Close()
+	var st unix.Statfs_t
+	return unix.Fstatfs(int(f.Fd()), &st) == nil && slices.Contains(kernels, int64(st.Type))
 }
 
 // pack writes one file.
