@@ -70,12 +70,17 @@ func copyFiles(from, to string) error {
 	return errors.Join(err, done())
 }
 
-// absolute is filepath.Abs of a path that is not -.
+// absolute is filepath.Abs of a path that is not -. A slash at its end, by which a
+// directory is meant, stays.
 func absolute(path string) (string, error) {
 	if path == "-" {
 		return path, nil
 	}
-	return filepath.Abs(path)
+	abs, err := filepath.Abs(path)
+	if strings.HasSuffix(path, "/") && abs != "/" {
+		abs += "/"
+	}
+	return abs, err
 }
 
 // A copier carries files between a container and archives.
@@ -160,8 +165,8 @@ func destination(to, as string) (*os.Root, tarball.Options, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, o, err
 	}
-	o.As = filepath.Base(to)
-	root, err := os.OpenRoot(filepath.Dir(to))
+	o.As, o.Dir = filepath.Base(to), strings.HasSuffix(to, "/")
+	root, err := os.OpenRoot(filepath.Dir(filepath.Clean(to)))
 	return root, o, err
 }
 
@@ -175,7 +180,7 @@ func copyIn(c copier, from, path string, inside bool) error {
 	if _, err := os.Lstat(from); err != nil {
 		return fmt.Errorf("copy: %w", err)
 	}
-	dir, name := filepath.Dir(from), filepath.Base(from)
+	dir, name := filepath.Dir(filepath.Clean(from)), filepath.Base(from)
 	if inside {
 		dir, name = from, "."
 	}

@@ -93,6 +93,11 @@ func TestCopy(t *testing.T) {
 		t.Errorf("of a device there is %q", got)
 	}
 	u.refuse(t, 1, "/none", "cp", "mine", "box:/none/deeper")
+	u.refuse(t, 1, "no directory none/", "cp", "mine", "box:/srv/none/")
+	u.refuse(t, 1, "no directory none/", "cp", "box:/srv/mine", "none/")
+	u.must(t, "cp", "tree", "box:/srv/made/")
+	u.must(t, "cp", "box:/srv/made", "made/")
+	read("made/file", "inside\n")
 	u.refuse(t, 1, "nothing-here", "cp", "nothing-here", "box:/")
 	u.refuse(t, 2, "one of the two", "cp", "a", "b")
 	u.refuse(t, 2, "one of the two", "cp", "box:a", "box:b")

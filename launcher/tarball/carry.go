@@ -7,14 +7,16 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // Carry is one side of a copy: out packs what is at name to standard output, else what
 // standard input has is unpacked in the directory at name, or, if there is none, as
-// name, in the place of a file of that name. Links on the way to name are followed within
-// the root directory, as a process that has that root would, but not one at its end.
+// name, in the place of a file of that name. A name that ends in a slash is a
+// directory's. Links on the way to name are followed within the root directory, as a
+// process that has that root would, but not one at its end.
 func Carry(out bool, name string) error {
 	if out {
 		return carryOut(name)
@@ -43,7 +45,7 @@ func carryIn(name string) error {
 	root, err := enterDir(name)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		dir, base := path.Split(path.Clean("/" + name))
-		o.As = base
+		o.As, o.Dir = base, strings.HasSuffix(name, "/")
 		root, err = enterDir(dir)
 	}
 	if err != nil {

@@ -24,6 +24,8 @@ type Options struct {
 	// As is what the first word of each name is replaced by; all names must have
 	// the same one then, or the first be ".", and all others go below. Empty keeps them.
 	As string
+	// Dir says that what is called As has to be a directory.
+	Dir bool
 	// SetID keeps set-user-ID, set-group-ID and sticky bits.
 	SetID bool
 }
@@ -69,6 +71,9 @@ func (u *unpacking) entry(h *tar.Header) error {
 	}
 	if name == "." {
 		return nil // the directory itself
+	}
+	if u.o.Dir && name == u.o.As && h.Typeflag != tar.TypeDir {
+		return fmt.Errorf("there is no directory %s/ to unpack it in: %w", name, fs.ErrNotExist)
 	}
 	if err := u.parents(name); err != nil {
 		return err
