@@ -33,6 +33,7 @@ func TestHelp(t *testing.T) {
 		{"load-help.txt", []string{"load", "--help"}},
 		{"save-help.txt", []string{"save", "--help"}},
 		{"gc-help.txt", []string{"gc", "--help"}},
+		{"volume-help.txt", []string{"volume", "--help"}},
 		{"flows-help.txt", []string{"flows", "--help"}},
 		{"ports-help.txt", []string{"ports", "--help"}},
 		{"pcap-help.txt", []string{"pcap", "--help"}},

@@ -63,6 +63,7 @@ func commands() []command {
 		{"rmi", "remove images", runRmi},
 		{"load", "bring the images of an archive", runLoad},
 		{"save", "write images to an archive", runSave},
+		{"volume", "list, make and remove volumes with a name", runVolume},
 		{"gc", "remove what no image and no container uses", runGC},
 		{"flows", "list the flows of a container or of a running `slipway attach`", runFlows},
 		{"ports", "list, publish and withdraw ports of the same", runPorts},

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -133,7 +132,7 @@ type runner struct {
 // parse.
 func newRunner(args []string) *runner {
 	r := &runner{args: args, fs: newFlagSet("run")}
-	r.more = launcher.AddFlags(r.fs, &r.cfg, r.life.lookup, filepath.Join(state.DataDir(os.Getenv), volumesDir))
+	r.more = launcher.AddFlags(r.fs, &r.cfg, r.life.lookup, namedVolumes())
 	r.root.add(r.fs)
 	r.life.add(r.fs)
 	r.net.add(r.fs)

@@ -5,6 +5,7 @@ package main_test
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -119,4 +120,40 @@ func TestVolumeLocked(t *testing.T) {
 		u.says(t, "mail", "run", "--net=none", "-v", name+":/home", "vol", "sh", "-c", "ls -A /home")
 	}
 	u.Host.Exec(t, "rm", "-rf", volumes)
+}
+
+// TestVolumeCommand lists, makes and removes volumes, whoever owns what is in them; one that
+// a container has stays.
+func TestVolumeCommand(t *testing.T) {
+	u := volumeImage(t)
+	const none = "NAME  CONTAINERS"
+	refuse := func(code int, want string, args ...string) {
+		t.Helper()
+		if got := u.slipway(t, args...); got.code != code || !strings.Contains(got.stderr, want) || strings.Count(got.stderr, "\n") != 1 {
+			t.Errorf("slipway %q: %+v, want code %d and one line with %q", args, got, code, want)
+		}
+	}
+	u.says(t, none, "volume")
+	u.says(t, "700", "run", "--net=none", "-v", "data:/srv", "vol", "stat", "-c", "%a", "/srv/d")
+	u.slipway(t, "run", "-d", "--name", "box", "--net=none", "-v", "data:/srv", "vol", "sleep", "1000")
+	u.says(t, "made", "volume", "create", "made")
+	u.says(t, none+"\ndata  box\nmade", "volume", "ls")
+	u.says(t, "data\nmade", "volume", "ls", "-q")
+	refuse(1, "slipway rm box", "volume", "rm", "data")
+	u.slipway(t, "stop", "-t", "0", "box")
+	refuse(1, "slipway rm box", "volume", "rm", "data")
+	u.says(t, "box", "rm", "box")
+	var rows []struct{ Name, Path string }
+	if err := json.Unmarshal([]byte(u.slipway(t, "volume", "--json").stdout), &rows); err != nil || len(rows) != 2 || !strings.HasSuffix(rows[0].Path, "/volumes/data/_data") {
+		t.Errorf("rows %v, %v", rows, err)
+	}
+	u.says(t, "data\nmade", "volume", "rm", "data", "made")
+	u.says(t, none, "volume")
+	refuse(1, "no such volume", "volume", "rm", "data")
+	u.says(t, "data", "volume", "rm", "-f", "data")
+	refuse(2, "letters", "volume", "rm", "../containers")
+	refuse(1, "letters", "volume", "create", "a/b")
+	refuse(2, "want ls, create or rm", "volume", "list")
+	refuse(2, "want the NAME", "volume", "rm")
+	refuse(2, "no argument", "volume", "ls", "data")
 }

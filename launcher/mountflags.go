@@ -87,16 +87,30 @@ func source(s, volumes string) (string, error) {
 		}
 		return filepath.Abs(s)
 	}
-	if !validVolume(s) {
-		return "", fmt.Errorf("volume %q: want a path with a slash, or a name of letters, digits, dots, hyphens and underscores", s)
-	}
-	if !filepath.IsAbs(volumes) {
+	if validVolume(s) && !filepath.IsAbs(volumes) {
 		return "", fmt.Errorf("volume %q: there is no directory for volumes with a name: set HOME or XDG_DATA_HOME", s)
 	}
-	dir := filepath.Join(volumes, s, volumeData)
+	return MakeVolume(volumes, s)
+}
+
+// VolumePath returns the directory of the files of the volume with a name, in the directory
+// of volumes, whether it is there or not. An error says that no volume can have that name.
+func VolumePath(volumes, name string) (string, error) {
+	if !validVolume(name) {
+		return "", fmt.Errorf("volume %q: want a path with a slash, or a name of letters, digits, dots, hyphens and underscores", name)
+	}
+	return filepath.Join(volumes, name, volumeData), nil
+}
+
+// MakeVolume returns what VolumePath does, and makes the volume if there is none.
+func MakeVolume(volumes, name string) (string, error) {
+	dir, err := VolumePath(volumes, name)
+	if err != nil {
+		return "", err
+	}
 	// The container's root is to own it, which mostly is the caller.
 	if err := os.MkdirAll(dir, volumeMode); err != nil {
-		return "", fmt.Errorf("make the volume %s: %w", s, err)
+		return "", fmt.Errorf("make the volume %s: %w", name, err)
 	}
 	return dir, nil
 }

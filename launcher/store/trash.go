@@ -13,16 +13,24 @@ import (
 // discard takes a file or directory of the store away at once, and then removes it.
 // What of it is still there when the process is killed is found by GC.
 func (s *Store) discard(ctx context.Context, name string) error {
+	err := s.Discard(ctx, s.path(name))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Discard removes the directory at a path, which may have files of any of the ids that the
+// store's Mapping has, and is on the store's file system. Its error is an os.ErrNotExist if
+// there is none. What a killed process has left of it GC removes.
+func (s *Store) Discard(ctx context.Context, name string) error {
 	// A directory of its own makes the name free.
 	dir, err := os.MkdirTemp(s.path(trashDir), "")
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
-	err = os.Rename(s.path(name), path.Join(dir, "gone"))
-	if errors.Is(err, os.ErrNotExist) {
-		return os.Remove(dir)
-	}
-	if err != nil {
+	if err = os.Rename(name, path.Join(dir, "gone")); err != nil {
+		_ = os.Remove(dir)
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
 	return s.remove(ctx, path.Join(trashDir, path.Base(dir)))
