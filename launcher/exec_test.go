@@ -102,7 +102,7 @@ func TestExecIsTraced(t *testing.T) {
 	for _, newPrivs := range []bool{false, true} {
 		t.Run(fmt.Sprintf("new privileges %t", newPrivs), func(t *testing.T) {
 			b := newBox(t, launcher.Config{Args: []string{self, roleTrace}, CapAdd: []string{"CAP_SYS_PTRACE"}, NewPrivs: newPrivs, Init: &no})
-			for range 30 {
+			for range 5 {
 				b.exec(t, "true")
 			}
 			o := b.end()
