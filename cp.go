@@ -26,7 +26,7 @@ whether it runs or not. Into a directory that is there it goes by its own name, 
 it gets the new one, in place of a file of that name; DIR/. is what is in DIR. - is a
 tar archive at standard output or input. What is copied belongs to you, or in the
 container to its root; links stay links, and devices, pipes and sockets in a directory
-are left out, as is what /proc, /sys and the like have in them.`
+are left out, as is what /proc, /sys and the like have in them. There is no /proc/self.`
 )
 
 // runCp is `slipway cp`.

@@ -55,6 +55,16 @@ func TestExec(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 	})
+	t.Run("terminal that is kept", func(t *testing.T) {
+		if got := u.slipway(t, "exec", "-t", "box", "sh", "-c", "trap '' HUP; tail -f /dev/null & echo said; exit 3"); got.code != 3 || got.stdout != "said\r\n" {
+			t.Errorf("got %+v", got)
+		}
+	})
+	t.Run("terminal without input", func(t *testing.T) { // of a shell that edits its lines
+		if got := u.slipway(t, "exec", "-it", "box", "bash", "--norc"); got.code != 0 || !strings.Contains(got.stdout, "exit") {
+			t.Errorf("got %+v", got)
+		}
+	})
 	t.Run("failures", func(t *testing.T) {
 		if got := u.slipway(t, "exec", "box", "sh", "-c", "exit 7"); got.code != 7 || got.stderr != "" {
 			t.Errorf("got %+v, want code 7", got)

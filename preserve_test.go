@@ -70,6 +70,7 @@ func TestPreserve(t *testing.T) {
 	if err := os.Chmod(u.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	u.must(t, "run", "-d", "--name", "tight", "--net", "none", "--ulimit", "nofile=6:6", "--", "sleep", "1000")
 	ways := map[string][]string{
 		"pid 1":       {"run", "--net=none", "--init=false", "--preserve-fds=2", "--", "sh", "-c", script},
 		"below pid 1": {"run", "--net=none", "--preserve-fds=2", "--", "sh", "-c", script},
@@ -80,6 +81,19 @@ func TestPreserve(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			preserve(t, u.command(t, words...), "0 1 2 3 4 5 ") // 5 is ls's own
 		})
+	}
+	// There is room for these alone, and for the one that the command opens.
+	tight := u.command(t, "exec", "--preserve-fds", "2", "tight", "stat", "-L", "-c", "%F", "/proc/self/fd/3", "/proc/self/fd/4")
+	for range 2 {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		tight.ExtraFiles = append(tight.ExtraFiles, f)
+	}
+	if got := finish(t, tight); got != (result{stdout: "character special file\ncharacter special file\n"}) {
+		t.Errorf("in a container with room for six descriptors: %+v", got)
 	}
 	for _, tt := range []struct {
 		code  int

@@ -92,7 +92,8 @@ func TestExecIsAlone(t *testing.T) {
 }
 
 // TestExecIsTraced has a container with CAP_SYS_PTRACE trace whatever comes into it, from
-// its first moment on: it finds no process with more rights than it has itself.
+// its first moment on: it finds no process with more rights than it has itself. What it
+// takes of the socket by which the command's end is told does not hold that up.
 func TestExecIsTraced(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -130,6 +131,44 @@ func rightsOf(pid int) string {
 	return s
 }
 
+// takeControl takes the descriptor of another process at which a stage has its control,
+// and keeps it.
+func takeControl(pid int) {
+	if pidfd, err := unix.PidfdOpen(pid, 0); err == nil {
+		_, _ = unix.PidfdGetfd(pidfd, 3, 0) // it may have executed already
+		unix.Close(pidfd)
+	}
+}
+
+// TestExecLimits has limits hold the command, and not who starts it.
+func TestExecLimits(t *testing.T) {
+	tell := []string{"cat", "/proc/self/limits"}
+	check := func(name, limits string) {
+		t.Helper()
+		for _, want := range []string{`Max processes +4 +4 `, `Max open files +9 +9 `, `Max pending signals +0 +0 `} {
+			if !regexp.MustCompile(want).MatchString(limits) {
+				t.Errorf("%s: want %q in limits:\n%s", name, want, limits)
+			}
+		}
+	}
+	c := launcher.Config{Args: []string{"sleep", "1000"}}
+	c.Rlimits = []launcher.Rlimit{{Name: "nproc", Soft: 4, Hard: 4}, {Name: "nofile", Soft: 9, Hard: 9}, {Name: "sigpending", Soft: 0, Hard: 0}}
+	for _, init := range []bool{false, true} {
+		c.Init = &init
+		b := newBox(t, c)
+		check(fmt.Sprintf("init %t, joined", init), b.exec(t, tell...))
+		b.end()
+	}
+	c.Args = tell
+	check("under our pid 1", run(t, c).must(t))
+	hard := sh("true")
+	yes := true
+	hard.Init, hard.Rlimits = &yes, []launcher.Rlimit{{Name: "nproc", Soft: 1, Hard: 1}, {Name: "nofile", Soft: 1 << 29, Hard: 1 << 29}}
+	if o := run(t, hard); o.err == nil || !strings.Contains(o.err.Error(), "ulimit -H") {
+		t.Errorf("a hard limit above the caller's: %+v", o)
+	}
+}
+
 // traceMain traces each process that comes into the pid namespace, and prints the rights
 // that it finds, its own first.
 func traceMain() {
@@ -144,6 +183,7 @@ func traceMain() {
 			}
 			if _, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(pid), 0, 0, 0, 0); errno == 0 {
 				fmt.Println(rightsOf(pid))
+				takeControl(pid)
 				traced[pid], last = true, max(last, pid-ahead/2)
 			}
 		}

@@ -22,7 +22,7 @@ type outlet struct {
 	copying      sync.WaitGroup
 }
 
-// maxOutlet bounds in bytes what is read of a pipe once the command has ended: as much
+// maxOutlet bounds in bytes what is read of a pipe or a terminal once the command has ended: as much
 // as a pipe of a plain user's holds (/proc/sys/fs/pipe-max-size), so that one who stays
 // and writes on is not waited for.
 const maxOutlet = 1 << 20
@@ -37,16 +37,16 @@ func newOutlet(to *os.File) (*outlet, error) {
 	o.copying.Go(func() {
 		_, err := io.Copy(to, o.ours)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			o.rest()
+			passRest(to, o.ours)
 		}
 		o.ours.Close() // a terminal that is gone is gone for the writers, too
 	})
 	return o, nil
 }
 
-// rest passes on what is in the pipe, and waits for no more.
-func (o *outlet) rest() {
-	raw, err := o.ours.SyscallConn()
+// passRest passes on what is in a pipe or a terminal, and waits for no more.
+func passRest(to io.Writer, from *os.File) {
+	raw, err := from.SyscallConn()
 	if err != nil {
 		return
 	}
@@ -57,7 +57,7 @@ func (o *outlet) rest() {
 		if err != nil || n <= 0 {
 			return
 		}
-		if _, err := o.to.Write(buf[:n]); err != nil {
+		if _, err := to.Write(buf[:n]); err != nil {
 			return
 		}
 		left -= n

@@ -177,6 +177,10 @@ func (r *running) replaced(failed error) {
 func (r *running) adopt(payload []byte) error {
 	if r.commands != nil && r.command.fd == 0 {
 		c, err := openChild(payload)
+		if err == nil && c.pid == r.pid {
+			unix.Close(c.fd)
+			err = errors.New("the init stage named itself")
+		}
 		if err != nil {
 			return err
 		}
@@ -255,6 +259,8 @@ func (r *running) await() {
 		defer r.tellEnded()
 	}
 	code := process{r.pid, r.pidfd}.wait()
+	// It has said all; others may have its end of the control, and keep it.
+	_ = unix.Shutdown(r.ctl.FD(), unix.SHUT_RD)
 	if r.commands != nil {
 		if c, ok := <-r.commands; ok {
 			code = c.wait()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,6 +16,10 @@ import (
 // endOfFile is what ends the input of a terminal in canonical mode (VEOF,
 // termios(3)).
 const endOfFile = 0x04
+
+// modeEvery is how often the mode of a terminal is looked at whose input has ended: nothing
+// tells of a change.
+const modeEvery = 100 * time.Millisecond
 
 // copyBuf is the size in bytes of the buffer between two terminals.
 const copyBuf = 32 << 10
@@ -113,29 +118,35 @@ func (t *terminal) setSize(rows, columns uint16) {
 	})
 }
 
-// stop ends the copying after the container's last output has been passed on, and
-// gives the caller's terminal its old mode. The container must have ended.
+// stop ends the copying after the command's last output has been passed on, and gives
+// the caller's terminal its old mode. The command must have ended; other processes may
+// have its terminal, and are not waited for.
 func (t *terminal) stop() {
 	unix.Close(t.wake[1])
+	_ = t.master.SetReadDeadline(time.Unix(1, 0)) // fails if it is closed already
 	t.done.Wait()
 	unix.Close(t.wake[0])
 	t.master.Close()
 	t.restore()
 }
 
-// copyOut passes on what the container writes until no process has its terminal
-// open, which a read tells by EIO.
+// copyOut passes on what the container writes until stop, or until no process has its
+// terminal open, which a read tells by EIO.
 func (t *terminal) copyOut() {
 	var w io.Writer = io.Discard
 	if t.out != nil {
 		w = t.out
 	}
-	if _, err := io.Copy(writerOnly{w}, t.master); err != nil && !errors.Is(err, unix.EIO) {
+	_, err := io.Copy(writerOnly{w}, t.master)
+	switch {
+	case errors.Is(err, unix.EIO):
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		passRest(w, t.master)
+	case err != nil:
 		// The caller's end is gone: read on, so that the container does not stall.
 		_, _ = io.Copy(io.Discard, t.master)
 	}
-	// No process of the container is left: a write to its terminal must not wait.
-	_ = t.master.Close()
+	_ = t.master.Close() // a write to it must not wait
 }
 
 // copyIn passes on what the caller types until stop.
@@ -153,8 +164,32 @@ func (t *terminal) copyIn() {
 		}
 		if err != nil {
 			if errors.Is(err, io.EOF) {
-				_, _ = t.master.Write([]byte{endOfFile})
+				t.endInput()
 			}
+			return
+		}
+	}
+}
+
+// endInput tells the command that there is no more input, until stop. The terminal
+// understands the byte for that in canonical mode alone, and forgets it when the mode
+// changes, as shells have it do for each line that they edit; in the other mode those take
+// it themselves.
+func (t *terminal) endInput() {
+	told, canonical := false, false
+	for {
+		m, err := termios(t.master)
+		if err != nil {
+			return
+		}
+		if now := m.Lflag&unix.ICANON != 0; !told || now != canonical {
+			if _, err := t.master.Write([]byte{endOfFile}); err != nil {
+				return
+			}
+			told, canonical = true, now
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(t.wake[0])}}, int(modeEvery.Milliseconds()))
+		if n > 0 || err != nil && err != unix.EINTR {
 			return
 		}
 	}

@@ -36,11 +36,16 @@ func (pl *payload) startConfined() (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c, pl.onThread(c.start)
+	return c, pl.onThread(func() error {
+		if err := confine(pl.p, pl.id); err != nil {
+			return err
+		}
+		return c.start()
+	})
 }
 
-// onThread calls start on a thread that is confined, and which ends then.
-func (pl *payload) onThread(start func() error) error {
+// onThread calls do on a thread that ends then, with all that it was given and taken.
+func (pl *payload) onThread(do func() error) error {
 	var err error
 	done := make(chan struct{})
 	go func() {
@@ -50,13 +55,11 @@ func (pl *payload) onThread(start func() error) error {
 		if pl.starter == unix.Getpid() {
 			// But for the process's first thread, which Go keeps. While this goroutine
 			// has it, another cannot.
-			err = pl.onThread(start)
+			err = pl.onThread(do)
 			runtime.UnlockOSThread()
 			return
 		}
-		if err = confine(pl.p, pl.id); err == nil {
-			err = start()
-		}
+		err = do()
 	}()
 	<-done
 	return err
@@ -91,6 +94,9 @@ func (c *child) release() error {
 func (pl *payload) program(c rawfork.ProgramConfig) rawfork.ProgramConfig {
 	c.Path, c.Args, c.Env = pl.argv0, pl.p.Args, pl.p.Env
 	c.Files, c.Terminal = []int{0, 1, 2}, max(pl.slave, 0)
+	for _, l := range pl.p.Rlimits {
+		c.Limits = append(c.Limits, rawfork.Limit{Resource: int(l.Resource), Rlimit: unix.Rlimit{Cur: l.Soft, Max: l.Hard}})
+	}
 	c.Closed = true // since the stage began; the filter may forbid close_range(2)
 	for i, replaced := range pl.p.Streams {
 		if replaced && pl.slave >= 0 {
@@ -115,6 +121,8 @@ func (pl *payload) outcome(p *rawfork.Program) error {
 	switch {
 	case p.Told.Errno == 0:
 		return nil
+	case p.Told.Step == rawfork.StepLimits && int(p.Told.Limit) < len(pl.p.Rlimits) && p.Told.Limit >= 0:
+		return pl.p.Rlimits[p.Told.Limit].refused(syscall.Errno(p.Told.Errno))
 	case p.Told.Step == rawfork.StepExecute:
 		return execError(pl.p.Args[0], syscall.Errno(p.Told.Errno))
 	}

@@ -13,9 +13,9 @@ import (
 
 // confine gives the calling thread, to which the caller has locked its goroutine, the
 // rights that p has for id, and no way to others. What it executes inherits them. The
-// order is: limits and keys, while everything is allowed; the bounding set; ids; what
-// is left of the capabilities; and, after our own last system call but execve, the
-// filter.
+// order is: keys, while everything is allowed; the bounding set; ids; what is left of the
+// capabilities; and, after our own last system call but execve, the filter. Resource
+// limits, which are a process's and not a thread's, are apart (setLimits).
 func confine(p *Process, id identity) error {
 	if err := restrict(p, id); err != nil || !p.NoNewPrivs {
 		return err
@@ -25,9 +25,6 @@ func confine(p *Process, id identity) error {
 
 // restrict is confine but for the filter, unless that goes before other things.
 func restrict(p *Process, id identity) error {
-	if err := setLimits(p.Rlimits); err != nil {
-		return err
-	}
 	// A session keyring is inherited by execve: without one of its own the
 	// command would have the caller's keys (keyrings(7)).
 	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EPERM) {
@@ -80,15 +77,20 @@ func granted(p *Process, id identity) (permitted, ambient uint64) {
 // setLimits sets resource limits of the process.
 func setLimits(limits []Rlimit) error {
 	for _, l := range limits {
-		err := unix.Prlimit(0, int(l.Resource), &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil)
-		if errors.Is(err, unix.EPERM) {
-			return fmt.Errorf("set resource limit %d to %d:%d: %w: the hard limit cannot be above the caller's own (ulimit -H)", l.Resource, l.Soft, l.Hard, err)
-		}
-		if err != nil {
-			return fmt.Errorf("set resource limit %d to %d:%d: %w", l.Resource, l.Soft, l.Hard, err)
+		if err := unix.Prlimit(0, int(l.Resource), &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil); err != nil {
+			return l.refused(err)
 		}
 	}
 	return nil
+}
+
+// refused is the error of a limit that could not be set.
+func (l Rlimit) refused(err error) error {
+	err = fmt.Errorf("set resource limit %d to %d:%d: %w", l.Resource, l.Soft, l.Hard, err)
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w: the hard limit cannot be above the caller's own (ulimit -H)", err)
+	}
+	return err
 }
 
 // become gives the calling thread, and no other, the ids. Its permitted capabilities

@@ -34,9 +34,13 @@
 //	receives the order
 //	looks up the user, the working directory and the command
 //	makes the terminal
-//	has its children be in the pid namespace (setns(2)); limits, capabilities, ids, no_new_privs
-//	forks; the child executes the command, and its parent is who started the stage
+//	on a thread for that alone: has its children be in the pid namespace (setns(2));
+//	capabilities, ids, no_new_privs; where the child could be traced, the filter
+//	forks there; the child sets limits, installs the filter and executes the command, and
+//	its parent is who started the stage
 //	tells that one the child's process id, and ends
+//
+// For want of that namespace it has no /proc/self, where the container's /proc is its own.
 //
 // A failure ends the stage with one line and an exit code ([Failure]). The control
 // socket is closed by execve(2): its end without a failure means that the command

@@ -183,6 +183,9 @@ func (pl *payload) replace() error {
 	if err := placeFiles(pl.p, pl.ctl); err != nil {
 		return err
 	}
+	if err := setLimits(pl.p.Rlimits); err != nil {
+		return err
+	}
 	if err := confine(pl.p, pl.id); err != nil {
 		return err
 	}

@@ -28,23 +28,35 @@ func (pl *payload) send(container int) error {
 			return fmt.Errorf("make the container's terminal: %w", err)
 		}
 	}
-	// Of this thread's children. It may start no thread from here on, which the runtime
-	// leaves to another where a goroutine is locked to one.
-	if err := unix.Setns(container, unix.CLONE_NEWPID); err != nil {
-		return fmt.Errorf("join the container's process ids: %w", ended(err))
-	}
-	if err := restrict(pl.p, pl.id); err != nil {
+	var pid int
+	err := pl.onThread(func() (err error) {
+		pid, err = pl.forkInto(container)
 		return err
+	})
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOMEM) && hasEnded(container) {
+		return errEnded // its pid namespace takes nobody any more
 	}
-	late, err := pl.lateFilter()
-	if err != nil {
-		return err
-	}
-	pid, err := pl.fork(late)
 	if err != nil {
 		return err
 	}
 	return WriteFrame(pl.ctl, FrameStarted, binary.LittleEndian.AppendUint32(nil, uint32(pid)))
+}
+
+// forkInto starts the command from the calling thread, which has its rights then.
+func (pl *payload) forkInto(container int) (pid int, err error) {
+	// It may start no thread from here on, which the runtime leaves to another where a
+	// goroutine is locked to one.
+	if err := unix.Setns(container, unix.CLONE_NEWPID); err != nil {
+		return 0, fmt.Errorf("join the container's process ids: %w", err)
+	}
+	if err := restrict(pl.p, pl.id); err != nil {
+		return 0, err
+	}
+	late, err := pl.lateFilter()
+	if err != nil {
+		return 0, err
+	}
+	return pl.fork(late)
 }
 
 // lateFilter returns the filter that the command's process installs itself, as its last
@@ -71,18 +83,17 @@ func (pl *payload) fork(filter *unix.SockFprog) (pid int, err error) {
 	pid, errno := rawfork.Clone(unix.CLONE_PARENT|unix.CLONE_VFORK, execute, unsafe.Pointer(p))
 	runtime.KeepAlive(p)
 	if errno != 0 {
-		return 0, fmt.Errorf("fork in the container: %w", ended(errno))
+		return 0, fmt.Errorf("fork in the container: %w", errno)
 	}
 	return pid, pl.outcome(p)
 }
 
-// errEnded says why a pid namespace takes nobody any more.
+// errEnded is the error of joining a container that is no more.
 var errEnded = errors.New("the container has ended")
 
-// ended is the error of joining a pid namespace, or of forking in it.
-func ended(err error) error {
-	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOMEM) {
-		return errEnded
-	}
-	return err
+// hasEnded reports whether the process of a pidfd has ended.
+func hasEnded(pidfd int) bool {
+	p := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n == 1
 }

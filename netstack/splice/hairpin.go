@@ -169,7 +169,9 @@ func newHairpin(ifname string, in tap.Opened, life Lifetime) (*Hairpin, error) {
 				return nil, errors.Join(err, h.Close())
 			}
 			h.tables[i] = nil
-			_ = t.delRoutes(&h.route) // what could be made of them
+			if !h.shared(t) {
+				_ = t.delRoutes(&h.route) // what could be made of them
+			}
 		}
 	}
 	return h, nil

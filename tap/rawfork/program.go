@@ -32,9 +32,17 @@ type ProgramConfig struct {
 	Gate int
 	// Stays has the child live on when the thread that started it ends.
 	Stays bool
+	// Limits are set last but for the filter: what they forbid is not needed any more.
+	Limits []Limit
 	// Filter is a seccomp filter (seccomp(2)) that is installed before all else is
 	// executed; nil is none.
 	Filter *unix.SockFprog
+}
+
+// A Limit is a resource limit (prlimit(2)): of RLIMIT_*, and what it is to be.
+type Limit struct {
+	Resource int
+	unix.Rlimit
 }
 
 // A Program is what a child of Clone, Again or Vfork executes, and the memory by which the
@@ -54,6 +62,7 @@ type Program struct {
 	gate       int
 	opened     byte // what was read of it
 	stays      bool
+	limits     []Limit
 	filter     *unix.SockFprog
 	mem        []byte // what Told lies in
 }
@@ -64,6 +73,7 @@ type Told struct {
 	Errno int32 // why it failed; 0 if it did not
 	PID   int32 // the caller's to use
 	Pidfd int32 // the caller's to use
+	Limit int32 // the place in ProgramConfig.Limits of the one that StepLimits set last
 }
 
 // Steps of Program.Execute, in their order. Those that a caller has before are its own,
@@ -73,6 +83,7 @@ const (
 	StepSession                 // die with the parent, lead a session
 	StepTerminal                // take the terminal
 	StepFiles                   // put descriptors in place
+	StepLimits                  // set resource limits
 	StepFilter                  // install the filter
 	StepExecute
 )
@@ -82,7 +93,7 @@ func NewProgram(c ProgramConfig) (*Program, error) {
 	if len(c.Files) > MaxFiles {
 		return nil, fmt.Errorf("%d files, want at most %d", len(c.Files), MaxFiles)
 	}
-	p := &Program{exe: c.Exe, count: len(c.Files), closed: c.Closed, terminal: c.Terminal, gate: c.Gate, stays: c.Stays, filter: c.Filter}
+	p := &Program{exe: c.Exe, count: len(c.Files), closed: c.Closed, terminal: c.Terminal, gate: c.Gate, stays: c.Stays, limits: c.Limits, filter: c.Filter}
 	if c.Path != "" {
 		p.exe = -1
 	}
@@ -125,6 +136,8 @@ func (p *Program) Failure() error {
 		return fmt.Errorf("take the terminal: %w", errno)
 	case StepFiles:
 		return fmt.Errorf("pass descriptors: %w", errno)
+	case StepLimits:
+		return fmt.Errorf("set a resource limit: %w", errno)
 	case StepFilter:
 		return fmt.Errorf("install the seccomp filter: %w", errno)
 	}
@@ -164,6 +177,15 @@ func (p *Program) Execute() {
 	if errno := p.pass(); errno != 0 {
 		p.Fail(errno)
 	}
+	p.Told.Step = StepLimits
+	for i := range p.limits {
+		p.Told.Limit = int32(i)
+		l := &p.limits[i]
+		if _, _, errno := syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, uintptr(l.Resource), uintptr(unsafe.Pointer(&l.Rlimit)), 0, 0, 0); errno != 0 {
+			p.Fail(errno)
+		}
+	}
+	Unblock() // before a filter that may forbid it
 	p.Told.Step = StepFilter
 	if p.filter != nil {
 		if _, _, errno := syscall.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(p.filter))); errno != 0 {
@@ -171,7 +193,6 @@ func (p *Program) Execute() {
 		}
 	}
 	p.Told.Step = StepExecute
-	Unblock()
 	var errno syscall.Errno
 	if p.exe < 0 {
 		_, _, errno = syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(p.path)), uintptr(unsafe.Pointer(p.argv)), uintptr(unsafe.Pointer(p.envv)))
@@ -206,7 +227,7 @@ func (p *Program) pass() syscall.Errno {
 		}
 	}
 	for i := 0; i < p.count; i++ {
-		if fd := p.files[i]; fd != i && fd < p.count {
+		if fd := p.files[i]; fd < i { // one that lies further up is not overwritten before
 			if p.files[i], errno = p.duplicate(fd); errno != 0 {
 				return errno
 			}
